@@ -1,0 +1,1 @@
+"""The solver's implementations: each takes and returns the arrays of :mod:`~qplayer_gpu.kernels.interface`."""

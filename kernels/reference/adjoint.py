@@ -1,0 +1,102 @@
+"""The backward solve: the adjoint of the optimality conditions, in the least-squares sense where they lose rank.
+
+At a solution the rows split into ``W``, the rows that an infeasible problem shifts (``s != 0``, and all its equalities),
+``K``, the other active rows (``z != 0``, or an equality), and the inactive ones. The conditions are
+
+    H x + g + W' z_W + K' z_K = 0,   z_W = W beta,   K x = h_K,   W x - s = h_W,   W' s = 0
+
+(Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique). Their
+adjoint for the cotangents ``x_, z_, s_`` is
+
+    H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = W b_s,   eta = argmin ||W eta - z_W_||
+
+and with ``p = (q_W - s_, q_K)``, ``q_z = z_W_ - W b_x`` and ``b_z = beta`` a change of G alters the loss by
+``-(z b_x' + p x' + s b_s' - q_z b_z')``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from ..interface import Adjoint, Answer, Options, Rows, Seeds
+from .least_squares import ShiftedRows, shifted_set
+from .products import Matrices, largest, solve, take
+from .scaling import Scaling, equilibrate, identity
+
+MU = 1e-6  # scaled; the rows weigh 1 / MU
+RHO = 1e-8  # scaled
+PASSES = 10
+ACCURACY = 1e-11  # of the solution, for the last step, scaled
+
+
+def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
+    """The adjoint vectors of each problem; those whose cotangents are all zero are not looked at and get zeros."""
+    whole = Adjoint(*(torch.zeros_like(t) for t in (answer.x, answer.z, answer.z, answer.x, answer.z, answer.x)))
+    index = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1).nonzero().squeeze(-1)
+    if not len(index):
+        return whole
+    matrices = Matrices.of(rows)
+    scaling = (equilibrate if options.equilibrate else identity)(matrices, rows.g, rows.m)
+    part = _adjoint(
+        matrices.take(index),
+        scaling.take(index),
+        take(rows.lo == rows.hi, index),
+        *(t[index] for t in (answer.z, answer.s, seeds.x, seeds.z, seeds.s)),
+    )
+    for f in fields(Adjoint):
+        getattr(whole, f.name)[index] = getattr(part, f.name)
+    return whole
+
+
+def _adjoint(
+    matrices: Matrices,
+    scaling: Scaling,
+    equality: Tensor,  # [B|1, m] bool
+    z: Tensor,  # [B, m]
+    s: Tensor,  # [B, m]
+    x_: Tensor,  # [B, n]
+    z_: Tensor,  # [B, m]
+    s_: Tensor,  # [B, m]
+) -> Adjoint:
+    W = shifted_set(s, equality)
+    K = ~W & ((z != 0) | equality)
+    infeasible = W.any(-1).nonzero().squeeze(-1)
+    fits = x_.new_zeros(len(x_), 3, matrices.n)  # beta, eta, b_s
+    if len(infeasible):
+        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible])
+        fits[infeasible, :2] = shifted.fit(torch.stack([z, z_], 1)[infeasible])
+    z_fit, target = matrices.rows(fits[:, :2]).unbind(1)
+    target = torch.where(W, target, K * z_)
+    b_x, q = saddle_point(matrices, scaling, W, K, x_ + matrices.columns(W * s_), target)
+    if len(infeasible):
+        fits[infeasible, 2:] = shifted.fit(q[infeasible].unsqueeze(1))
+    b_z, _, b_s = fits.unbind(1)
+    return Adjoint(b_x, q - W * s_, torch.where(W, z_fit, z), b_s, W * (z_ - target), b_z)
+
+
+def saddle_point(
+    matrices: Matrices, scaling: Scaling, W: Tensor, K: Tensor, r: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Solves ``H b + G_S'q = r, G_S b = target`` on S = W + K: [B, n], [B, m] -> b [B, n], q [B, m].
+
+    A proximal method of multipliers with one factor of ``H + P + G_S' Omega G_S``. Started at q = 0, it keeps q_W in the
+    range of W, provided that all rows of W weigh the same. Where the system is singular, each pass adds the same step
+    along the null space; taking these steps back leaves the least-squares solution.
+    """
+    row_weight = torch.where(W, scaling.E.square().mean(-1, keepdim=True), K * scaling.E.square()) / (scaling.c * MU)
+    P = (RHO / (scaling.c * scaling.D.square())).expand_as(r)
+    L = torch.linalg.cholesky_ex(matrices.gram(row_weight, P))[0]
+    b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
+    for count in range(1, PASSES + 1):
+        step = solve(L, r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
+        b = b + step
+        v = v + (W | K) * matrices.rows(step)
+        q_step = row_weight * v
+        q = q + q_step
+        size, moved = (largest(p / scaling.D) + largest(scaling.c * t / scaling.E) for p, t in ((b, q), (step, q_step)))
+        if (moved <= ACCURACY * size).all():
+            break
+    return b - count * step, q - count * q_step

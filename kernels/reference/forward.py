@@ -1,0 +1,106 @@
+"""The forward solve: phases AS_POSED, SHIFT and SHIFTED of all problems in one loop of Newton steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..interface import Answer, Options, Rows, Start, Status
+from .least_squares import ShiftedRows, least_norm_multipliers, shifted_set
+from .newton import newton_step
+from .outer import Measure, measure, outer_step, verdict
+from .products import Matrices, largest, take
+from .scaling import Scaling, equilibrate, identity
+from .state import RUNNING, State, begin
+
+COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
+
+
+def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
+    """Solves each problem, or the closest feasible one; a problem that has ended soon leaves the batch."""
+    answer = blank_answer(rows)
+    keep = usable(rows).nonzero().squeeze(-1)
+    if not len(keep):
+        return answer
+    matrices = Matrices.of(rows)
+    scaling = (equilibrate if options.equilibrate else identity)(matrices, rows.g, rows.m)
+    st = begin(rows, matrices, scaling, options, start)
+    if len(keep) < rows.batch:
+        st = st.take(keep)
+        _solve(answer, st, matrices.take(keep), scaling.take(keep), options)
+    else:
+        _solve(answer, st, matrices, scaling, options)
+    _least_norm(answer, rows, matrices, scaling)
+    return answer
+
+
+def _solve(answer: Answer, st: State, matrices: Matrices, scaling: Scaling, options: Options) -> None:
+    while True:
+        at = measure(st, matrices, options)
+        st.status = verdict(st, at, options)
+        _write(answer, st, at)
+        st.open = st.status == RUNNING
+        running = st.open.nonzero().squeeze(-1)
+        if not len(running):
+            return
+        if len(running) <= (1 - COMPACT_SHARE) * len(st.index):
+            st, at, matrices, scaling = (
+                st.take(running),
+                at.take(running),
+                matrices.take(running),
+                scaling.take(running),
+            )
+        outer_step(st, at, scaling, options)
+        newton_step(st, matrices)
+
+
+def usable(rows: Rows) -> Tensor:
+    """[B] whether all numbers are finite, bounds that are absent (lo = -inf, hi = inf) aside."""
+    finite = torch.ones(rows.batch, dtype=torch.bool, device=rows.g.device)
+    for t in (rows.H, rows.g, rows.A, rows.C):
+        if t is not None:
+            finite &= t.flatten(1).sum(-1).isfinite()
+    absent_lo, absent_hi = rows.lo == -torch.inf, rows.hi == torch.inf
+    return finite & (rows.lo.isfinite() | absent_lo).all(-1) & (rows.hi.isfinite() | absent_hi).all(-1)
+
+
+def blank_answer(rows: Rows) -> Answer:
+    """The answer of problems whose numbers are not finite: nothing is known."""
+    unknown = rows.g.new_full((rows.batch, max(rows.n, rows.m)), torch.nan)
+    count = torch.zeros(rows.batch, dtype=torch.long, device=rows.g.device)
+    x, z, s = (unknown[:, :k].clone() for k in (rows.n, rows.m, rows.m))
+    residuals = (unknown[:, 0].clone() for _ in range(3))
+    return Answer(x, z, s, count + int(Status.NONFINITE_INPUT), count, *residuals)
+
+
+def _write(answer: Answer, st: State, at: Measure) -> None:
+    """Writes the answers of the problems that have just ended."""
+    ended = (st.open & (st.status != RUNNING)).nonzero().squeeze(-1)
+    if not len(ended):
+        return
+    index = st.index[ended]
+    for whole, part in (
+        (answer.x, st.x),
+        (answer.z, st.z),
+        (answer.s, st.s),
+        (answer.status, st.status),
+        (answer.iterations, st.steps),
+        (answer.primal, at.primal),
+        (answer.dual, at.dual),
+        (answer.gap, at.gap),
+    ):
+        whole[index] = part[ended]
+
+
+def _least_norm(answer: Answer, rows: Rows, matrices: Matrices, scaling: Scaling) -> None:
+    """Gives the shifted rows their multipliers of least norm: the others depend on the path that the solve took."""
+    index = (answer.status == int(Status.SOLVED_CLOSEST_FEASIBLE)).nonzero().squeeze(-1)
+    if not len(index):
+        return
+    matrices, scaling = matrices.take(index), scaling.take(index)
+    x, z, s = answer.x[index], answer.z[index], answer.s[index]
+    equality = take(rows.lo == rows.hi, index)
+    z = least_norm_multipliers(ShiftedRows(matrices, scaling, shifted_set(s, equality)), z, s, equality)
+    dual = largest(matrices.hessian(x) + take(rows.g, index) + matrices.columns(z))
+    answer.z[index] = z
+    answer.dual[index] = dual

@@ -1,0 +1,57 @@
+"""Least squares in the rows W that an infeasible problem shifts, of whatever rank they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .products import Matrices, largest, solve
+from .scaling import Scaling
+
+DAMPING = 1e-8  # scaled
+PASSES = 10
+ACCURACY = 1e-14  # of W't, for the residual that ends the passes
+
+
+class ShiftedRows:
+    """``argmin_b ||W b - t||`` by proximal passes with one factor of ``W'W + damping``.
+
+    All rows of W weigh the same: another weight would leave the range of W.
+    """
+
+    def __init__(self, matrices: Matrices, scaling: Scaling, W: Tensor):
+        self.matrices, self.W = matrices, W.unsqueeze(1).to(scaling.D.dtype)
+        self.weight = scaling.E.square().mean(-1, keepdim=True)
+        without_cost = Matrices(matrices.n, None, matrices.blocks, matrices.bounded)
+        damping = (DAMPING / scaling.D.square()).expand(len(W), -1)
+        self.L = torch.linalg.cholesky_ex(without_cost.gram(self.weight * self.W.squeeze(1), damping))[0]
+
+    def times(self, b: Tensor) -> Tensor:
+        """``W b``: [B, k, n] -> [B, k, m], zero off W."""
+        return self.W * self.matrices.rows(b)
+
+    def fit(self, t: Tensor) -> Tensor:
+        """The least-squares b of each target t: [B, k, m] -> [B, k, n]."""
+        residual = self.matrices.columns(self.W * t)
+        b = torch.zeros_like(residual)
+        goal = ACCURACY * largest(residual.flatten(1))
+        for _ in range(PASSES):
+            b = b + solve(self.L, self.weight.unsqueeze(-1) * residual)
+            residual = self.matrices.columns(self.W * t - self.times(b))
+            if (largest(residual.flatten(1)) <= goal).all():
+                break
+        return b
+
+
+def shifted_set(s: Tensor, equality: Tensor) -> Tensor:
+    """W: the shifted rows and, where any row is shifted, all equalities: [B, m] bool."""
+    infeasible = (s != 0).any(-1, keepdim=True)
+    return infeasible & (equality | (s != 0))
+
+
+def least_norm_multipliers(shifted: ShiftedRows, z: Tensor, s: Tensor, equality: Tensor) -> Tensor:
+    """The multipliers of W of least norm with the same ``W'z``, where they have the signs of the shifts, else z."""
+    W = shifted.W.squeeze(1) != 0
+    least = torch.where(W, shifted.times(shifted.fit(z.unsqueeze(1))).squeeze(1), z)
+    signed = (equality | (least * s >= 0) | ~W).all(-1, keepdim=True)
+    return torch.where(signed, least, z)

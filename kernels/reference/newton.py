@@ -1,0 +1,90 @@
+"""The inner loop: semi-smooth Newton on the augmented Lagrangian, with an exact line search.
+
+    phi(x) = sigma (1/2 x'Hx + g'x) + 1/2 ||x - x_k||_P^2 + sum_i omega_i / 2 d_i(x)^2
+    d(x)   = v - clamp(v, lo, hi),  v = G x + z_k / omega
+
+The step solves ``(sigma H + P + G_J' Omega G_J) dx = -grad phi`` on the active rows J (Bambade, El-Kazdadi, Taylor,
+Carpentier: ProxQP, RSS 2022).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .products import Matrices, dot, solve
+from .state import SHIFT, State
+
+LINE_SEARCH_TRIALS = 40
+LINE_SEARCH_ACCURACY = 1e-10
+RHO_GROWTH = 10.0
+
+
+def newton_step(st: State, matrices: Matrices) -> None:
+    """One step of every problem, in place; where the factorization fails, rho grows and x stays."""
+    omega, P = st.omega(), st.prox()
+    v = st.Gx + st.z_k / omega
+    d = v - v.clamp(st.lo, st.hi)
+    up, down = v >= st.hi, v <= st.lo
+    z_trial = omega * d
+    gradient = st.cost_gradient() + matrices.columns(z_trial) + P * (st.x - st.x_k)
+
+    sigma = (st.phase != SHIFT).to(st.x.dtype)[:, None, None]
+    L, info = torch.linalg.cholesky_ex(matrices.gram((up | down) * omega, P, sigma))
+    dx = -solve(L, gradient)
+    failed = (info > 0) | ~dx.isfinite().all(-1)
+    dx = dx.masked_fill(failed.unsqueeze(-1), 0.0)
+
+    X = torch.stack([st.x, dx], 1)
+    (Hx, Hdx), (Gx, Gdx) = matrices.hessian(X).unbind(1), matrices.rows(X).unbind(1)
+    v_full = v + Gdx
+    same = ((v_full >= st.hi) == up).all(-1) & ((v_full <= st.lo) == down).all(-1)
+    curvature = sigma[:, 0, 0] * dot(dx, Hdx) + dot(dx, P * dx)
+    slope = dot(dx, st.cost_gradient() + P * (st.x - st.x_k))
+    alpha = torch.ones_like(slope)
+    search = (st.open & ~(same | failed)).nonzero().squeeze(-1)
+    if len(search):
+        pick = [t[search] for t in (slope, curvature, v, Gdx, st.lo, st.hi, omega)]
+        alpha[search] = exact_line_search(*pick)
+
+    a = alpha.unsqueeze(-1)
+    st.x = st.x + a * dx
+    st.Hx, st.Gx = Hx + a * Hdx, Gx + a * Gdx
+    v = v + a * Gdx
+    # Adding the step to the multipliers, rather than measuring them anew, leaves no rounding error of omega * Gx in the
+    # dual residual. A side that is not active takes no multiplier.
+    carried = z_trial + omega * Gdx
+    carried = torch.where(up, carried, carried.clamp(max=0))
+    carried = torch.where(down, carried, carried.clamp(min=0))
+    measured = omega * (v - v.clamp(st.lo, st.hi))
+    st.z = torch.where(failed.unsqueeze(-1), st.z, torch.where(same.unsqueeze(-1), carried, measured))
+    st.rho = torch.where(failed, st.rho * RHO_GROWTH, st.rho)
+    st.steps = st.steps + 1
+
+
+def exact_line_search(
+    slope: Tensor,  # [B] derivative at 0 of the smooth part of phi(x + alpha dx)
+    curvature: Tensor,  # [B] its second derivative
+    v: Tensor,  # [B, m]
+    w: Tensor,  # [B, m] G dx
+    lo: Tensor,  # [B, m]
+    hi: Tensor,  # [B, m]
+    omega: Tensor,  # [B, m]
+) -> Tensor:
+    """The minimiser over alpha > 0: a root of phi', which increases and is piecewise linear, by bracketed Newton."""
+    weighted = omega * w
+    alpha, left, right = torch.ones_like(slope), torch.zeros_like(slope), torch.full_like(slope, torch.inf)
+    for _ in range(LINE_SEARCH_TRIALS):
+        t = torch.addcmul(v, alpha.unsqueeze(-1), w)
+        d = t - t.clamp(lo, hi)
+        value = slope + alpha * curvature + dot(weighted, d)
+        rises = value < 0
+        left, right = torch.where(rises, alpha, left), torch.where(rises, right, alpha)
+        newton = alpha - value / (curvature + dot(weighted, w * (d != 0)))
+        inside = (newton >= left) & (newton <= right)
+        following = torch.where(inside, newton, 0.5 * (left + right))
+        moved = (following - alpha).abs() > LINE_SEARCH_ACCURACY * alpha
+        alpha = following
+        if not moved.any():
+            break
+    return alpha

@@ -1,0 +1,155 @@
+"""The outer loop: measuring a point, ending a problem, moving multipliers, penalties and phases.
+
+The multipliers follow the bound-constrained Lagrangian rule of ProxQP (Bambade, El-Kazdadi, Taylor, Carpentier, RSS
+2022). A problem suspected of being infeasible leaves phase AS_POSED for SHIFT, which finds the shift of least norm, and
+ends in SHIFTED; a false alarm finds no shift and is then solved as posed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..interface import Options, Status
+from .products import Matrices, dot, largest
+from .scaling import Scaling
+from .state import AS_POSED, FIRST_ETA_OUT, RUNNING, SHIFT, SHIFTED, Batched, State
+
+MU_FLOOR = 1e-8
+MU_SHRINK = 0.1
+RHO_FLOOR, RHO_CEILING = 1e-10, 1.0
+INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
+SHIFT_FLOOR = 0.1  # of eps_abs: a smaller shift of a row is none
+SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
+SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
+RECESSION = 1e-8  # of the size of a step d, on Hd = 0 and on d not approaching any side
+
+
+@dataclass
+class Measure(Batched):
+    """Where a problem stands, in the units of the data."""
+
+    violation: Tensor  # [B, m] Gx - clamp(Gx, lo, hi)
+    push: Tensor  # [B, n] G' (omega violation)
+    inner_dual: Tensor  # [B, n] gradient of the augmented Lagrangian at (x, z)
+    inner_primal: Tensor  # [B, m] d - z / omega
+    primal: Tensor  # [B]
+    dual: Tensor  # [B]
+    gap: Tensor  # [B]
+    primal_tolerance: Tensor  # [B]
+    dual_tolerance: Tensor  # [B]
+    gap_tolerance: Tensor  # [B]
+
+
+def measure(st: State, matrices: Matrices, options: Options) -> Measure:
+    omega = st.omega()
+    violation = st.Gx - st.Gx.clamp(st.lo, st.hi)
+    Gz, push = matrices.columns(torch.stack([st.z, omega * violation], 1)).unbind(1)
+    v = st.Gx + st.z_k / omega
+    side = torch.where(st.z > 0, st.hi, st.lo)
+    slack = torch.where(st.z == 0, 0.0, st.Gx - side)
+    objective = dot(st.x, 0.5 * st.Hx + st.g).abs()
+    return Measure(
+        violation=violation,
+        push=push,
+        inner_dual=st.cost_gradient() + Gz + st.prox() * (st.x - st.x_k),
+        inner_primal=v - v.clamp(st.lo, st.hi) - st.z / omega,
+        primal=largest(violation),
+        dual=largest(st.Hx + st.g + Gz),
+        gap=dot(st.z.abs(), slack.abs()),
+        primal_tolerance=options.eps_abs + options.eps_rel * largest(st.Gx),
+        dual_tolerance=options.eps_abs
+        + options.eps_rel * torch.maximum(largest(st.Hx), torch.maximum(largest(st.g), largest(Gz))),
+        gap_tolerance=options.eps_abs + max(options.eps_abs, options.eps_rel) * objective,
+    )
+
+
+def verdict(st: State, at: Measure, options: Options) -> Tensor:
+    """The status of each problem: [B], RUNNING where it goes on."""
+    solved = (st.phase != SHIFT) & (at.primal <= at.primal_tolerance)
+    solved &= (at.dual <= at.dual_tolerance) & (at.gap <= at.gap_tolerance)
+    shifted = (st.s != 0).any(-1)
+    running = (st.status == RUNNING) & ~solved & (st.steps < options.max_iter)
+    status = torch.where(running, RUNNING, int(Status.MAX_ITERATIONS))
+    status = torch.where(solved, torch.where(shifted, int(Status.SOLVED_CLOSEST_FEASIBLE), int(Status.SOLVED)), status)
+    return torch.where(st.status == RUNNING, status, st.status)
+
+
+def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> None:
+    """Moves what the inner loop holds fixed, for the problems whose inner loop has ended, in place."""
+    scaled = torch.maximum(largest(scaling.c * scaling.D * at.inner_dual), largest(scaling.E * at.inner_primal))
+    absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
+    ended = (scaled <= st.eta_in) | (absolute <= INNER_FLOOR * options.eps_abs)
+    st.status = torch.where(st.rho > RHO_CEILING, int(Status.NUMERICAL_ERROR), st.status)
+
+    searching = st.phase == SHIFT
+    found = searching & (largest(at.push) <= SHIFT_ACCURACY * options.eps_abs * st.metric_shift.squeeze(-1))
+    optimizing = ended & ~searching
+    st.status = torch.where(optimizing & _unbounded(st, scaling), int(Status.UNBOUNDED), st.status)
+    suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling, options)
+    _multipliers(st, at, scaling, optimizing & ~suspect)
+    _centre(st, ended | found)
+    _enter(st, SHIFT, suspect, options)
+    if found.any():
+        _shift(st, at, found, options)
+        _enter(st, SHIFTED, found, options)
+
+
+def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor) -> None:
+    """Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu."""
+    at_floor = (st.mu_eq <= MU_FLOOR) & (st.mu_in <= MU_FLOOR)
+    accept = update & ((largest(scaling.E * at.violation) <= st.eta_out) | at_floor)
+    refuse = update & ~accept
+    st.z_k = torch.where(accept.unsqueeze(-1), st.z, st.z_k)
+    st.mu_eq = torch.where(refuse, (st.mu_eq * MU_SHRINK).clamp(min=MU_FLOOR), st.mu_eq)
+    st.mu_in = torch.where(refuse, (st.mu_in * MU_SHRINK).clamp(min=MU_FLOOR), st.mu_in)
+    st.eta_out = torch.where(accept, st.eta_out * st.mu_in**0.9, st.eta_out)
+    st.eta_out = torch.where(refuse, FIRST_ETA_OUT * st.mu_in**0.1, st.eta_out)
+    st.eta_in = torch.where(accept, st.eta_in * st.mu_in, torch.where(refuse, st.mu_in, st.eta_in))
+
+    proximal = largest(st.prox() * (st.x - st.x_k))
+    sticky = update & (proximal > 0.5 * at.dual) & (at.dual > at.dual_tolerance)
+    st.rho = torch.where(sticky, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
+
+
+def _centre(st: State, move: Tensor) -> None:
+    move = move.unsqueeze(-1)
+    st.x_k, st.Hx_k = torch.where(move, st.x, st.x_k), torch.where(move, st.Hx, st.Hx_k)
+    st.Gx_k = torch.where(move, st.Gx, st.Gx_k)
+
+
+def _suspect(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
+    """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``: a certificate of infeasibility."""
+    increment = largest(st.omega() * at.violation / scaling.E)
+    return (largest(scaling.D * at.push) <= SUSPICION * increment) & (at.primal > 100 * options.eps_abs)
+
+
+def _unbounded(st: State, scaling: Scaling) -> Tensor:
+    """Whether the last step of the centre is a direction of descent with no curvature that approaches no side."""
+    d = st.x - st.x_k
+    bound = RECESSION * largest(d / scaling.D)
+    Gd = scaling.E * (st.Gx - st.Gx_k)
+    approach = torch.where(st.hi.isinf(), 0.0, Gd.clamp(min=0)) - torch.where(st.lo.isinf(), 0.0, Gd.clamp(max=0))
+    flat = largest(scaling.c * scaling.D * (st.Hx - st.Hx_k)) <= bound
+    descends = scaling.c.squeeze(-1) * dot(st.g, d) < -100 * bound
+    return flat & descends & (largest(approach) <= bound)
+
+
+def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:
+    """Shifts the rows by their violation, which makes x feasible."""
+    s = at.violation.masked_fill(at.violation.abs() <= SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1), 0.0)
+    s = s.masked_fill((~found | (at.primal <= at.primal_tolerance)).unsqueeze(-1), 0.0)
+    st.s, st.lo, st.hi = st.s + s, st.lo + s, st.hi + s
+    if not options.closest_feasible:
+        st.status = torch.where((s != 0).any(-1), int(Status.INFEASIBLE), st.status)
+
+
+def _enter(st: State, phase: int, where: Tensor, options: Options) -> None:
+    """Begins a phase at the present x with no multipliers and the first penalties."""
+    st.phase = torch.where(where, phase, st.phase)
+    st.z, st.z_k = (t.masked_fill(where.unsqueeze(-1), 0.0) for t in (st.z, st.z_k))
+    for name, first in (("mu_eq", options.mu_eq), ("mu_in", options.mu_in), ("rho", options.rho)):
+        setattr(st, name, getattr(st, name).masked_fill(where, first))
+    st.eta_out, st.eta_in = st.eta_out.masked_fill(where, FIRST_ETA_OUT), st.eta_in.masked_fill(where, 1.0)

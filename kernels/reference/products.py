@@ -1,0 +1,93 @@
+"""Products with H and with the rows G = [A; C; I], none of which is stacked, expanded or scaled.
+
+A vector of each problem is ``[B, .]``; k of them are ``[B, k, .]`` and cost one pass over the matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..interface import Rows
+
+
+def take(t: Tensor, index: Tensor) -> Tensor:
+    """The problems ``index`` of a batched array; a shared one stays as it is."""
+    return t if t.shape[0] == 1 else t[index]
+
+
+def product(X: Tensor, M: Tensor) -> Tensor:
+    """``x M`` for [B, (k,) a] and [B|1, a, b], as one matrix product where M is shared."""
+    if M.shape[0] == 1:
+        return X @ M[0]
+    return X @ M if X.dim() == 3 else (X.unsqueeze(1) @ M).squeeze(1)
+
+
+@dataclass
+class Matrices:
+    """The matrices of a batch of problems, in the units of the data."""
+
+    n: int
+    H: Tensor | None  # [B|1, n, n]
+    blocks: list[Tensor]  # A and C, [B|1, n_eq, n] and [B|1, n_in, n], without the empty ones
+    bounded: bool
+
+    @classmethod
+    def of(cls, rows: Rows) -> Matrices:
+        return cls(rows.n, rows.H, [G for G in (rows.A, rows.C) if G.shape[1]], rows.bounded)
+
+    def take(self, index: Tensor) -> Matrices:
+        H = None if self.H is None else take(self.H, index)
+        return Matrices(self.n, H, [take(G, index) for G in self.blocks], self.bounded)
+
+    def split(self, Z: Tensor) -> list[Tensor]:
+        """[..., m] -> the part of each block, and the part of the identity rows (empty where there are none)."""
+        return list(Z.split([*(G.shape[1] for G in self.blocks), self.n if self.bounded else 0], -1))
+
+    def hessian(self, X: Tensor) -> Tensor:
+        """``H x``: [B, (k,) n] -> [B, (k,) n]."""
+        return torch.zeros_like(X) if self.H is None else product(X, self.H)
+
+    def rows(self, X: Tensor) -> Tensor:
+        """``G x``: [B, (k,) n] -> [B, (k,) m]."""
+        parts = [product(X, G.mT) for G in self.blocks]
+        return torch.cat([*parts, X if self.bounded else X[..., :0]], -1)
+
+    def columns(self, Z: Tensor) -> Tensor:
+        """``G'z``: [B, (k,) m] -> [B, (k,) n]."""
+        *parts, total = self.split(Z)
+        if not self.bounded:
+            total = Z.new_zeros(*Z.shape[:-1], self.n)
+        for G, z in zip(self.blocks, parts, strict=True):
+            total = total + product(z, G)
+        return total
+
+    def gram(self, w: Tensor, diagonal: Tensor, sigma: Tensor | float = 1.0) -> Tensor:
+        """``sigma H + diag(diagonal) + G' diag(w) G``: [B, m], [B, n], [B, 1, 1] -> [B, n, n]."""
+        *parts, bound = self.split(w)
+        K = w.new_zeros(w.shape[0], self.n, self.n) if self.H is None else sigma * self.H
+        if K.shape[0] != w.shape[0]:
+            K = K.repeat(w.shape[0], 1, 1)
+        for G, weight in zip(self.blocks, parts, strict=True):
+            K = torch.baddbmm(K, G.mT.expand(w.shape[0], -1, -1), G * weight.unsqueeze(-1))
+        K.diagonal(dim1=1, dim2=2).add_(diagonal + bound if self.bounded else diagonal)
+        return K
+
+
+def solve(L: Tensor, R: Tensor) -> Tensor:
+    """``(L L')^-1 r`` for the lower factors L: [B, n, n], [B, (k,) n] -> [B, (k,) n]."""
+    X = torch.linalg.solve_triangular(L, R.mT if R.dim() == 3 else R.unsqueeze(-1), upper=False)
+    X = torch.linalg.solve_triangular(L.mT, X, upper=True)
+    return X.mT if R.dim() == 3 else X.squeeze(-1)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """[B, k], [B, k] -> [B]."""
+    return torch.linalg.vecdot(a, b)
+
+
+def largest(v: Tensor) -> Tensor:
+    """``max |v_i|`` of each problem, 0 for no entries: [B, k] -> [B]."""
+    return v.abs().amax(-1) if v.shape[-1] else v.new_zeros(v.shape[0])

@@ -1,0 +1,65 @@
+"""Equilibration as vectors: the data is never scaled.
+
+Ruiz (A scaling algorithm to equilibrate both rows and columns norms in matrices, 2001) finds diagonal D and E, and a
+cost scale c, for which ``c D H D`` and ``E G D`` have rows and columns of size about 1. The solver works in the units of
+the data; the scaling enters only as the metric in which it weighs rows and steps: ``E_i^2 / c`` and ``1 / (c D_j^2)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .products import Matrices, largest, take
+
+PASSES = 3
+
+
+@dataclass
+class Scaling:
+    D: Tensor  # [B|1, n]
+    E: Tensor  # [B|1, m]
+    c: Tensor  # [B|1, 1]
+
+    def take(self, index: Tensor) -> Scaling:
+        return Scaling(take(self.D, index), take(self.E, index), take(self.c, index))
+
+
+def equilibrate(matrices: Matrices, g: Tensor, m: int) -> Scaling:
+    """Three passes of Ruiz: more do not save Newton steps."""
+    D = torch.ones_like(g[:1])
+    E = [torch.ones_like(G[:1, :, 0]) for G in matrices.blocks]
+    for _ in range(PASSES):
+        blocks = [(G * D.unsqueeze(-2) * e.unsqueeze(-1)).abs_() for G, e in zip(matrices.blocks, E, strict=True)]
+        columns = [G.amax(-2) for G in blocks]
+        if matrices.H is not None:
+            columns.append((matrices.H * D.unsqueeze(-2)).abs_().amax(-1) * D)
+        E = [e * _inverse_root(G.amax(-1)) for G, e in zip(blocks, E, strict=True)]
+        for column in columns[1:]:
+            columns[0] = torch.maximum(columns[0], column)
+        if columns:
+            D = D * _inverse_root(columns[0])
+    if matrices.bounded:
+        E.append(1 / D)
+    batch = max(t.shape[0] for t in (D, *E))
+    return Scaling(D, torch.cat([e.expand(batch, -1) for e in (*E, D[:, :0])], -1), _cost_scale(matrices.H, g, D))
+
+
+def identity(g: Tensor, m: int) -> Scaling:
+    one = g.new_ones(1, 1)
+    return Scaling(one.expand(1, g.shape[-1]), one.expand(1, m), one)
+
+
+def _cost_scale(H: Tensor | None, g: Tensor, D: Tensor) -> Tensor:
+    """``1 / max(mean column size of D H D, max |D g|)``."""
+    size = largest(D * g)
+    if H is not None:
+        size = torch.maximum(size, ((H * D.unsqueeze(-2)).abs_().amax(-1) * D).mean(-1))
+    return torch.where(size > 0, 1 / size, 1.0).unsqueeze(-1)
+
+
+def _inverse_root(size: Tensor) -> Tensor:
+    """1 / sqrt(size), and 1 where a row or column is zero."""
+    return torch.where(size > 0, size, 1.0).rsqrt()

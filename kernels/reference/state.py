@@ -1,0 +1,123 @@
+"""The running problems: iterates, multipliers and penalties, one row each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..interface import Options, Rows, Start
+from .products import Matrices, take
+from .scaling import Scaling
+
+AS_POSED, SHIFT, SHIFTED = 0, 1, 2
+RUNNING = -1
+
+T = TypeVar("T", bound="Batched")
+
+
+@dataclass
+class Batched:
+    """A record of tensors with one leading batch dimension."""
+
+    def take(self: T, index: Tensor) -> T:
+        return replace(self, **{f.name: take(getattr(self, f.name), index) for f in fields(self)})  # type: ignore[type-var]
+
+
+@dataclass
+class State(Batched):
+    """What one problem carries from one Newton step to the next."""
+
+    index: Tensor  # [B] the problem's place in the caller's batch
+    g: Tensor  # [B|1, n]
+    lo: Tensor  # [B, m] as posed, and shifted from phase SHIFTED on
+    hi: Tensor  # [B, m]
+    equality: Tensor  # [B, m] bool
+    metric_rows: Tensor  # [B|1, m] E^2 / c
+    metric_x: Tensor  # [B|1, n] 1 / (c D^2)
+    metric_shift: Tensor  # [B|1, 1] the weight of every row in phase SHIFT
+    x: Tensor  # [B, n]
+    z: Tensor  # [B, m]
+    s: Tensor  # [B, m]
+    Hx: Tensor  # [B, n]
+    Gx: Tensor  # [B, m]
+    x_k: Tensor  # [B, n] centre of the proximal term
+    z_k: Tensor  # [B, m] accepted multipliers
+    Hx_k: Tensor  # [B, n]
+    Gx_k: Tensor  # [B, m]
+    phase: Tensor  # [B]
+    status: Tensor  # [B] RUNNING, or how it ended
+    open: Tensor  # [B] bool, whether its answer is still to be written
+    steps: Tensor  # [B]
+    mu_eq: Tensor  # [B]
+    mu_in: Tensor  # [B]
+    rho: Tensor  # [B]
+    eta_out: Tensor  # [B] primal residual that accepts the multipliers, scaled
+    eta_in: Tensor  # [B] residual that ends the inner loop, scaled
+
+    def omega(self) -> Tensor:
+        """The weight of each row's violation: E^2 / (c mu), and one weight for all rows in phase SHIFT."""
+        mu = torch.where(self.equality, self.mu_eq.unsqueeze(-1), self.mu_in.unsqueeze(-1))
+        return torch.where(self.searches_shift(), self.metric_shift, self.metric_rows / mu)
+
+    def prox(self) -> Tensor:
+        """The weight of each entry of x - x_k: rho / (c D^2)."""
+        return self.rho.unsqueeze(-1) * self.metric_x
+
+    def searches_shift(self) -> Tensor:
+        """[B, 1]"""
+        return (self.phase == SHIFT).unsqueeze(-1)
+
+    def cost_gradient(self) -> Tensor:
+        """``sigma (H x + g)``: the cost counts in all phases but SHIFT."""
+        return torch.where(self.searches_shift(), 0.0, self.Hx + self.g)
+
+
+def begin(rows: Rows, matrices: Matrices, scaling: Scaling, options: Options, start: Start | None) -> State:
+    """The first iterate: zero, or the warm start, whose shifted problems search their shift first."""
+    B, n, m = rows.batch, rows.n, rows.m
+    new = rows.g.new_zeros
+    x = new(B, n) if start is None else start.x.clone()
+    z = new(B, m) if start is None else start.z.clone()
+    phase = torch.zeros(B, dtype=torch.long, device=rows.g.device)
+    if start is not None:
+        phase[(start.s != 0).any(-1)] = SHIFT
+        z[phase == SHIFT] = 0
+    lo, hi = rows.lo.expand(B, -1), rows.hi.expand(B, -1)
+    Hx, Gx = matrices.hessian(x), matrices.rows(x)
+    shift_weight = (scaling.E.square().mean(-1, keepdim=True) if m else torch.ones_like(scaling.c)) / scaling.c
+    fill = torch.full_like
+    one = x.new_ones(B)
+    return State(
+        index=torch.arange(B, device=x.device),
+        g=rows.g,
+        lo=lo,
+        hi=hi,
+        equality=lo == hi,
+        metric_rows=scaling.E.square() / scaling.c,
+        metric_x=1 / (scaling.c * scaling.D.square()),
+        metric_shift=shift_weight,
+        x=x,
+        z=z,
+        s=new(B, m),
+        Hx=Hx,
+        Gx=Gx,
+        x_k=x,
+        z_k=z,
+        Hx_k=Hx,
+        Gx_k=Gx,
+        phase=phase,
+        status=fill(phase, RUNNING),
+        open=fill(phase, True, dtype=torch.bool),
+        steps=torch.zeros_like(phase),
+        mu_eq=one * options.mu_eq,
+        mu_in=one * options.mu_in,
+        rho=one * options.rho,
+        eta_out=one * FIRST_ETA_OUT,
+        eta_in=one,
+    )
+
+
+FIRST_ETA_OUT = 0.1**0.1

@@ -1,0 +1,24 @@
+"""Thousands of small dense QPs solved and differentiated in parallel in PyTorch, feasible or not."""
+
+from .errors import BackendError, ProblemError, QPError, SettingsError, SolveError
+from .kernels.interface import Status
+from .layer import QPLayer, solve_qp
+from .settings import Settings
+from .solution import Info, Solution
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "Info",
+    "ProblemError",
+    "QPError",
+    "QPLayer",
+    "Settings",
+    "SettingsError",
+    "Solution",
+    "SolveError",
+    "Status",
+    "__version__",
+    "solve_qp",
+]

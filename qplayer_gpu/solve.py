@@ -1,0 +1,55 @@
+"""Forward: problem + settings -> answer of the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .errors import ProblemError
+from .kernels.interface import Answer, Kernels, Start, Status
+from .problem import Problem
+from .settings import Settings
+from .solution import Solution
+
+
+def solve(problem: Problem, settings: Settings, kernels: Kernels, start: Start | None) -> Answer:
+    """Solves the rows; a problem with crossed sides is at best the closest feasible one."""
+    answer = kernels.forward(problem.rows, settings.options(), start)
+    closest = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
+    status = torch.where((answer.status == Status.SOLVED) & problem.crossed, int(closest), answer.status)
+    return replace(answer, status=status)
+
+
+def start_from(solution: Solution, problem: Problem) -> Start:
+    """A warm start: the vectors of a previous answer, zero where it has none.
+
+    Raises:
+        ProblemError: the answer is to problems of another shape.
+    """
+    rows = problem.rows
+    x, z, s = (
+        torch.cat([part.detach().double() for part in parts], -1)
+        for parts in (
+            (solution.x,),
+            (solution.y, solution.z, solution.z_box),
+            (solution.s_eq, solution.s_in, solution.s_box),
+        )
+    )
+    z, s = (t if rows.bounded else t[..., : rows.m] for t in (z, s))
+    expected = ((rows.batch,) if problem.batched else ()) + (rows.n,)
+    if x.shape != expected or z.shape[-1] != rows.m or x.device != rows.g.device:
+        raise ProblemError(
+            f"warm_start answers problems with x of shape {tuple(x.shape)}, {z.shape[-1]} rows, on {x.device}; "
+            f"these have {expected}, {rows.m} rows, on {rows.g.device}"
+        )
+    known = torch.cat([x, z, s], -1).isfinite().all(-1, keepdim=True)
+    return Start(*(torch.where(known, t, 0.0).reshape(rows.batch, -1) for t in (x, z, s)))
+
+
+def parts(t: Tensor, problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """A vector of rows as its parts of A, of C and of the bounds, the last zero where x has none."""
+    rows = problem.rows
+    eq, ineq, box = (part.clone() for part in t.split([rows.n_eq, rows.n_in, rows.m - rows.n_eq - rows.n_in], -1))
+    return eq, ineq, box if rows.bounded else t.new_zeros(len(t), rows.n)
