@@ -110,8 +110,8 @@ class Seeds:
 class Adjoint:
     """What the backward returns: vectors from which every parameter gradient is an outer product.
 
-    ``dL/dG = -(z b_x' + p x' + s b_s' - q_z b_z')``, ``dL/dg = -b_x``, ``dL/dH = -(b_x x' + x b_x')/2`` and the gradient
-    of the side that is active is ``p``.
+    ``dL/dG = -(z b_x' + p x' + s b_s' - q_z b_z')``, ``dL/dg = -b_x``, ``dL/dH = -(b_x x' + x b_x')/2``; the active
+    side of a row has the gradient ``p``.
     """
 
     b_x: Tensor  # [B, n]

@@ -37,17 +37,17 @@ def solve_qp(
     Minimises ``1/2 x'Hx + g'x`` subject to ``A x = b``, ``l <= C x <= u`` and ``lb <= x <= ub``.
 
     Each argument is batched, or shared by the batch (without the dimension B, or with B = 1); the gradient of a shared
-    one is the sum over the batch. All but ``g`` may be None: without H the problem is an LP. Entries of l, u, lb, ub may
-    be infinite. H is positive semidefinite; only its symmetric part counts. Float32 arguments are solved in float64 and
-    the answer is rounded.
+    one is the sum over the batch. All but ``g`` may be None: without H the problem is an LP. Sides may be infinite.
+    H is positive semidefinite; only its symmetric part counts. Float32 arguments are solved in float64, and the answer
+    is rounded.
 
     Where no x satisfies the rows, they are shifted by the s of least Euclidean norm for which some x does, and x is the
     optimum there (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024). A row with l > u stands for
     the equality halfway.
 
     Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box. Where a constraint is active
-    with a multiplier of zero, the derivative taken is the one with that constraint inactive. Where lo = hi, the gradient
-    is shared by both sides. The multipliers of rows that are shifted (and of all equalities of an infeasible problem)
+    with a multiplier of zero, the derivative taken is the one with that constraint inactive. Equal sides share their
+    gradient. The multipliers of rows that are shifted (and of all equalities of an infeasible problem)
     are not unique; their gradient is that of those of least norm.
 
     Args:
@@ -67,7 +67,8 @@ def solve_qp(
     vectors = _Solve.apply(problem, settings, kernels, start, *parameters)
     if not problem.batched:
         vectors = [t.squeeze(0) for t in vectors]
-    return Solution(*vectors[:8], Info(*vectors[8:]))
+    x, y, z, z_box, s_eq, s_in, s_box, status, *info = vectors
+    return Solution(x, y, z, z_box, s_eq, s_in, s_box, status, Info(*info))
 
 
 class QPLayer(nn.Module):
@@ -111,7 +112,7 @@ class _Solve(torch.autograd.Function):
         settings: Settings,
         kernels: Kernels,
         start: Start | None,
-        *parameters: Tensor | None,
+        *parameters: Any,
     ) -> tuple[Tensor, ...]:
         answer = solve(problem, settings, kernels, start)
         ctx.save_for_backward(*parameters, *vars(answer).values())

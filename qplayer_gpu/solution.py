@@ -33,9 +33,9 @@ class Info:
 class Solution:
     """The answers of a batch; an unbatched call has no B.
 
-    ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in``, ``lb + s_box <= x <= ub + s_box``; the shifts are zero where the
-    problem is feasible. ``Hx + g + A'y + C'z + z_box = 0``; a positive ``z`` pushes against the upper side, a negative
-    one against the lower.
+    ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in``, ``lb + s_box <= x <= ub + s_box``; the shifts are zero where
+    the problem is feasible. ``Hx + g + A'y + C'z + z_box = 0``; a positive ``z`` pushes against the upper side, a
+    negative one against the lower.
     """
 
     x: Tensor  # [B, n]

@@ -1,17 +1,17 @@
 """The backward solve: the adjoint of the optimality conditions, in the least-squares sense where they lose rank.
 
-At a solution the rows split into ``W``, the rows that an infeasible problem shifts (``s != 0``, and all its equalities),
-``K``, the other active rows (``z != 0``, or an equality), and the inactive ones. The conditions are
+At a solution the rows split into ``W``, the rows that an infeasible problem shifts (``s != 0``, and all its equalities)
+and ``K``, the other active rows (``z != 0``, or an equality). The conditions are
 
     H x + g + W' z_W + K' z_K = 0,   z_W = W beta,   K x = h_K,   W x - s = h_W,   W' s = 0
 
 (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique). Their
 adjoint for the cotangents ``x_, z_, s_`` is
 
-    H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = W b_s,   eta = argmin ||W eta - z_W_||
+    H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = W b_s
 
-and with ``p = (q_W - s_, q_K)``, ``q_z = z_W_ - W b_x`` and ``b_z = beta`` a change of G alters the loss by
-``-(z b_x' + p x' + s b_s' - q_z b_z')``.
+with eta the least-squares solution of ``W eta = z_W_``. With ``p = (q_W - s_, q_K)``, ``q_z = z_W_ - W b_x`` and
+``b_z = beta``, a change of G alters the loss by ``-(z b_x' + p x' + s b_s' - q_z b_z')``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from ..interface import Adjoint, Answer, Options, Rows, Seeds
 from .least_squares import ShiftedRows, shifted_set
 from .products import Matrices, largest, solve, take
-from .scaling import Scaling, equilibrate, identity
+from .scaling import Scaling, measure_scaling
 
 MU = 1e-6  # scaled; the rows weigh 1 / MU
 RHO = 1e-8  # scaled
@@ -39,7 +39,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     if not len(index):
         return whole
     matrices = Matrices.of(rows)
-    scaling = (equilibrate if options.equilibrate else identity)(matrices, rows.g, rows.m)
+    scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     part = _adjoint(
         matrices.take(index),
         scaling.take(index),
@@ -82,15 +82,17 @@ def saddle_point(
 ) -> tuple[Tensor, Tensor]:
     """Solves ``H b + G_S'q = r, G_S b = target`` on S = W + K: [B, n], [B, m] -> b [B, n], q [B, m].
 
-    A proximal method of multipliers with one factor of ``H + P + G_S' Omega G_S``. Started at q = 0, it keeps q_W in the
-    range of W, provided that all rows of W weigh the same. Where the system is singular, each pass adds the same step
-    along the null space; taking these steps back leaves the least-squares solution.
+    A proximal method of multipliers with one factor of ``H + P + G_S' Omega G_S``. Started at q = 0, it keeps q_W in
+    the range of W, provided that all rows of W weigh the same. Where the system is singular, each pass adds the same
+    step along the null space; taking these steps back leaves the least-squares solution.
     """
     row_weight = torch.where(W, scaling.E.square().mean(-1, keepdim=True), K * scaling.E.square()) / (scaling.c * MU)
     P = (RHO / (scaling.c * scaling.D.square())).expand_as(r)
     L = torch.linalg.cholesky_ex(matrices.gram(row_weight, P))[0]
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
-    for count in range(1, PASSES + 1):
+    passes = 0
+    while passes < PASSES:
+        passes += 1
         step = solve(L, r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
         b = b + step
         v = v + (W | K) * matrices.rows(step)
@@ -99,4 +101,4 @@ def saddle_point(
         size, moved = (largest(p / scaling.D) + largest(scaling.c * t / scaling.E) for p, t in ((b, q), (step, q_step)))
         if (moved <= ACCURACY * size).all():
             break
-    return b - count * step, q - count * q_step
+    return b - passes * step, q - passes * q_step

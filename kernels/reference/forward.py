@@ -10,7 +10,7 @@ from .least_squares import ShiftedRows, least_norm_multipliers, shifted_set
 from .newton import newton_step
 from .outer import Measure, measure, outer_step, verdict
 from .products import Matrices, largest, take
-from .scaling import Scaling, equilibrate, identity
+from .scaling import Scaling, measure_scaling
 from .state import RUNNING, State, begin
 
 COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
@@ -23,7 +23,7 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     if not len(keep):
         return answer
     matrices = Matrices.of(rows)
-    scaling = (equilibrate if options.equilibrate else identity)(matrices, rows.g, rows.m)
+    scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     st = begin(rows, matrices, scaling, options, start)
     if len(keep) < rows.batch:
         st = st.take(keep)

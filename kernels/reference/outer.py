@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..interface import Options, Status
-from .products import Matrices, dot, largest
+from .products import Batched, Matrices, dot, largest
 from .scaling import Scaling
-from .state import AS_POSED, FIRST_ETA_OUT, RUNNING, SHIFT, SHIFTED, Batched, State
+from .state import AS_POSED, FIRST_ETA_OUT, RUNNING, SHIFT, SHIFTED, State
 
 MU_FLOOR = 1e-8
 MU_SHRINK = 0.1
@@ -44,6 +44,7 @@ class Measure(Batched):
 
 
 def measure(st: State, matrices: Matrices, options: Options) -> Measure:
+    """Residuals and tolerances at the present point."""
     omega = st.omega()
     violation = st.Gx - st.Gx.clamp(st.lo, st.hi)
     Gz, push = matrices.columns(torch.stack([st.z, omega * violation], 1)).unbind(1)
@@ -121,7 +122,7 @@ def _centre(st: State, move: Tensor) -> None:
 
 
 def _suspect(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
-    """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``: a certificate of infeasibility."""
+    """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = largest(st.omega() * at.violation / scaling.E)
     return (largest(scaling.D * at.push) <= SUSPICION * increment) & (at.primal > 100 * options.eps_abs)
 

@@ -5,17 +5,29 @@ A vector of each problem is ``[B, .]``; k of them are ``[B, k, .]`` and cost one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..interface import Rows
 
+T = TypeVar("T", bound="Batched")
+
 
 def take(t: Tensor, index: Tensor) -> Tensor:
     """The problems ``index`` of a batched array; a shared one stays as it is."""
     return t if t.shape[0] == 1 else t[index]
+
+
+@dataclass
+class Batched:
+    """A record of tensors with a leading batch dimension."""
+
+    def take(self: T, index: Tensor) -> T:
+        """The record of the problems ``index``."""
+        return replace(self, **{f.name: take(getattr(self, f.name), index) for f in fields(self)})
 
 
 def product(X: Tensor, M: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Equilibration as vectors: the data is never scaled.
 
 Ruiz (A scaling algorithm to equilibrate both rows and columns norms in matrices, 2001) finds diagonal D and E, and a
-cost scale c, for which ``c D H D`` and ``E G D`` have rows and columns of size about 1. The solver works in the units of
-the data; the scaling enters only as the metric in which it weighs rows and steps: ``E_i^2 / c`` and ``1 / (c D_j^2)``.
+cost scale c, for which ``c D H D`` and ``E G D`` have rows and columns of size about 1. The solver works in the units
+of the data; the scaling enters only as the metric in which it weighs rows and steps: ``E_i^2 / c``, ``1 / (c D_j^2)``.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .products import Matrices, largest, take
+from .products import Batched, Matrices, largest
 
 PASSES = 3
 
 
 @dataclass
-class Scaling:
+class Scaling(Batched):
+    """The metric of a batch of problems."""
+
     D: Tensor  # [B|1, n]
     E: Tensor  # [B|1, m]
     c: Tensor  # [B|1, 1]
 
-    def take(self, index: Tensor) -> Scaling:
-        return Scaling(take(self.D, index), take(self.E, index), take(self.c, index))
 
-
-def equilibrate(matrices: Matrices, g: Tensor, m: int) -> Scaling:
-    """Three passes of Ruiz: more do not save Newton steps."""
+def measure_scaling(matrices: Matrices, g: Tensor, equilibrate: bool) -> Scaling:
+    """The metric of the solve: of three passes of Ruiz (more do not save Newton steps), or of the data as they are."""
     D = torch.ones_like(g[:1])
     E = [torch.ones_like(G[:1, :, 0]) for G in matrices.blocks]
-    for _ in range(PASSES):
+    for _ in range(PASSES if equilibrate else 0):
         blocks = [(G * D.unsqueeze(-2) * e.unsqueeze(-1)).abs_() for G, e in zip(matrices.blocks, E, strict=True)]
         columns = [G.amax(-2) for G in blocks]
         if matrices.H is not None:
@@ -44,12 +43,8 @@ def equilibrate(matrices: Matrices, g: Tensor, m: int) -> Scaling:
     if matrices.bounded:
         E.append(1 / D)
     batch = max(t.shape[0] for t in (D, *E))
-    return Scaling(D, torch.cat([e.expand(batch, -1) for e in (*E, D[:, :0])], -1), _cost_scale(matrices.H, g, D))
-
-
-def identity(g: Tensor, m: int) -> Scaling:
-    one = g.new_ones(1, 1)
-    return Scaling(one.expand(1, g.shape[-1]), one.expand(1, m), one)
+    c = _cost_scale(matrices.H, g, D) if equilibrate else torch.ones_like(D[:1, :1])
+    return Scaling(D, torch.cat([e.expand(batch, -1) for e in (*E, D[:, :0])], -1), c)
 
 
 def _cost_scale(H: Tensor | None, g: Tensor, D: Tensor) -> Tensor:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..interface import Options, Rows, Start
-from .products import Matrices, take
+from .products import Batched, Matrices
 from .scaling import Scaling
 
 AS_POSED, SHIFT, SHIFTED = 0, 1, 2
 RUNNING = -1
-
-T = TypeVar("T", bound="Batched")
-
-
-@dataclass
-class Batched:
-    """A record of tensors with one leading batch dimension."""
-
-    def take(self: T, index: Tensor) -> T:
-        return replace(self, **{f.name: take(getattr(self, f.name), index) for f in fields(self)})  # type: ignore[type-var]
+FIRST_ETA_OUT = 0.1**0.1
 
 
 @dataclass
@@ -67,7 +57,7 @@ class State(Batched):
         return self.rho.unsqueeze(-1) * self.metric_x
 
     def searches_shift(self) -> Tensor:
-        """[B, 1]"""
+        """Whether a problem is in phase SHIFT: [B, 1]."""
         return (self.phase == SHIFT).unsqueeze(-1)
 
     def cost_gradient(self) -> Tensor:
@@ -118,6 +108,3 @@ def begin(rows: Rows, matrices: Matrices, scaling: Scaling, options: Options, st
         eta_out=one * FIRST_ETA_OUT,
         eta_in=one,
     )
-
-
-FIRST_ETA_OUT = 0.1**0.1

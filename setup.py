@@ -1,0 +1,30 @@
+"""Which packages and files are shipped, and what they need; everything else is in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+EXAMPLES = ["matplotlib>=3.8", "tqdm>=4.66"]
+
+# Not needed to run on the CPU, so not required. On Linux, PyTorch's CUDA wheels already bring triton.
+GPU = ["triton>=3.6", "cupy-cuda13x>=13"]
+
+DEV = [
+    *EXAMPLES,
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "mypy>=1.15",
+    "piqp>=0.5",
+    "pre-commit>=4",
+    "proxsuite>=0.7",
+    "pytest>=8.3",
+    "ruff>=0.12",
+    "scipy>=1.13",
+    "setuptools>=77",
+]
+
+setup(
+    # qplayer_gpu/kernels is a link to kernels/: setuptools follows it and ships the files behind it.
+    packages=find_packages(include=["qplayer_gpu", "qplayer_gpu.*"]),
+    package_data={"qplayer_gpu": ["py.typed"], "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h"]},
+    install_requires=["torch>=2.4,<3", "numpy>=1.26,<3"],
+    extras_require={"examples": EXAMPLES, "gpu": GPU, "dev": DEV},
+)
