@@ -51,7 +51,7 @@ def _solve(answer: Answer, st: State, matrices: Matrices, scaling: Scaling, opti
                 scaling.take(running),
             )
         outer_step(st, at, scaling, options)
-        newton_step(st, matrices)
+        newton_step(st, matrices, scaling)
 
 
 def usable(rows: Rows) -> Tensor:

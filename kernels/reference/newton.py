@@ -12,15 +12,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .products import Matrices, dot, solve
+from .products import Matrices, dot, largest, solve
+from .scaling import Scaling
 from .state import SHIFT, State
 
 LINE_SEARCH_TRIALS = 40
 LINE_SEARCH_ACCURACY = 1e-10
 RHO_GROWTH = 10.0
+ROUNDING = 1e-14  # of the largest terms of Gx
 
 
-def newton_step(st: State, matrices: Matrices) -> None:
+def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     """One step of every problem, in place; where the factorization fails, rho grows and x stays."""
     omega, P = st.omega(), st.prox()
     v = st.Gx + st.z_k / omega
@@ -37,8 +39,8 @@ def newton_step(st: State, matrices: Matrices) -> None:
 
     X = torch.stack([st.x, dx], 1)
     (Hx, Hdx), (Gx, Gdx) = matrices.hessian(X).unbind(1), matrices.rows(X).unbind(1)
-    v_full = v + Gdx
-    same = ((v_full >= st.hi) == up).all(-1) & ((v_full <= st.lo) == down).all(-1)
+    slop = ROUNDING * largest(st.x / scaling.D).unsqueeze(-1) / scaling.E
+    carried, same = _full_step(z_trial + omega * Gdx, v + Gdx, up, down, st.lo - slop, st.hi + slop)
     curvature = sigma[:, 0, 0] * dot(dx, Hdx) + dot(dx, P * dx)
     slope = dot(dx, st.cost_gradient() + P * (st.x - st.x_k))
     alpha = torch.ones_like(slope)
@@ -51,15 +53,21 @@ def newton_step(st: State, matrices: Matrices) -> None:
     st.x = st.x + a * dx
     st.Hx, st.Gx = Hx + a * Hdx, Gx + a * Gdx
     v = v + a * Gdx
-    # Adding the step to the multipliers, rather than measuring them anew, leaves no rounding error of omega * Gx in the
-    # dual residual. A side that is not active takes no multiplier.
-    carried = z_trial + omega * Gdx
-    carried = torch.where(up, carried, carried.clamp(max=0))
-    carried = torch.where(down, carried, carried.clamp(min=0))
     measured = omega * (v - v.clamp(st.lo, st.hi))
     st.z = torch.where(failed.unsqueeze(-1), st.z, torch.where(same.unsqueeze(-1), carried, measured))
     st.rho = torch.where(failed, st.rho * RHO_GROWTH, st.rho)
     st.steps = st.steps + 1
+
+
+def _full_step(z: Tensor, v: Tensor, up: Tensor, down: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+    """The multipliers after a full step, and whether the active set is the right one there: [B, m], [B].
+
+    Adding the step to the multipliers, rather than measuring ``omega d`` anew, leaves no rounding error of ``omega Gx``
+    in the dual residual. For the same reason it is the sign of the multiplier that tells whether an active row stays
+    so, and an inactive row may pass its side by a rounding error.
+    """
+    wrong = torch.where(up, ~down & (z < 0), torch.where(down, z > 0, (v > hi) | (v < lo)))
+    return torch.where(up | down, z, 0.0), ~wrong.any(-1)
 
 
 def exact_line_search(
