@@ -24,6 +24,8 @@ INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
 SHIFT_FLOOR = 0.1  # of eps_abs: a smaller shift of a row is none
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
+STAGNANT_SUSPICION = 0.1  # the same where the primal residual hardly falls
+STAGNATION = 0.8  # of the last primal residual
 RECESSION = 1e-8  # of the size of a step d, on Hd = 0 and on d not approaching any side
 
 
@@ -91,7 +93,7 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     st.status = torch.where(optimizing & _unbounded(st, scaling), int(Status.UNBOUNDED), st.status)
     suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling, options)
     _multipliers(st, at, scaling, optimizing & ~suspect)
-    _centre(st, ended | found)
+    _centre(st, at, ended | found)
     _enter(st, SHIFT, suspect, options)
     if found.any():
         _shift(st, at, found, options)
@@ -115,16 +117,19 @@ def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor) -> No
     st.rho = torch.where(sticky, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
 
 
-def _centre(st: State, move: Tensor) -> None:
+def _centre(st: State, at: Measure, move: Tensor) -> None:
     move = move.unsqueeze(-1)
     st.x_k, st.Hx_k = torch.where(move, st.x, st.x_k), torch.where(move, st.Hx, st.Hx_k)
     st.Gx_k = torch.where(move, st.Gx, st.Gx_k)
+    st.primal_k = torch.where(move.squeeze(-1), at.primal, st.primal_k)
 
 
 def _suspect(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
     """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = largest(st.omega() * at.violation / scaling.E)
-    return (largest(scaling.D * at.push) <= SUSPICION * increment) & (at.primal > 100 * options.eps_abs)
+    balance = largest(scaling.D * at.push) / increment
+    stagnant = (balance <= STAGNANT_SUSPICION) & (at.primal >= STAGNATION * st.primal_k)
+    return ((balance <= SUSPICION) | stagnant) & (at.primal > 100 * options.eps_abs)
 
 
 def _unbounded(st: State, scaling: Scaling) -> Tensor:

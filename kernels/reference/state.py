@@ -37,6 +37,7 @@ class State(Batched):
     z_k: Tensor  # [B, m] accepted multipliers
     Hx_k: Tensor  # [B, n]
     Gx_k: Tensor  # [B, m]
+    primal_k: Tensor  # [B] primal residual at x_k
     phase: Tensor  # [B]
     status: Tensor  # [B] RUNNING, or how it ended
     open: Tensor  # [B] bool, whether its answer is still to be written
@@ -98,6 +99,7 @@ def begin(rows: Rows, matrices: Matrices, scaling: Scaling, options: Options, st
         z_k=z,
         Hx_k=Hx,
         Gx_k=Gx,
+        primal_k=one * torch.inf,
         phase=phase,
         status=fill(phase, RUNNING),
         open=fill(phase, True, dtype=torch.bool),
