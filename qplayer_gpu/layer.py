@@ -47,8 +47,8 @@ def solve_qp(
 
     Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box. Where a constraint is active
     with a multiplier of zero, the derivative taken is the one with that constraint inactive. Equal sides share their
-    gradient. The multipliers of rows that are shifted (and of all equalities of an infeasible problem)
-    are not unique; their gradient is that of those of least norm.
+    gradient. The multipliers of shifted rows (and of all equalities of an infeasible problem) are not unique: the
+    answer has those of least norm with the signs of inequalities, and their gradient is that of those of least norm.
 
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.

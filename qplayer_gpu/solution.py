@@ -15,7 +15,7 @@ ADVICE = {
     Status.INFEASIBLE: "no x satisfies the rows; Settings.closest_feasible=True solves the closest feasible problem",
     Status.UNBOUNDED: "the objective decreases without end; add bounds or a positive definite H",
     Status.NONFINITE_INPUT: "NaN or infinity in the data (only l, lb = -inf and u, ub = inf are allowed)",
-    Status.NUMERICAL_ERROR: "a factorization failed; H must be positive semidefinite, and the data well scaled",
+    Status.NUMERICAL_ERROR: "H must be positive semidefinite, the data well scaled, and eps_abs above rounding errors",
 }
 
 

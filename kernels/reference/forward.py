@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from ..interface import Answer, Options, Rows, Start, Status
-from .least_squares import ShiftedRows, least_norm_multipliers, shifted_set
+from .multipliers import signed_multipliers
 from .newton import newton_step
-from .outer import Measure, measure, outer_step, verdict
-from .products import Matrices, largest, take
+from .outer import Measure, complementarity, holds, measure, outer_step, verdict
+from .products import Matrices, largest
 from .scaling import Scaling, measure_scaling
 from .state import RUNNING, State, begin
 
+MARGIN_FLOOR = 5e-3  # of the tolerances: where less is needed, rounding errors rule
 COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
 
 
@@ -24,13 +25,13 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
         return answer
     matrices = Matrices.of(rows)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
-    st = begin(rows, matrices, scaling, options, start)
+    lo, hi = rows.lo.expand(rows.batch, -1), rows.hi.expand(rows.batch, -1)
+    st = begin(rows.g, lo, hi, matrices, scaling, options, start)
     if len(keep) < rows.batch:
         st = st.take(keep)
         _solve(answer, st, matrices.take(keep), scaling.take(keep), options)
     else:
         _solve(answer, st, matrices, scaling, options)
-    _least_norm(answer, rows, matrices, scaling)
     return answer
 
 
@@ -38,6 +39,7 @@ def _solve(answer: Answer, st: State, matrices: Matrices, scaling: Scaling, opti
     while True:
         at = measure(st, matrices, options)
         st.status = verdict(st, at, options)
+        _settle_multipliers(st, at, matrices, scaling, options)
         _write(answer, st, at)
         st.open = st.status == RUNNING
         running = st.open.nonzero().squeeze(-1)
@@ -92,15 +94,19 @@ def _write(answer: Answer, st: State, at: Measure) -> None:
         whole[index] = part[ended]
 
 
-def _least_norm(answer: Answer, rows: Rows, matrices: Matrices, scaling: Scaling) -> None:
-    """Gives the shifted rows their multipliers of least norm: the others depend on the path that the solve took."""
-    index = (answer.status == int(Status.SOLVED_CLOSEST_FEASIBLE)).nonzero().squeeze(-1)
+def _settle_multipliers(st: State, at: Measure, matrices: Matrices, scaling: Scaling, options: Options) -> None:
+    """Gives the shifted problems that end their unique multipliers; one that these leave too inexact goes on."""
+    index = (st.open & (st.status == int(Status.SOLVED_CLOSEST_FEASIBLE))).nonzero().squeeze(-1)
     if not len(index):
         return
-    matrices, scaling = matrices.take(index), scaling.take(index)
-    x, z, s = answer.x[index], answer.z[index], answer.s[index]
-    equality = take(rows.lo == rows.hi, index)
-    z = least_norm_multipliers(ShiftedRows(matrices, scaling, shifted_set(s, equality)), z, s, equality)
-    dual = largest(matrices.hessian(x) + take(rows.g, index) + matrices.columns(z))
-    answer.z[index] = z
-    answer.dual[index] = dual
+    ended, settled, matrices = st.take(index), at.take(index), matrices.take(index)
+    ended.z = signed_multipliers(matrices, scaling.take(index), ended.equality, ended.z, ended.s, options)
+    settled.dual = largest(ended.Hx + ended.g + matrices.columns(ended.z))
+    settled.gap = complementarity(ended)
+    ends = holds(settled)
+    goes_on, index = index[~ends], index[ends]
+    st.margin = st.margin.index_put((goes_on,), 0.1 * st.margin[goes_on])
+    hopeless = st.margin[goes_on] < MARGIN_FLOOR
+    st.status = st.status.index_put((goes_on,), torch.where(hopeless, int(Status.NUMERICAL_ERROR), RUNNING))
+    st.z = st.z.index_put((index,), ended.z[ends])
+    at.dual, at.gap = at.dual.index_put((index,), settled.dual[ends]), at.gap.index_put((index,), settled.gap[ends])

@@ -47,11 +47,3 @@ def shifted_set(s: Tensor, equality: Tensor) -> Tensor:
     """W: the shifted rows and, where any row is shifted, all equalities: [B, m] bool."""
     infeasible = (s != 0).any(-1, keepdim=True)
     return infeasible & (equality | (s != 0))
-
-
-def least_norm_multipliers(shifted: ShiftedRows, z: Tensor, s: Tensor, equality: Tensor) -> Tensor:
-    """The multipliers of W of least norm with the same ``W'z``, where they have the signs of the shifts, else z."""
-    W = shifted.W.squeeze(1) != 0
-    least = torch.where(W, shifted.times(shifted.fit(z.unsqueeze(1))).squeeze(1), z)
-    signed = (equality | (least * s >= 0) | ~W).all(-1, keepdim=True)
-    return torch.where(signed, least, z)

@@ -51,8 +51,6 @@ def measure(st: State, matrices: Matrices, options: Options) -> Measure:
     violation = st.Gx - st.Gx.clamp(st.lo, st.hi)
     Gz, push = matrices.columns(torch.stack([st.z, omega * violation], 1)).unbind(1)
     v = st.Gx + st.z_k / omega
-    side = torch.where(st.z > 0, st.hi, st.lo)
-    slack = torch.where(st.z == 0, 0.0, st.Gx - side)
     objective = dot(st.x, 0.5 * st.Hx + st.g).abs()
     return Measure(
         violation=violation,
@@ -61,7 +59,7 @@ def measure(st: State, matrices: Matrices, options: Options) -> Measure:
         inner_primal=v - v.clamp(st.lo, st.hi) - st.z / omega,
         primal=largest(violation),
         dual=largest(st.Hx + st.g + Gz),
-        gap=dot(st.z.abs(), slack.abs()),
+        gap=complementarity(st),
         primal_tolerance=options.eps_abs + options.eps_rel * largest(st.Gx),
         dual_tolerance=options.eps_abs
         + options.eps_rel * torch.maximum(largest(st.Hx), torch.maximum(largest(st.g), largest(Gz))),
@@ -69,10 +67,21 @@ def measure(st: State, matrices: Matrices, options: Options) -> Measure:
     )
 
 
+def complementarity(st: State) -> Tensor:
+    """The sum of ``|z_i|`` times the distance of row i from the side that z_i pushes against: [B]."""
+    side = torch.where(st.z > 0, st.hi, st.lo)
+    return dot(st.z.abs(), torch.where(st.z == 0, 0.0, st.Gx - side).abs())
+
+
+def holds(at: Measure, margin: Tensor | float = 1.0) -> Tensor:
+    """Whether all three residuals are within a share of their tolerances: [B]."""
+    primal, dual = at.primal <= margin * at.primal_tolerance, at.dual <= margin * at.dual_tolerance
+    return primal & dual & (at.gap <= margin * at.gap_tolerance)
+
+
 def verdict(st: State, at: Measure, options: Options) -> Tensor:
     """The status of each problem: [B], RUNNING where it goes on."""
-    solved = (st.phase != SHIFT) & (at.primal <= at.primal_tolerance)
-    solved &= (at.dual <= at.dual_tolerance) & (at.gap <= at.gap_tolerance)
+    solved = (st.phase != SHIFT) & holds(at, st.margin)
     shifted = (st.s != 0).any(-1)
     running = (st.status == RUNNING) & ~solved & (st.steps < options.max_iter)
     status = torch.where(running, RUNNING, int(Status.MAX_ITERATIONS))
@@ -144,10 +153,14 @@ def _unbounded(st: State, scaling: Scaling) -> Tensor:
 
 
 def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:
-    """Shifts the rows by their violation, which makes x feasible."""
+    """Shifts the rows by their violation, which makes x feasible.
+
+    A row that is shifted then holds with equality at every feasible point, and is treated as one.
+    """
     s = at.violation.masked_fill(at.violation.abs() <= SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1), 0.0)
     s = s.masked_fill((~found | (at.primal <= at.primal_tolerance)).unsqueeze(-1), 0.0)
-    st.s, st.lo, st.hi = st.s + s, st.lo + s, st.hi + s
+    lo, hi = st.lo + s, st.hi + s
+    st.s, st.lo, st.hi = st.s + s, torch.where(s > 0, hi, lo), torch.where(s < 0, lo, hi)
     if not options.closest_feasible:
         st.status = torch.where((s != 0).any(-1), int(Status.INFEASIBLE), st.status)
 

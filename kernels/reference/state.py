@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..interface import Options, Rows, Start
+from ..interface import Options, Start
 from .products import Batched, Matrices
 from .scaling import Scaling
 
@@ -24,13 +24,14 @@ class State(Batched):
     g: Tensor  # [B|1, n]
     lo: Tensor  # [B, m] as posed, and shifted from phase SHIFTED on
     hi: Tensor  # [B, m]
-    equality: Tensor  # [B, m] bool
+    equality: Tensor  # [B, m] bool, as posed
     metric_rows: Tensor  # [B|1, m] E^2 / c
     metric_x: Tensor  # [B|1, n] 1 / (c D^2)
     metric_shift: Tensor  # [B|1, 1] the weight of every row in phase SHIFT
     x: Tensor  # [B, n]
     z: Tensor  # [B, m]
     s: Tensor  # [B, m]
+    margin: Tensor  # [B] the share of the tolerances that must be met
     Hx: Tensor  # [B, n]
     Gx: Tensor  # [B, m]
     x_k: Tensor  # [B, n] centre of the proximal term
@@ -50,7 +51,7 @@ class State(Batched):
 
     def omega(self) -> Tensor:
         """The weight of each row's violation: E^2 / (c mu), and one weight for all rows in phase SHIFT."""
-        mu = torch.where(self.equality, self.mu_eq.unsqueeze(-1), self.mu_in.unsqueeze(-1))
+        mu = torch.where(self.equality | (self.s != 0), self.mu_eq.unsqueeze(-1), self.mu_in.unsqueeze(-1))
         return torch.where(self.searches_shift(), self.metric_shift, self.metric_rows / mu)
 
     def prox(self) -> Tensor:
@@ -66,24 +67,31 @@ class State(Batched):
         return torch.where(self.searches_shift(), 0.0, self.Hx + self.g)
 
 
-def begin(rows: Rows, matrices: Matrices, scaling: Scaling, options: Options, start: Start | None) -> State:
+def begin(
+    g: Tensor,  # [B|1, n]
+    lo: Tensor,  # [B, m]
+    hi: Tensor,  # [B, m]
+    matrices: Matrices,
+    scaling: Scaling,
+    options: Options,
+    start: Start | None,
+) -> State:
     """The first iterate: zero, or the warm start, whose shifted problems search their shift first."""
-    B, n, m = rows.batch, rows.n, rows.m
-    new = rows.g.new_zeros
+    (B, m), n = lo.shape, g.shape[-1]
+    new = g.new_zeros
     x = new(B, n) if start is None else start.x.clone()
     z = new(B, m) if start is None else start.z.clone()
-    phase = torch.zeros(B, dtype=torch.long, device=rows.g.device)
+    phase = torch.zeros(B, dtype=torch.long, device=g.device)
     if start is not None:
         phase[(start.s != 0).any(-1)] = SHIFT
         z[phase == SHIFT] = 0
-    lo, hi = rows.lo.expand(B, -1), rows.hi.expand(B, -1)
     Hx, Gx = matrices.hessian(x), matrices.rows(x)
     shift_weight = (scaling.E.square().mean(-1, keepdim=True) if m else torch.ones_like(scaling.c)) / scaling.c
     fill = torch.full_like
     one = x.new_ones(B)
     return State(
         index=torch.arange(B, device=x.device),
-        g=rows.g,
+        g=g,
         lo=lo,
         hi=hi,
         equality=lo == hi,
@@ -93,6 +101,7 @@ def begin(rows: Rows, matrices: Matrices, scaling: Scaling, options: Options, st
         x=x,
         z=z,
         s=new(B, m),
+        margin=one,
         Hx=Hx,
         Gx=Gx,
         x_k=x,

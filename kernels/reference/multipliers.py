@@ -1,0 +1,73 @@
+"""The multipliers of the rows W that an infeasible problem shifts.
+
+Those rows lose rank (``W's = 0``), so that many multipliers fit one optimum. The answer has those of least norm among
+the ones with the signs of inequalities:
+
+    minimise 1/2 ||z_W||^2   subject to   W'z_W = r,   z_i >= 0 where s_i > 0,   z_i <= 0 where s_i < 0
+
+Its dual, ``minimise 1/2 ||d(beta)||^2 - r'beta`` with d the part of ``W beta`` that has the signs, is of the form that
+the inner loop minimises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..interface import Options, Start
+from .least_squares import ShiftedRows, shifted_set
+from .newton import newton_step
+from .products import Matrices, largest
+from .scaling import Scaling
+from .state import begin
+
+STEPS = 50
+ACCURACY = 0.1  # of eps_abs, on W'z_W = r
+ROUNDING = 1e-14  # of the largest multiplier, on the same
+
+
+def signed_multipliers(
+    matrices: Matrices, scaling: Scaling, equality: Tensor, z: Tensor, s: Tensor, options: Options
+) -> Tensor:
+    """The multipliers, those of W made unique: [B, m]; where none with the signs are found, of least norm without."""
+    W = shifted_set(s, equality)
+    shifted = ShiftedRows(matrices, scaling, W)
+    beta = shifted.fit(z.unsqueeze(1))
+    z = torch.where(W, shifted.times(beta).squeeze(1), z)
+    wrong = (W & ~equality & (z * s < 0)).any(-1).nonzero().squeeze(-1)
+    if len(wrong):
+        lo = torch.where(W & (equality | (s < 0)), 0.0, -torch.inf)[wrong]
+        hi = torch.where(W & (equality | (s > 0)), 0.0, torch.inf)[wrong]
+        r = matrices.columns(W * z)[wrong]
+        signed, found = _dual(matrices.take(wrong), scaling.take(wrong), r, lo, hi, beta[wrong, 0], options)
+        z[wrong] = torch.where(W[wrong] & found.unsqueeze(-1), signed, z[wrong])
+    return z
+
+
+def _dual(
+    matrices: Matrices,
+    scaling: Scaling,
+    r: Tensor,  # [B, n]
+    lo: Tensor,  # [B, m] and hi: the cone that d leaves out
+    hi: Tensor,  # [B, m]
+    beta: Tensor,  # [B, n] where to start
+    options: Options,
+) -> tuple[Tensor, Tensor]:
+    """Minimises ``1/2 ||d(beta)||^2 - r'beta``: the multipliers d [B, m], and whether they were found [B]."""
+    matrices = replace(matrices, H=None)
+    weight = scaling.E.square().mean(-1, keepdim=True)
+    nothing = torch.zeros_like(lo)
+    st = begin(-weight * r, lo, hi, matrices, scaling, options, Start(beta, nothing, nothing))
+    st.metric_rows, st.metric_x = weight.expand_as(nothing), 1 / scaling.D.square()
+    st.mu_eq, st.mu_in = torch.ones_like(st.mu_eq), torch.ones_like(st.mu_in)
+    for _ in range(STEPS):
+        newton_step(st, matrices, scaling)
+        st.x_k = st.x
+        z = st.z / weight
+        goal = ACCURACY * options.eps_abs + ROUNDING * largest(z)
+        st.open = largest(matrices.columns(z) - r) > goal
+        if not st.open.any():
+            break
+    return z, ~st.open

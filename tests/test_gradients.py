@@ -1,0 +1,148 @@
+"""Gradients against central differences, through every output, for every parameter."""
+
+import families as f
+import pytest
+import torch
+
+import qplayer_gpu as qp
+
+EXACT = qp.Settings(eps_abs=1e-11)
+ALL = ("x", "y", "z", "z_box", "s_eq", "s_in", "s_box")
+STEP = 1e-6
+# Central differences are good to about STEP^2 and (error of the answer) / STEP = 1e-6; of the size of the gradient.
+ACCURACY = 1e-5
+
+FEASIBLE = f.feasible(3, 6, two_sided=True, bounds=True)
+LP = f.lp(3, 5)
+OVERDETERMINED = f.overdetermined(3, 4)
+POSITIVE_LP = f.positive_equalities(3, 6, 4)
+POSITIVE_QP = f.positive_equalities(3, 6, 4, H=True)
+EXCLUDING = f.excluding_halfspaces(3, 5)
+ONLY_EQUALITIES = {k: v for k, v in OVERDETERMINED.items() if k not in ("C", "u")}
+# The multipliers of shifted inequalities are not unique, so no derivative through them is tested.
+CASES = {
+    "feasible": (FEASIBLE, qp.Status.SOLVED, ALL),
+    "lp": (LP, qp.Status.SOLVED, ALL),
+    "overdetermined": (OVERDETERMINED, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_in")),
+    "only-equalities": (ONLY_EQUALITIES, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
+    "positive-lp": (POSITIVE_LP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_box")),
+    "positive-qp": (POSITIVE_QP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_box")),
+    "excluding": (EXCLUDING, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_in")),
+}
+
+
+def one_matrix(args):
+    """The same with all matrices and sides of the first problem, shared; only g stays batched."""
+    return f.shared(args, *(k for k, v in args.items() if k != "g" and v is not None and v.dim() == 2 + (k in "HAC")))
+
+
+def check(args, status, outputs, settings=EXACT):
+    weights = {k: torch.randn_like(v) for k, v in vars(qp.solve_qp(**args, settings=settings)).items() if k in outputs}
+
+    def loss(problem):
+        sol = qp.solve_qp(**problem, settings=settings)
+        assert (sol.status == status).all()
+        return sum((weights[k] * getattr(sol, k)).sum() for k in outputs)
+
+    leaves = {k: None if v is None else v.clone().requires_grad_() for k, v in args.items()}
+    loss(leaves).backward()
+    for name, leaf in leaves.items():
+        if leaf is None:
+            continue
+        gradient = leaf.grad
+        assert gradient.shape == leaf.shape
+        size = gradient.norm()
+        for direction in (gradient, torch.randn_like(leaf)):
+            d = direction + direction.mT if name == "H" else direction
+            d = d / (d.norm() + (d.norm() == 0))
+            with torch.no_grad():
+                ahead, behind = (loss({**args, name: args[name] + step * d}) for step in (STEP, -STEP))
+            difference = (ahead - behind) / (2 * STEP)
+            assert abs(difference - (gradient * d).sum()) <= ACCURACY * max(size, 0.1), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_batched(case):
+    check(*CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_shared(case):
+    args, status, outputs = CASES[case]
+    check(one_matrix(args), status, outputs)
+
+
+@pytest.mark.parametrize("case", ["feasible", "overdetermined", "excluding"])
+def test_gradient_of_a_shared_parameter_is_the_sum(case):
+    args, _, outputs = CASES[case]
+    args = one_matrix(args)
+
+    def gradients(problem):
+        leaves = {k: v.clone().requires_grad_() for k, v in problem.items()}
+        sol = qp.solve_qp(**leaves, settings=EXACT)
+        sum(getattr(sol, k).square().sum() for k in outputs).backward()
+        return {k: v.grad for k, v in leaves.items()}
+
+    whole = gradients(args)
+    copied = gradients({k: v if k == "g" else v.expand(3, *v.shape) for k, v in args.items()})
+    kept = gradients({k: v if k == "g" else v.unsqueeze(0) for k, v in args.items()})
+    for k in args:
+        expected = copied[k] if k == "g" else copied[k].sum(0)
+        torch.testing.assert_close(whole[k], expected, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(kept[k].reshape(whole[k].shape), expected, rtol=1e-9, atol=1e-10)
+
+
+def test_unbatched():
+    args = {k: v[0] for k, v in FEASIBLE.items()}
+    check(args, qp.Status.SOLVED, ALL)
+
+
+def test_only_the_symmetric_part_of_h_counts():
+    args = dict(FEASIBLE)
+    skew = torch.randn(3, 6, 6)
+    bent = {**args, "H": args["H"] + skew - skew.mT}
+    torch.testing.assert_close(qp.solve_qp(**bent).x, qp.solve_qp(**args).x, rtol=0, atol=1e-10)
+
+
+def test_float32_gradients_are_those_of_float64_rounded():
+    for args in (FEASIBLE, OVERDETERMINED):
+        single = {k: v.float().requires_grad_() for k, v in args.items()}
+        double = {k: v.detach().double().requires_grad_() for k, v in single.items()}
+        for leaves in (single, double):
+            qp.solve_qp(**leaves).x.square().sum().backward()
+        for k in args:
+            assert single[k].grad.dtype == torch.float32
+            error = (single[k].grad.double() - double[k].grad).norm() / double[k].grad.norm().clamp(min=1e-3)
+            assert error <= 1e-5, k  # x is rounded before it is squared
+
+
+def test_crossed_sides_share_the_gradient_of_their_middle():
+    """With l > u the row is the equality halfway."""
+    C, g = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([0.3, -0.4]).double()
+    H = torch.eye(2).double()
+    l, u = torch.tensor([3.0]).double().requires_grad_(), torch.tensor([1.0]).double().requires_grad_()
+    sol = qp.solve_qp(H, g, C=C, l=l, u=u)
+    assert sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE
+    torch.testing.assert_close(C @ sol.x, torch.tensor([2.0]).double())
+    sol.x.sum().backward()
+    middle = torch.tensor([2.0]).double().requires_grad_()
+    qp.solve_qp(H, g, C, middle).x.sum().backward()
+    torch.testing.assert_close(l.grad, 0.5 * middle.grad)
+    torch.testing.assert_close(u.grad, 0.5 * middle.grad)
+
+
+def test_directions_without_a_derivative_get_none():
+    """An LP with a face of optima: x may move along it, and the gradient says nothing of that."""
+    g = torch.tensor([[1.0, 0.0]]).double().requires_grad_()
+    box = {"lb": torch.zeros(2).double(), "ub": torch.ones(2).double()}
+    sol = qp.solve_qp(None, g, **box)
+    sol.x.sum().backward()
+    assert g.grad.abs().max() <= 1e-6
+
+
+def test_second_derivatives_are_refused_with_a_message():
+    g = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    x = qp.solve_qp(torch.eye(3, dtype=torch.float64), g).x
+    (first,) = torch.autograd.grad(x.square().sum(), g, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
