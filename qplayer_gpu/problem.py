@@ -71,8 +71,9 @@ class Problem:
 
 def validate(p: Parameters) -> int | None:
     """Raises unless the parameters describe QPs; returns B, or None where nothing is batched."""
+    _validate_tensor("g", p.g, p.g)
     for name, t in p._asdict().items():
-        if t is not None or name == "g":
+        if t is not None:
             _validate_tensor(name, t, p.g)
     for rows, sides in (("A", ("b",)), ("C", ("l", "u"))):
         given = [side for side in sides if getattr(p, side) is not None]

@@ -72,6 +72,46 @@ def test_shared(case):
     check(one_matrix(args), status, outputs)
 
 
+def opposite(c, rest):
+    """Rows that exclude each other in pairs, parallel however c changes: x keeps some freedom in an infeasible QP."""
+    return {**rest, "C": torch.cat([c, -2 * c], -2)}
+
+
+def repeated(c, rest):
+    """The same row twice as an equality, with two right-hand sides."""
+    return {**rest, "A": torch.cat([c, 0.5 * c], -2)}
+
+
+@pytest.mark.parametrize("build", [opposite, repeated])
+def test_infeasible_rows_that_leave_x_some_freedom(build):
+    n, pairs = 6, 3
+    feasible = f.feasible(2, n)
+    c = torch.randn(2, pairs, n, dtype=torch.float64)
+    sides = torch.randn(2, 2 * pairs, dtype=torch.float64)
+    if build is opposite:
+        middle = sides[:, :pairs]
+        sides = torch.cat([middle, -2 * middle], -1) - 0.1 - torch.rand(2, 2 * pairs, dtype=torch.float64)
+        rest = {"H": feasible["H"], "g": feasible["g"], "u": sides}
+    else:
+        rest = {k: feasible[k] for k in ("H", "g", "C", "u")} | {"b": sides}
+    weights = torch.randn(2, n, dtype=torch.float64), torch.randn(2, 2 * pairs, dtype=torch.float64)
+
+    def loss(c, rest):
+        sol = qp.solve_qp(**build(c, rest), settings=EXACT)
+        assert (sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE).all()
+        return (weights[0] * sol.x).sum() + (weights[1] * (sol.s_in if build is opposite else sol.s_eq)).sum()
+
+    point = {"c": c, **rest}
+    leaves = {k: v.clone().requires_grad_() for k, v in point.items()}
+    loss(leaves["c"], {k: leaves[k] for k in rest}).backward()
+    assert leaves["H"].grad.norm() > 1e-3
+    for name, leaf in leaves.items():
+        d = leaf.grad / leaf.grad.norm()
+        moved = ({**point, name: point[name] + step * d} for step in (STEP, -STEP))
+        ahead, behind = (loss(m["c"], {k: m[k] for k in rest}) for m in moved)
+        assert abs((ahead - behind) / (2 * STEP) - leaf.grad.norm()) <= ACCURACY * max(leaf.grad.norm(), 0.1), name
+
+
 @pytest.mark.parametrize("case", ["feasible", "overdetermined", "excluding"])
 def test_gradient_of_a_shared_parameter_is_the_sum(case):
     args, _, outputs = CASES[case]

@@ -1,0 +1,204 @@
+"""What users call, and what they are told when they call it wrong."""
+
+import families as f
+import pytest
+import torch
+from certificate import certify
+
+import qplayer_gpu as qp
+
+N = 6
+ARGS = f.feasible(3, N, two_sided=True, bounds=True)
+
+
+def drop(*names):
+    return {k: v for k, v in ARGS.items() if k not in names}
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [
+        ("H",),
+        ("A", "b"),
+        ("C", "l", "u"),
+        ("l",),
+        ("u",),
+        ("lb",),
+        ("ub",),
+        ("lb", "ub"),
+        ("A", "b", "C", "l", "u"),
+        ("A", "b", "C", "l", "u", "lb", "ub"),
+    ],
+    ids="-".join,
+)
+def test_any_part_may_be_absent(absent):
+    args = {"H": None, **drop(*absent)}
+    sol = qp.solve_qp(**args).check()
+    conditions = certify(args, sol)
+    assert max(conditions.primal, conditions.dual, conditions.gap) <= 1.1e-9
+    n_eq, n_in = (0 if args.get(k) is None else args[k].shape[-2] for k in ("A", "C"))
+    shapes = {"x": N, "y": n_eq, "z": n_in, "z_box": N, "s_eq": n_eq, "s_in": n_in, "s_box": N}
+    assert {k: getattr(sol, k).shape for k in shapes} == {k: (3, size) for k, size in shapes.items()}
+    for t in (sol.status, *vars(sol.info).values()):
+        assert t.shape == (3,)
+
+
+@pytest.mark.parametrize("batched", list(ARGS))
+def test_one_batched_parameter_makes_a_batch(batched):
+    args = {k: v if k == batched else v[0] for k, v in ARGS.items()}
+    args |= {k: args[k] + 1e3 for k in ("u", "ub")} | {k: args[k] - 1e3 for k in ("l", "lb")} | {"A": None, "b": None}
+    if batched in "Ab":
+        args |= {"A": ARGS["A"] if batched == "A" else ARGS["A"][0], "b": ARGS["b"] if batched == "b" else ARGS["b"][0]}
+    sol = qp.solve_qp(**args).check()
+    assert sol.x.shape == (3, N)
+    for i in range(3):
+        alone = qp.solve_qp(**{k: v if v is None or k != batched else v[i] for k, v in args.items()})
+        assert alone.x.shape == (N,)
+        torch.testing.assert_close(sol.x[i], alone.x, rtol=0, atol=1e-9)
+
+
+def test_unbatched_answers_have_no_batch_dimension():
+    sol = qp.solve_qp(**{k: v[0] for k, v in ARGS.items()})
+    assert sol.x.shape == (N,)
+    assert sol.status.shape == sol.info.gap.shape == ()
+    assert sol.status == qp.Status.SOLVED
+
+
+def test_a_batch_of_one_stays_a_batch():
+    assert qp.solve_qp(**{k: v[:1] for k, v in ARGS.items()}).x.shape == (1, N)
+
+
+def test_an_empty_batch():
+    leaves = {k: v[:0].clone().requires_grad_() if k == "g" else v[0] for k, v in ARGS.items()}
+    H = leaves["H"] = leaves["H"].clone().requires_grad_()
+    sol = qp.solve_qp(**leaves).check()
+    assert sol.x.shape == (0, N)
+    sol.x.sum().backward()
+    assert leaves["g"].grad.shape == (0, N)
+    assert (H.grad == 0).all()
+
+
+def test_one_variable():
+    g = torch.tensor([[2.0], [-6.0]]).double()
+    sol = qp.solve_qp(2 * torch.eye(1).double(), g, lb=torch.zeros(1).double(), ub=torch.ones(1).double()).check()
+    torch.testing.assert_close(sol.x, torch.tensor([[0.0], [1.0]]).double())
+    torch.testing.assert_close(sol.z_box, torch.tensor([[-2.0], [4.0]]).double())
+
+
+def test_signs_and_shifts_of_a_problem_solved_by_hand():
+    """min 1/2 |x|^2 with x_1 + x_2 = 2, and x_1 <= -1 against x_1 >= 1."""
+    sol = qp.solve_qp(
+        torch.eye(2).double(),
+        torch.zeros(2).double(),
+        torch.tensor([[0.0, 1.0]]).double(),
+        torch.tensor([2.0]).double(),
+        torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(),
+        torch.tensor([-torch.inf, 1.0]).double(),
+        torch.tensor([-1.0, torch.inf]).double(),
+    )
+    assert sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE
+    torch.testing.assert_close(sol.x, torch.tensor([0.0, 2.0]).double())
+    torch.testing.assert_close(sol.s_in, torch.tensor([1.0, -1.0]).double())
+    torch.testing.assert_close(sol.s_eq, torch.zeros(1).double())
+    torch.testing.assert_close(sol.y, torch.tensor([-2.0]).double())
+
+
+def test_fixed_variables_and_free_rows():
+    fixed = torch.tensor([1.0, 0.0, -1.0]).double()
+    free = {"C": torch.eye(3).double(), "l": torch.full((3,), -torch.inf).double()}
+    sol = qp.solve_qp(None, torch.ones(3).double(), **free, lb=fixed, ub=fixed).check()
+    torch.testing.assert_close(sol.x, fixed)
+    torch.testing.assert_close(sol.z_box, -torch.ones(3).double())
+    assert (sol.z == 0).all()
+
+
+def test_layer_is_the_function():
+    layer = qp.QPLayer(qp.Settings(eps_abs=1e-6))
+    assert list(layer.parameters()) == []
+    assert "eps_abs=1e-06" in repr(layer)
+    torch.testing.assert_close(layer(**ARGS).x, qp.solve_qp(**ARGS, settings=layer.settings).x, rtol=0, atol=0)
+
+
+def test_several_backwards_may_be_pending():
+    g = ARGS["g"].clone().requires_grad_()
+    args = drop("g")
+    first, second = qp.solve_qp(g=g, **args), qp.solve_qp(g=2 * g, **args)
+    (a,) = torch.autograd.grad(second.x.sum(), g)
+    (b,) = torch.autograd.grad(first.x.sum(), g)
+    fresh = qp.solve_qp(g=g, **args)
+    torch.testing.assert_close(b, torch.autograd.grad(fresh.x.sum(), g)[0], rtol=0, atol=0)
+    assert not torch.equal(a, b)
+
+
+def test_a_parameter_changed_before_the_backward_is_noticed():
+    g = ARGS["g"].clone().requires_grad_()
+    H = ARGS["H"].clone()
+    x = qp.solve_qp(g=g, H=H, **drop("g", "H")).x
+    H.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        x.sum().backward()
+
+
+def test_no_graph_without_gradients():
+    assert not qp.solve_qp(**ARGS).x.requires_grad
+
+
+def wrong(**changes):
+    return {**ARGS, **changes}
+
+
+t = torch.zeros
+WRONG = {
+    "g is no tensor": (wrong(g=[0.0] * N), TypeError, "g must be a torch.Tensor, not list"),
+    "g is missing": (wrong(g=None), TypeError, "g must be a torch.Tensor"),
+    "integers": (wrong(g=t(3, N, dtype=torch.long)), TypeError, "g must be torch.float64 or torch.float32"),
+    "mixed dtypes": (wrong(H=ARGS["H"].float()), TypeError, "H must be torch.float64, like g"),
+    "H not square": (wrong(H=t(3, N, N + 1).double()), ValueError, r"H must have shape \(6, 6\)"),
+    "g has too many dimensions": (wrong(g=t(1, 3, N).double()), ValueError, "g must have 1 dimensions"),
+    "b of another length": (wrong(b=t(3, 5).double()), ValueError, r"b must have shape \(1,\)"),
+    "C of another width": (wrong(C=t(3, N, 4).double()), ValueError, r"C must have shape \(6, 6\)"),
+    "lb of another length": (wrong(lb=t(N + 1).double()), ValueError, "lb must have shape"),
+    "batches differ": (wrong(u=t(4, N).double()), ValueError, "u has a batch of 4, the arguments before it one of 3"),
+    "A without b": (wrong(b=None), ValueError, "A and b go together: b is missing"),
+    "b without A": (wrong(A=None), ValueError, "A and b go together: A is missing"),
+    "C without sides": (wrong(l=None, u=None), ValueError, "C and l or u go together: l or u is missing"),
+    "no variables": ({"H": None, "g": t(3, 0).double()}, ValueError, "g must have at least one entry"),
+    "another device": (wrong(H=t(N, N, device="meta").double()), ValueError, "move all arguments to one device"),
+    "warm start of others": (
+        wrong(warm_start=qp.solve_qp(None, t(3, N).double())),
+        ValueError,
+        "warm_start answers problems with",
+    ),
+    "unknown backend": (wrong(backend="opencl"), qp.BackendError, "backend 'opencl' is not available"),
+    "backend that cannot run here": (wrong(backend="triton"), qp.BackendError, "this version has 'auto', 'torch'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_calls_say_what_to_do(case):
+    args, error, message = WRONG[case]
+    with pytest.raises(error, match=message) as caught:
+        qp.solve_qp(**args)
+    assert isinstance(caught.value, qp.QPError)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"eps_abs": 0.0}, {"eps_abs": float("nan")}, {"eps_rel": -1.0}, {"max_iter": -1}, {"max_iter": 2.5}, {"rho": 0.0}],
+    ids=str,
+)
+def test_settings_are_checked(setting):
+    (name,) = setting
+    with pytest.raises(qp.SettingsError, match=f"{name} must be"):
+        qp.Settings(**setting)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(AttributeError):
+        qp.Settings().eps_abs = 1.0
+
+
+def test_check_says_what_to_do():
+    assert qp.solve_qp(**ARGS).check().x.shape == (3, N)
+    with pytest.raises(qp.SolveError, match=r"of 3 problems 3 MAX_ITERATIONS: raise Settings\.max_iter"):
+        qp.solve_qp(**ARGS, settings=qp.Settings(max_iter=1)).check()
