@@ -23,6 +23,7 @@ RHO_FLOOR, RHO_CEILING = 1e-10, 1.0
 INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
 SHIFT_FLOOR = 0.1  # of eps_abs: a smaller shift of a row is none
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
+SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual hardly falls
 STAGNATION = 0.8  # of the last primal residual
@@ -97,11 +98,12 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     st.status = torch.where(st.rho > RHO_CEILING, int(Status.NUMERICAL_ERROR), st.status)
 
     searching = st.phase == SHIFT
-    found = searching & (largest(at.push) <= SHIFT_ACCURACY * options.eps_abs * st.metric_shift.squeeze(-1))
+    found = searching & _shift_found(st, at, scaling, options)
     optimizing = ended & ~searching
     st.status = torch.where(optimizing & _unbounded(st, scaling), int(Status.UNBOUNDED), st.status)
     suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling, options)
     _multipliers(st, at, scaling, optimizing & ~suspect)
+    st.rho = torch.where(ended & searching & ~found, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
     _centre(st, at, ended | found)
     _enter(st, SHIFT, suspect, options)
     if found.any():
@@ -150,6 +152,14 @@ def _unbounded(st: State, scaling: Scaling) -> Tensor:
     flat = largest(scaling.c * scaling.D * (st.Hx - st.Hx_k)) <= bound
     descends = scaling.c.squeeze(-1) * dot(st.g, d) < -100 * bound
     return flat & descends & (largest(approach) <= bound)
+
+
+def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
+    """Whether x is feasible, or the shift s has ``G's = 0``, also next to the size of s."""
+    push = at.push / st.metric_shift
+    balanced = largest(scaling.D * push) <= SHIFT_BALANCE * largest(at.violation / scaling.E)
+    flat = largest(push) <= SHIFT_ACCURACY * options.eps_abs
+    return (at.primal <= at.primal_tolerance) | (flat & balanced)
 
 
 def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:
