@@ -13,7 +13,7 @@ from .products import Matrices, largest
 from .scaling import Scaling, measure_scaling
 from .state import RUNNING, State, begin
 
-MARGIN_FLOOR = 5e-3  # of the tolerances: where less is needed, rounding errors rule
+ATTEMPTS = 3  # to find the multipliers of shifted rows
 COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
 
 
@@ -95,18 +95,22 @@ def _write(answer: Answer, st: State, at: Measure) -> None:
 
 
 def _settle_multipliers(st: State, at: Measure, matrices: Matrices, scaling: Scaling, options: Options) -> None:
-    """Gives the shifted problems that end their unique multipliers; one that these leave too inexact goes on."""
+    """Gives the shifted problems that end their unique multipliers, in place.
+
+    Where these leave residuals above the tolerances, a further step is made, a few times; a problem that then still has
+    none ends with the multipliers that it has, whose signs on shifted rows may be those of equalities.
+    """
     index = (st.open & (st.status == int(Status.SOLVED_CLOSEST_FEASIBLE))).nonzero().squeeze(-1)
     if not len(index):
         return
     ended, settled, matrices = st.take(index), at.take(index), matrices.take(index)
-    ended.z = signed_multipliers(matrices, scaling.take(index), ended.equality, ended.z, ended.s, options)
+    ended.z, found = signed_multipliers(matrices, scaling.take(index), ended.equality, ended.z, ended.s, options)
     settled.dual = largest(ended.Hx + ended.g + matrices.columns(ended.z))
     settled.gap = complementarity(ended)
-    ends = holds(settled)
-    goes_on, index = index[~ends], index[ends]
-    st.margin = st.margin.index_put((goes_on,), 0.1 * st.margin[goes_on])
-    hopeless = st.margin[goes_on] < MARGIN_FLOOR
-    st.status = st.status.index_put((goes_on,), torch.where(hopeless, int(Status.NUMERICAL_ERROR), RUNNING))
-    st.z = st.z.index_put((index,), ended.z[ends])
-    at.dual, at.gap = at.dual.index_put((index,), settled.dual[ends]), at.gap.index_put((index,), settled.gap[ends])
+    found &= holds(settled)
+    st.attempts = st.attempts.index_add(0, index, torch.ones_like(index))
+    goes_on = index[~found & (st.attempts[index] < ATTEMPTS)]
+    st.status = st.status.index_fill(0, goes_on, RUNNING)
+    index = index[found]
+    st.z = st.z.index_put((index,), ended.z[found])
+    at.dual, at.gap = at.dual.index_put((index,), settled.dual[found]), at.gap.index_put((index,), settled.gap[found])

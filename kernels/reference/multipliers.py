@@ -30,20 +30,21 @@ ROUNDING = 1e-14  # of the largest multiplier, on the same
 
 def signed_multipliers(
     matrices: Matrices, scaling: Scaling, equality: Tensor, z: Tensor, s: Tensor, options: Options
-) -> Tensor:
-    """The multipliers, those of W made unique: [B, m]; where none with the signs are found, of least norm without."""
+) -> tuple[Tensor, Tensor]:
+    """The multipliers with those of W made unique [B, m], and whether these were found [B]."""
     W = shifted_set(s, equality)
     shifted = ShiftedRows(matrices, scaling, W)
     beta = shifted.fit(z.unsqueeze(1))
     z = torch.where(W, shifted.times(beta).squeeze(1), z)
-    wrong = (W & ~equality & (z * s < 0)).any(-1).nonzero().squeeze(-1)
+    found = ~(W & ~equality & (z * s < 0)).any(-1)
+    wrong = (~found).nonzero().squeeze(-1)
     if len(wrong):
         lo = torch.where(W & (equality | (s < 0)), 0.0, -torch.inf)[wrong]
         hi = torch.where(W & (equality | (s > 0)), 0.0, torch.inf)[wrong]
         r = matrices.columns(W * z)[wrong]
-        signed, found = _dual(matrices.take(wrong), scaling.take(wrong), r, lo, hi, beta[wrong, 0], options)
-        z[wrong] = torch.where(W[wrong] & found.unsqueeze(-1), signed, z[wrong])
-    return z
+        signed, found[wrong] = _dual(matrices.take(wrong), scaling.take(wrong), r, lo, hi, beta[wrong, 0], options)
+        z[wrong] = torch.where(W[wrong], signed, z[wrong])
+    return z, found
 
 
 def _dual(

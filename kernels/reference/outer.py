@@ -74,15 +74,14 @@ def complementarity(st: State) -> Tensor:
     return dot(st.z.abs(), torch.where(st.z == 0, 0.0, st.Gx - side).abs())
 
 
-def holds(at: Measure, margin: Tensor | float = 1.0) -> Tensor:
-    """Whether all three residuals are within a share of their tolerances: [B]."""
-    primal, dual = at.primal <= margin * at.primal_tolerance, at.dual <= margin * at.dual_tolerance
-    return primal & dual & (at.gap <= margin * at.gap_tolerance)
+def holds(at: Measure) -> Tensor:
+    """Whether all three residuals are within their tolerances: [B]."""
+    return (at.primal <= at.primal_tolerance) & (at.dual <= at.dual_tolerance) & (at.gap <= at.gap_tolerance)
 
 
 def verdict(st: State, at: Measure, options: Options) -> Tensor:
     """The status of each problem: [B], RUNNING where it goes on."""
-    solved = (st.phase != SHIFT) & holds(at, st.margin)
+    solved = (st.phase != SHIFT) & holds(at)
     shifted = (st.s != 0).any(-1)
     running = (st.status == RUNNING) & ~solved & (st.steps < options.max_iter)
     status = torch.where(running, RUNNING, int(Status.MAX_ITERATIONS))

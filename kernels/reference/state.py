@@ -31,7 +31,6 @@ class State(Batched):
     x: Tensor  # [B, n]
     z: Tensor  # [B, m]
     s: Tensor  # [B, m]
-    margin: Tensor  # [B] the share of the tolerances that must be met
     Hx: Tensor  # [B, n]
     Gx: Tensor  # [B, m]
     x_k: Tensor  # [B, n] centre of the proximal term
@@ -43,6 +42,7 @@ class State(Batched):
     status: Tensor  # [B] RUNNING, or how it ended
     open: Tensor  # [B] bool, whether its answer is still to be written
     steps: Tensor  # [B]
+    attempts: Tensor  # [B] to find the multipliers of the shifted rows
     mu_eq: Tensor  # [B]
     mu_in: Tensor  # [B]
     rho: Tensor  # [B]
@@ -101,7 +101,6 @@ def begin(
         x=x,
         z=z,
         s=new(B, m),
-        margin=one,
         Hx=Hx,
         Gx=Gx,
         x_k=x,
@@ -113,6 +112,7 @@ def begin(
         status=fill(phase, RUNNING),
         open=fill(phase, True, dtype=torch.bool),
         steps=torch.zeros_like(phase),
+        attempts=torch.zeros_like(phase),
         mu_eq=one * options.mu_eq,
         mu_in=one * options.mu_in,
         rho=one * options.rho,
