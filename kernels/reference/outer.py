@@ -23,7 +23,9 @@ RHO_FLOOR, RHO_CEILING = 1e-10, 1.0
 INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
 SHIFT_FLOOR = 0.1  # of eps_abs: a smaller shift of a row is none
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
+SHIFT_INNER = 1e-6  # residual that ends the inner loop of phase SHIFT, scaled
 SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
+ROUNDING = 1e-15  # of the terms of G'G x, the same
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual hardly falls
 STAGNATION = 0.8  # of the last primal residual
@@ -154,10 +156,11 @@ def _unbounded(st: State, scaling: Scaling) -> Tensor:
 
 
 def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
-    """Whether x is feasible, or the shift s has ``G's = 0``, also next to the size of s."""
+    """Whether x is feasible, or the shift s has ``G's = 0`` as far as rounding allows, also next to the size of s."""
     push = at.push / st.metric_shift
     balanced = largest(scaling.D * push) <= SHIFT_BALANCE * largest(at.violation / scaling.E)
-    flat = largest(push) <= SHIFT_ACCURACY * options.eps_abs
+    rounding = ROUNDING * largest(st.x / scaling.D) * (1 / scaling.E.square()).amax(-1)
+    flat = (largest(push) <= SHIFT_ACCURACY * options.eps_abs) | (largest(scaling.D * push) <= rounding)
     return (at.primal <= at.primal_tolerance) | (flat & balanced)
 
 
@@ -180,4 +183,5 @@ def _enter(st: State, phase: int, where: Tensor, options: Options) -> None:
     st.z, st.z_k = (t.masked_fill(where.unsqueeze(-1), 0.0) for t in (st.z, st.z_k))
     for name, first in (("mu_eq", options.mu_eq), ("mu_in", options.mu_in), ("rho", options.rho)):
         setattr(st, name, getattr(st, name).masked_fill(where, first))
-    st.eta_out, st.eta_in = st.eta_out.masked_fill(where, FIRST_ETA_OUT), st.eta_in.masked_fill(where, 1.0)
+    st.eta_out = st.eta_out.masked_fill(where, FIRST_ETA_OUT)
+    st.eta_in = st.eta_in.masked_fill(where, SHIFT_INNER if phase == SHIFT else 1.0)
