@@ -24,6 +24,7 @@ INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
 SHIFT_FLOOR = 0.1  # of eps_abs: a smaller shift of a row is none
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
 SHIFT_INNER = 1e-6  # residual that ends the inner loop of phase SHIFT, scaled
+SHIFT_STEPS = 50  # Newton steps after which the search for a shift is given up, as rounding errors hide that none is
 SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
 ROUNDING = 1e-15  # of the terms of G'G x, the same
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
@@ -107,9 +108,10 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     st.rho = torch.where(ended & searching & ~found, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
     _centre(st, at, ended | found)
     _enter(st, SHIFT, suspect, options)
+    overdue = searching & (st.steps > st.entered + SHIFT_STEPS)
     if found.any():
         _shift(st, at, found, options)
-        _enter(st, SHIFTED, found, options)
+    _enter(st, SHIFTED, found | overdue, options)
 
 
 def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor) -> None:
@@ -179,7 +181,7 @@ def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:
 
 def _enter(st: State, phase: int, where: Tensor, options: Options) -> None:
     """Begins a phase at the present x with no multipliers and the first penalties."""
-    st.phase = torch.where(where, phase, st.phase)
+    st.phase, st.entered = torch.where(where, phase, st.phase), torch.where(where, st.steps, st.entered)
     st.z, st.z_k = (t.masked_fill(where.unsqueeze(-1), 0.0) for t in (st.z, st.z_k))
     for name, first in (("mu_eq", options.mu_eq), ("mu_in", options.mu_in), ("rho", options.rho)):
         setattr(st, name, getattr(st, name).masked_fill(where, first))

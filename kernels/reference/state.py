@@ -42,6 +42,7 @@ class State(Batched):
     status: Tensor  # [B] RUNNING, or how it ended
     open: Tensor  # [B] bool, whether its answer is still to be written
     steps: Tensor  # [B]
+    entered: Tensor  # [B] the step at which the phase began
     attempts: Tensor  # [B] to find the multipliers of the shifted rows
     mu_eq: Tensor  # [B]
     mu_in: Tensor  # [B]
@@ -112,6 +113,7 @@ def begin(
         status=fill(phase, RUNNING),
         open=fill(phase, True, dtype=torch.bool),
         steps=torch.zeros_like(phase),
+        entered=torch.zeros_like(phase),
         attempts=torch.zeros_like(phase),
         mu_eq=one * options.mu_eq,
         mu_in=one * options.mu_in,
