@@ -161,7 +161,7 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
     """Whether x is feasible, or the shift s has ``G's = 0`` as far as rounding allows, also next to the size of s."""
     push = at.push / st.metric_shift
     balanced = largest(scaling.D * push) <= SHIFT_BALANCE * largest(at.violation / scaling.E)
-    rounding = ROUNDING * largest(st.x / scaling.D) * (1 / scaling.E.square()).amax(-1)
+    rounding = ROUNDING * largest(st.x / scaling.D) * largest(1 / scaling.E.square())
     flat = (largest(push) <= SHIFT_ACCURACY * options.eps_abs) | (largest(scaling.D * push) <= rounding)
     return (at.primal <= at.primal_tolerance) | (flat & balanced)
 
