@@ -83,7 +83,7 @@ class Matrices:
         if K.shape[0] != w.shape[0]:
             K = K.repeat(w.shape[0], 1, 1)
         for G, weight in zip(self.blocks, parts, strict=True):
-            K = torch.baddbmm(K, G.mT.expand(w.shape[0], -1, -1), G * weight.unsqueeze(-1))
+            K.baddbmm_(G.mT.expand(w.shape[0], -1, -1), G * weight.unsqueeze(-1))
         K.diagonal(dim1=1, dim2=2).add_(diagonal + bound if self.bounded else diagonal)
         return K
 
