@@ -29,7 +29,7 @@ def gradients(
     x, z, s = (_where(solved, t) for t in (answer.x, answer.z, answer.s))
     answer = replace(answer, x=x, z=z, s=s)
     seeds = Seeds(*(_where(solved, t) for t in (seeds.x, seeds.z, seeds.s)))
-    adjoint = kernels.adjoint(problem.rows, answer, seeds, settings.options())
+    adjoint = kernels.adjoint(problem.rows, answer, seeds, settings.options(problem.dtype))
     return [
         _gradient(name, parameter, problem, answer, adjoint) if need and parameter is not None else None
         for name, parameter, need in zip(Parameters._fields, parameters, needed, strict=True)

@@ -46,6 +46,7 @@ class Problem:
     rows: Rows
     crossed: Tensor  # [B|1] bool: some row has lo > hi; it stands for the equality halfway
     batched: bool  # whether the answer has a batch dimension
+    dtype: torch.dtype  # of the arguments
 
     @classmethod
     def of(cls, p: Parameters) -> Problem:
@@ -66,7 +67,9 @@ class Problem:
         crossed = lo > hi
         halfway = 0.5 * (lo + hi)
         lo, hi = torch.where(crossed, halfway, lo), torch.where(crossed, halfway, hi)
-        return cls(Rows(H, g, A, C, lo, hi, 1 if batch is None else batch), crossed.any(-1), batch is not None)
+        return cls(
+            Rows(H, g, A, C, lo, hi, 1 if batch is None else batch), crossed.any(-1), batch is not None, p.g.dtype
+        )
 
 
 def validate(p: Parameters) -> int | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import Literal
+
+import torch
 
 from .errors import SettingsError
 from .kernels.interface import Options
@@ -37,6 +40,8 @@ class Settings:
     """Whether to measure rows and columns by their size (Ruiz equilibration)."""
     closest_feasible: bool = True
     """Whether an infeasible problem is solved as the closest feasible one; otherwise it ends as INFEASIBLE."""
+    precision: Literal["float64", "mixed"] | None = None
+    """Of the factorizations: "mixed" has them in float32, refined, and all else in float64. None chooses by dtype."""
     gradient_on_failure: bool = False
     """Whether a problem that was not solved passes on the gradient at its last iterate; otherwise it is zero."""
 
@@ -44,13 +49,15 @@ class Settings:
         for name in ("eps_abs", "mu_eq", "mu_in", "rho"):
             self._require(name, isfinite(getattr(self, name)) and getattr(self, name) > 0, "a finite number > 0")
         self._require("eps_rel", isfinite(self.eps_rel) and self.eps_rel >= 0, "a finite number >= 0")
+        self._require("precision", self.precision in (None, "float64", "mixed"), '"float64", "mixed" or None')
         self._require("max_iter", isinstance(self.max_iter, int) and self.max_iter >= 0, "an integer >= 0")
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise SettingsError(f"{name} must be {wanted}, not {getattr(self, name)!r}")
 
-    def options(self) -> Options:
-        """What the kernels need of the settings."""
-        names = Options.__dataclass_fields__
-        return Options(**{name: getattr(self, name) for name in names})
+    def options(self, dtype: torch.dtype) -> Options:
+        """What the kernels need of the settings, for problems given in this dtype."""
+        mixed = self.precision == "mixed" or (self.precision is None and dtype == torch.float32)
+        shared = (name for name in Options.__dataclass_fields__ if name != "mixed")
+        return Options(mixed=mixed, **{name: getattr(self, name) for name in shared})

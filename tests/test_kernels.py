@@ -12,7 +12,7 @@ from qplayer_gpu.kernels.interface import Seeds
 from qplayer_gpu.problem import Parameters, Problem
 
 BACKENDS = ["torch"]
-OPTIONS = qp.Settings().options()
+OPTIONS = qp.Settings().options(torch.float64)
 
 
 def rows_of(args):

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from ..interface import Adjoint, Answer, Options, Rows, Seeds
+from .factor import Factor
 from .least_squares import ShiftedRows, shifted_set
-from .products import Matrices, largest, solve, take
+from .products import Matrices, largest, take
 from .scaling import Scaling, measure_scaling
 
 MU = 1e-6  # scaled; the rows weigh 1 / MU
@@ -38,7 +39,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     index = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1).nonzero().squeeze(-1)
     if not len(index):
         return whole
-    matrices = Matrices.of(rows)
+    matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     part = _adjoint(
         matrices.take(index),
@@ -88,12 +89,12 @@ def saddle_point(
     """
     row_weight = torch.where(W, scaling.E.square().mean(-1, keepdim=True), K * scaling.E.square()) / (scaling.c * MU)
     P = (RHO / (scaling.c * scaling.D.square())).expand_as(r)
-    L = torch.linalg.cholesky_ex(matrices.gram(row_weight, P))[0]
+    factor = Factor(matrices, row_weight, P, sigma=r.new_ones(len(r)))
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
     while passes < PASSES:
         passes += 1
-        step = solve(L, r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
+        step = factor.solve(r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
         b = b + step
         v = v + (W | K) * matrices.rows(step)
         q_step = row_weight * v

@@ -23,7 +23,7 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     keep = usable(rows).nonzero().squeeze(-1)
     if not len(keep):
         return answer
-    matrices = Matrices.of(rows)
+    matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     lo, hi = rows.lo.expand(rows.batch, -1), rows.hi.expand(rows.batch, -1)
     st = begin(rows.g, lo, hi, matrices, scaling, options, start)

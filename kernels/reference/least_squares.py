@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .products import Matrices, largest, solve
+from .factor import Factor
+from .products import Matrices, largest
 from .scaling import Scaling
 
 DAMPING = 1e-8  # scaled
@@ -22,9 +23,8 @@ class ShiftedRows:
     def __init__(self, matrices: Matrices, scaling: Scaling, W: Tensor):
         self.matrices, self.W = matrices, W.unsqueeze(1).to(scaling.D.dtype)
         self.weight = scaling.E.square().mean(-1, keepdim=True)
-        without_cost = Matrices(matrices.n, None, matrices.blocks, matrices.bounded)
         damping = (DAMPING / scaling.D.square()).expand(len(W), -1)
-        self.L = torch.linalg.cholesky_ex(without_cost.gram(self.weight * self.W.squeeze(1), damping))[0]
+        self.factor = Factor(matrices, self.weight * self.W.squeeze(1), damping, sigma=damping.new_zeros(len(W)))
 
     def times(self, b: Tensor) -> Tensor:
         """``W b``: [B, k, n] -> [B, k, m], zero off W."""
@@ -36,7 +36,7 @@ class ShiftedRows:
         b = torch.zeros_like(residual)
         goal = ACCURACY * largest(residual.flatten(1))
         for _ in range(PASSES):
-            b = b + solve(self.L, self.weight.unsqueeze(-1) * residual)
+            b = b + self.factor.solve(self.weight.unsqueeze(-1) * residual)
             residual = self.matrices.columns(self.W * t - self.times(b))
             if (largest(residual.flatten(1)) <= goal).all():
                 break

@@ -11,8 +11,6 @@ the inner loop minimises.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -57,7 +55,7 @@ def _dual(
     options: Options,
 ) -> tuple[Tensor, Tensor]:
     """Minimises ``1/2 ||d(beta)||^2 - r'beta``: the multipliers d [B, m], and whether they were found [B]."""
-    matrices = replace(matrices, H=None)
+    matrices = matrices.without_cost()
     weight = scaling.E.square().mean(-1, keepdim=True)
     nothing = torch.zeros_like(lo)
     st = begin(-weight * r, lo, hi, matrices, scaling, options, Start(beta, nothing, nothing))

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .products import Matrices, dot, largest, solve
+from .factor import Factor
+from .products import Matrices, dot, largest
 from .scaling import Scaling
 from .state import SHIFT, State
 
@@ -31,17 +32,17 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     z_trial = omega * d
     gradient = st.cost_gradient() + matrices.columns(z_trial) + P * (st.x - st.x_k)
 
-    sigma = (st.phase != SHIFT).to(st.x.dtype)[:, None, None]
-    L, info = torch.linalg.cholesky_ex(matrices.gram((up | down) * omega, P, sigma))
-    dx = -solve(L, gradient)
-    failed = (info > 0) | ~dx.isfinite().all(-1)
+    sigma = (st.phase != SHIFT).to(st.x.dtype)
+    factor = Factor(matrices, (up | down) * omega, P, sigma)
+    dx = -factor.solve(gradient)
+    failed = (factor.info > 0) | ~dx.isfinite().all(-1)
     dx = dx.masked_fill(failed.unsqueeze(-1), 0.0)
 
     X = torch.stack([st.x, dx], 1)
     (Hx, Hdx), (Gx, Gdx) = matrices.hessian(X).unbind(1), matrices.rows(X).unbind(1)
     slop = ROUNDING * largest(st.x / scaling.D).unsqueeze(-1) / scaling.E
     carried, same = _full_step(z_trial + omega * Gdx, v + Gdx, up, down, st.lo - slop, st.hi + slop)
-    curvature = sigma[:, 0, 0] * dot(dx, Hdx) + dot(dx, P * dx)
+    curvature = sigma * dot(dx, Hdx) + dot(dx, P * dx)
     slope = dot(dx, st.cost_gradient() + P * (st.x - st.x_k))
     alpha = torch.ones_like(slope)
     search = (st.open & ~(same | failed)).nonzero().squeeze(-1)

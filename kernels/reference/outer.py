@@ -17,7 +17,7 @@ from .products import Batched, Matrices, dot, largest
 from .scaling import Scaling
 from .state import AS_POSED, FIRST_ETA_OUT, RUNNING, SHIFT, SHIFTED, State
 
-MU_FLOOR = 1e-8
+MU_FLOOR, MU_FLOOR_MIXED = 1e-8, 1e-5
 MU_SHRINK = 0.1
 RHO_FLOOR, RHO_CEILING = 1e-10, 1.0
 INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
@@ -104,7 +104,7 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     optimizing = ended & ~searching
     st.status = torch.where(optimizing & _unbounded(st, scaling), int(Status.UNBOUNDED), st.status)
     suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling, options)
-    _multipliers(st, at, scaling, optimizing & ~suspect)
+    _multipliers(st, at, scaling, optimizing & ~suspect, options)
     st.rho = torch.where(ended & searching & ~found, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
     _centre(st, at, ended | found)
     _enter(st, SHIFT, suspect, options)
@@ -114,14 +114,15 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     _enter(st, SHIFTED, found | overdue, options)
 
 
-def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor) -> None:
+def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, options: Options) -> None:
     """Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu."""
-    at_floor = (st.mu_eq <= MU_FLOOR) & (st.mu_in <= MU_FLOOR)
+    floor = MU_FLOOR_MIXED if options.mixed else MU_FLOOR
+    at_floor = (st.mu_eq <= floor) & (st.mu_in <= floor)
     accept = update & ((largest(scaling.E * at.violation) <= st.eta_out) | at_floor)
     refuse = update & ~accept
     st.z_k = torch.where(accept.unsqueeze(-1), st.z, st.z_k)
-    st.mu_eq = torch.where(refuse, (st.mu_eq * MU_SHRINK).clamp(min=MU_FLOOR), st.mu_eq)
-    st.mu_in = torch.where(refuse, (st.mu_in * MU_SHRINK).clamp(min=MU_FLOOR), st.mu_in)
+    st.mu_eq = torch.where(refuse, (st.mu_eq * MU_SHRINK).clamp(min=floor), st.mu_eq)
+    st.mu_in = torch.where(refuse, (st.mu_in * MU_SHRINK).clamp(min=floor), st.mu_in)
     st.eta_out = torch.where(accept, st.eta_out * st.mu_in**0.9, st.eta_out)
     st.eta_out = torch.where(refuse, FIRST_ETA_OUT * st.mu_in**0.1, st.eta_out)
     st.eta_in = torch.where(accept, st.eta_in * st.mu_in, torch.where(refuse, st.mu_in, st.eta_in))

@@ -5,6 +5,7 @@ A vector of each problem is ``[B, .]``; k of them are ``[B, k, .]`` and cost one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -45,14 +46,27 @@ class Matrices:
     H: Tensor | None  # [B|1, n, n]
     blocks: list[Tensor]  # A and C, [B|1, n_eq, n] and [B|1, n_in, n], without the empty ones
     bounded: bool
+    single: Matrices | None = None  # in float32, where factors are in mixed precision
 
     @classmethod
-    def of(cls, rows: Rows) -> Matrices:
-        return cls(rows.n, rows.H, [G for G in (rows.A, rows.C) if G.shape[1]], rows.bounded)
+    def of(cls, rows: Rows, mixed: bool) -> Matrices:
+        """The matrices of the rows, and a copy in single precision where the factors are to be."""
+        double = cls(rows.n, rows.H, [G for G in (rows.A, rows.C) if G.shape[1]], rows.bounded)
+        return replace(double, single=double.map(Tensor.float)) if mixed else double
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Matrices:
+        """The same with f applied to each matrix."""
+        H = None if self.H is None else f(self.H)
+        single = None if self.single is None else self.single.map(f)
+        return Matrices(self.n, H, [f(G) for G in self.blocks], self.bounded, single)
 
     def take(self, index: Tensor) -> Matrices:
-        H = None if self.H is None else take(self.H, index)
-        return Matrices(self.n, H, [take(G, index) for G in self.blocks], self.bounded)
+        """The matrices of the problems ``index``."""
+        return self.map(lambda M: take(M, index))
+
+    def without_cost(self) -> Matrices:
+        """The same with H = 0."""
+        return replace(self, H=None, single=None if self.single is None else replace(self.single, H=None))
 
     def split(self, Z: Tensor) -> list[Tensor]:
         """[..., m] -> the part of each block, and the part of the identity rows (empty where there are none)."""
@@ -76,23 +90,14 @@ class Matrices:
             total = total + product(z, G)
         return total
 
-    def gram(self, w: Tensor, diagonal: Tensor, sigma: Tensor | float = 1.0) -> Tensor:
-        """``sigma H + diag(diagonal) + G' diag(w) G``: [B, m], [B, n], [B, 1, 1] -> [B, n, n]."""
+    def gram(self, w: Tensor, diagonal: Tensor, sigma: Tensor) -> Tensor:
+        """``sigma H + diag(diagonal) + G' diag(w) G``: [B, m], [B, n], [B] -> [B, n, n]."""
         *parts, bound = self.split(w)
-        K = w.new_zeros(w.shape[0], self.n, self.n) if self.H is None else sigma * self.H
-        if K.shape[0] != w.shape[0]:
-            K = K.repeat(w.shape[0], 1, 1)
+        K = w.new_zeros(w.shape[0], self.n, self.n) if self.H is None else sigma[:, None, None] * self.H
         for G, weight in zip(self.blocks, parts, strict=True):
             K.baddbmm_(G.mT.expand(w.shape[0], -1, -1), G * weight.unsqueeze(-1))
         K.diagonal(dim1=1, dim2=2).add_(diagonal + bound if self.bounded else diagonal)
         return K
-
-
-def solve(L: Tensor, R: Tensor) -> Tensor:
-    """``(L L')^-1 r`` for the lower factors L: [B, n, n], [B, (k,) n] -> [B, (k,) n]."""
-    X = torch.linalg.solve_triangular(L, R.mT if R.dim() == 3 else R.unsqueeze(-1), upper=False)
-    X = torch.linalg.solve_triangular(L.mT, X, upper=True)
-    return X.mT if R.dim() == 3 else X.squeeze(-1)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,51 @@
+"""The factor that every step solves with, in double precision or in single precision with refinement."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .products import Matrices
+
+JITTER = 3e-7  # added to the unit diagonal before a factorization in single precision
+REFINEMENTS = 2
+
+
+class Factor:
+    """The Cholesky factor of ``K = sigma H + diag(diagonal) + G' diag(w) G``.
+
+    In mixed precision K is assembled in float32, scaled to a unit diagonal and factored there; each solve is refined
+    twice with residuals in float64, taken with H and G, not with K.
+    """
+
+    def __init__(self, matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor):
+        self.matrices, self.w, self.diagonal, self.sigma = matrices, w, diagonal, sigma
+        if matrices.single is None:
+            K = matrices.gram(w, diagonal, sigma)
+        else:
+            K = matrices.single.gram(w.float(), diagonal.float(), sigma.float())
+            self.scale = K.diagonal(dim1=1, dim2=2).rsqrt()
+            K = K * self.scale.unsqueeze(-1) * self.scale.unsqueeze(-2)
+            K.diagonal(dim1=1, dim2=2).add_(JITTER)
+        self.L, self.info = torch.linalg.cholesky_ex(K)
+
+    def solve(self, r: Tensor) -> Tensor:
+        """``K^-1 r``: [B, (k,) n] -> [B, (k,) n]."""
+        if r.dim() == 2:
+            return self.solve(r.unsqueeze(1)).squeeze(1)
+        if self.matrices.single is None:
+            return self._substitute(r)
+        scale = self.scale.unsqueeze(1)
+        x = torch.zeros_like(r)
+        for _ in range(1 + REFINEMENTS):
+            x = x + scale * self._substitute((scale * (r - self._times(x))).float())
+        return x
+
+    def _substitute(self, r: Tensor) -> Tensor:
+        y = torch.linalg.solve_triangular(self.L, r.mT, upper=False)
+        return torch.linalg.solve_triangular(self.L.mT, y, upper=True).mT
+
+    def _times(self, x: Tensor) -> Tensor:
+        """``K x`` in double precision: [B, k, n] -> [B, k, n]."""
+        curved = self.sigma[:, None, None] * self.matrices.hessian(x) + self.diagonal.unsqueeze(1) * x
+        return curved + self.matrices.columns(self.w.unsqueeze(1) * self.matrices.rows(x))

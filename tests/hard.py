@@ -1,0 +1,69 @@
+"""Generators of QPs that users have and random Gaussian ones are not: ill-scaled, degenerate, LP-like."""
+
+import torch
+from families import Arguments, _hessian, _random, times
+
+
+def ill_scaled(B: int, n: int, seed: int = 0, decades: float = 4.0) -> Arguments:
+    """A feasible QP whose rows and columns differ by factors of up to 10^(2 decades)."""
+    normal, uniform = _random(seed)
+    k, m = max(1, n // 4), n
+    H, A, C, x = _hessian(normal, B, n), normal(B, k, n), normal(B, m, n), normal(B, n)
+    slack, g = uniform(B, m), normal(B, n)
+
+    def scales(*shape):
+        return 10 ** (decades * (uniform(*shape) - 0.5))
+
+    columns, row_a, row_c = scales(B, n), scales(B, k), scales(B, m)
+    A = A * columns.unsqueeze(-2) * row_a.unsqueeze(-1)
+    C = C * columns.unsqueeze(-2) * row_c.unsqueeze(-1)
+    H = H * columns.unsqueeze(-1) * columns.unsqueeze(-2)
+    x = x / columns
+    return {"H": H, "g": g * columns, "A": A, "b": times(A, x), "C": C, "u": times(C, x) + slack * row_c}
+
+
+def degenerate(B: int, n: int, seed: int = 0) -> Arguments:
+    """Redundant, duplicated, zero and free rows, fixed variables, weakly active rows, H of rank n / 2."""
+    normal, uniform = _random(seed)
+    k, half = max(1, n // 4), max(1, n // 2)
+    M = normal(B, n, half)
+    A, C, x = normal(B, k, n), normal(B, n, n), normal(B, n)
+    A = torch.cat([A, A[:, :1], A.sum(1, keepdim=True)], 1)  # dependent equalities
+    C = torch.cat([C, C[:, :half], torch.zeros(B, 1, n, dtype=torch.float64), normal(B, 1, n)], 1)
+    slack = uniform(B, C.shape[1])
+    slack[:, :half] = 0.0  # active at the known point
+    slack[:, n : n + half] = 0.0
+    u, l = times(C, x) + slack, torch.full((B, C.shape[1]), -torch.inf, dtype=torch.float64)
+    u[:, -1] = torch.inf  # a free row
+    lb, ub = x - 1 - uniform(B, n), x + 1 + uniform(B, n)
+    lb[:, 0] = ub[:, 0] = x[:, 0]
+    z = uniform(B, C.shape[1]) * (slack == 0) * (uniform(B, C.shape[1]) < 0.5)  # half of the active rows weakly so
+    H = M @ M.mT / n
+    g = -times(H, x) - times(C.mT, z) - times(A.mT, normal(B, A.shape[1]))  # x is optimal
+    return {"H": H, "g": g, "A": A, "b": times(A, x), "C": C, "l": l, "u": u, "lb": lb, "ub": ub}
+
+
+def netlib_like(B: int, n: int, seed: int = 0, little: float = 0.0) -> Arguments:
+    """A sparse LP of several scales with x >= 0, degenerate at its optimum; with a little H of rank n / 10 if asked."""
+    normal, uniform = _random(seed)
+    k, m = n // 3, n // 3
+
+    def sparse(*shape):
+        return torch.where(uniform(*shape) < 0.1, normal(*shape) * 10 ** (2 * uniform(*shape) - 1), 0.0)
+
+    A, C = sparse(B, k, n), sparse(B, m, n)
+    A[:, range(k), range(k)] += 1.0
+    C[:, range(m), range(m)] += 1.0
+    basic = uniform(B, n) < 0.4
+    x = torch.where(basic, uniform(B, n) * 10 ** (2 * uniform(B, n) - 1), 0.0)
+    slack = torch.where(uniform(B, m) < 0.5, uniform(B, m), 0.0)
+    y, z = normal(B, k), -uniform(B, m) * (slack == 0)
+    reduced = torch.where(basic, 0.0, uniform(B, n))
+    args = {"H": None, "A": A, "b": times(A, x), "C": C, "u": times(C, x) + slack}
+    g = reduced - times(A.mT, y) + times(C.mT, z)
+    if little:
+        rank = max(1, n // 10)
+        M = little * sparse(B, n, rank)
+        args["H"] = M @ M.mT
+        g = g - times(args["H"], x)
+    return {**args, "g": g, "lb": torch.zeros(n, dtype=torch.float64)}
