@@ -42,6 +42,15 @@ class Rows:
     def n(self) -> int:
         return self.g.shape[-1]
 
+    def take(self, index: Tensor) -> Rows:
+        """The problems ``index``; what is shared stays as it is."""
+
+        def pick(t: Tensor) -> Tensor:
+            return t if t.shape[0] == 1 else t[index]
+
+        H = None if self.H is None else pick(self.H)
+        return Rows(H, pick(self.g), pick(self.A), pick(self.C), pick(self.lo), pick(self.hi), len(index))
+
     @property
     def m(self) -> int:
         return self.lo.shape[-1]

@@ -89,7 +89,7 @@ def saddle_point(
     """
     row_weight = torch.where(W, scaling.E.square().mean(-1, keepdim=True), K * scaling.E.square()) / (scaling.c * MU)
     P = (RHO / (scaling.c * scaling.D.square())).expand_as(r)
-    factor = Factor(matrices, row_weight, P, sigma=r.new_ones(len(r)))
+    factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
     while passes < PASSES:

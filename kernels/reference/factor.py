@@ -18,12 +18,12 @@ class Factor:
     twice with residuals in float64, taken with H and G, not with K.
     """
 
-    def __init__(self, matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor):
+    def __init__(self, matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor | None = None):
         self.matrices, self.w, self.diagonal, self.sigma = matrices, w, diagonal, sigma
         if matrices.single is None:
             K = matrices.gram(w, diagonal, sigma)
         else:
-            K = matrices.single.gram(w.float(), diagonal.float(), sigma.float())
+            K = matrices.single.gram(w.float(), diagonal.float(), None if sigma is None else sigma.float())
             self.scale = K.diagonal(dim1=1, dim2=2).rsqrt()
             K = K * self.scale.unsqueeze(-1) * self.scale.unsqueeze(-2)
             K.diagonal(dim1=1, dim2=2).add_(JITTER)
@@ -47,5 +47,9 @@ class Factor:
 
     def _times(self, x: Tensor) -> Tensor:
         """``K x`` in double precision: [B, k, n] -> [B, k, n]."""
-        curved = self.sigma[:, None, None] * self.matrices.hessian(x) + self.diagonal.unsqueeze(1) * x
-        return curved + self.matrices.columns(self.w.unsqueeze(1) * self.matrices.rows(x))
+        curved = self.matrices.hessian(x)
+        if self.sigma is not None:
+            curved = self.sigma[:, None, None] * curved
+        return (
+            curved + self.diagonal.unsqueeze(1) * x + self.matrices.columns(self.w.unsqueeze(1) * self.matrices.rows(x))
+        )

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from ..interface import Answer, Options, Rows, Start, Status
 from .multipliers import signed_multipliers
 from .newton import newton_step
-from .outer import Measure, complementarity, holds, measure, outer_step, verdict
-from .products import Matrices, largest
+from .outer import Measure, measure, outer_step, verdict
+from .products import Matrices, take
+from .residuals import residuals, shifted_sides
 from .scaling import Scaling, measure_scaling
 from .state import RUNNING, State, begin
 
-ATTEMPTS = 3  # to find the multipliers of shifted rows
+MIXED_STEPS = 200  # after which mixed precision is given up
 COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
 
 
 def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
-    """Solves each problem, or the closest feasible one; a problem that has ended soon leaves the batch."""
+    """Solves each problem, or the closest feasible one; what mixed precision cannot solve is solved in double."""
+    if not options.mixed:
+        return _forward(rows, options, start)
+    answer = _forward(rows, replace(options, max_iter=min(options.max_iter, MIXED_STEPS)), start)
+    unsolved = (answer.status == Status.MAX_ITERATIONS) | (answer.status == Status.NUMERICAL_ERROR)
+    index = (unsolved & (answer.iterations < options.max_iter)).nonzero().squeeze(-1)
+    if len(index):
+        again = _forward(rows.take(index), replace(options, mixed=False))
+        again.iterations.add_(answer.iterations[index])
+        for whole, part in zip(vars(answer).values(), vars(again).values(), strict=True):
+            whole[index] = part
+    return answer
+
+
+def _forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     answer = blank_answer(rows)
     keep = usable(rows).nonzero().squeeze(-1)
     if not len(keep):
@@ -32,14 +49,15 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
         _solve(answer, st, matrices.take(keep), scaling.take(keep), options)
     else:
         _solve(answer, st, matrices, scaling, options)
+    _settle_multipliers(answer, rows, matrices, scaling, options)
     return answer
 
 
 def _solve(answer: Answer, st: State, matrices: Matrices, scaling: Scaling, options: Options) -> None:
+    """Steps all problems until each has ended; those that have ended soon leave the batch."""
     while True:
         at = measure(st, matrices, options)
         st.status = verdict(st, at, options)
-        _settle_multipliers(st, at, matrices, scaling, options)
         _write(answer, st, at)
         st.open = st.status == RUNNING
         running = st.open.nonzero().squeeze(-1)
@@ -94,23 +112,20 @@ def _write(answer: Answer, st: State, at: Measure) -> None:
         whole[index] = part[ended]
 
 
-def _settle_multipliers(st: State, at: Measure, matrices: Matrices, scaling: Scaling, options: Options) -> None:
-    """Gives the shifted problems that end their unique multipliers, in place.
+def _settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling: Scaling, options: Options) -> None:
+    """Gives the shifted problems their unique multipliers, where these leave the residuals within the tolerances.
 
-    Where these leave residuals above the tolerances, a further step is made, a few times; a problem that then still has
-    none ends with the multipliers that it has, whose signs on shifted rows may be those of equalities.
+    Elsewhere they keep those that the solve found, whose signs on shifted rows may be those of equalities.
     """
-    index = (st.open & (st.status == int(Status.SOLVED_CLOSEST_FEASIBLE))).nonzero().squeeze(-1)
+    index = (answer.status == int(Status.SOLVED_CLOSEST_FEASIBLE)).nonzero().squeeze(-1)
     if not len(index):
         return
-    ended, settled, matrices = st.take(index), at.take(index), matrices.take(index)
-    ended.z, found = signed_multipliers(matrices, scaling.take(index), ended.equality, ended.z, ended.s, options)
-    settled.dual = largest(ended.Hx + ended.g + matrices.columns(ended.z))
-    settled.gap = complementarity(ended)
-    found &= holds(settled)
-    st.attempts = st.attempts.index_add(0, index, torch.ones_like(index))
-    goes_on = index[~found & (st.attempts[index] < ATTEMPTS)]
-    st.status = st.status.index_fill(0, goes_on, RUNNING)
+    matrices, scaling = matrices.take(index), scaling.take(index)
+    g, lo, hi = take(rows.g, index), take(rows.lo, index), take(rows.hi, index)
+    x, s = answer.x[index], answer.s[index]
+    z, found = signed_multipliers(matrices, scaling, lo == hi, answer.z[index], s, options)
+    products = matrices.hessian(x), matrices.rows(x), matrices.columns(z)
+    at = residuals(x, z, *products, g, *shifted_sides(lo, hi, s), options)
+    found &= at.hold()
     index = index[found]
-    st.z = st.z.index_put((index,), ended.z[found])
-    at.dual, at.gap = at.dual.index_put((index,), settled.dual[found]), at.gap.index_put((index,), settled.gap[found])
+    answer.z[index], answer.dual[index], answer.gap[index] = z[found], at.dual[found], at.gap[found]

@@ -33,7 +33,7 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     gradient = st.cost_gradient() + matrices.columns(z_trial) + P * (st.x - st.x_k)
 
     sigma = (st.phase != SHIFT).to(st.x.dtype)
-    factor = Factor(matrices, (up | down) * omega, P, sigma)
+    factor = Factor(matrices, (up | down) * omega, P, None if (st.phase != SHIFT).all() else sigma)
     dx = -factor.solve(gradient)
     failed = (factor.info > 0) | ~dx.isfinite().all(-1)
     dx = dx.masked_fill(failed.unsqueeze(-1), 0.0)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..interface import Options, Status
-from .products import Batched, Matrices, dot, largest
+from .products import Matrices, dot, largest
+from .residuals import Residuals, residuals, shifted_sides
 from .scaling import Scaling
 from .state import AS_POSED, FIRST_ETA_OUT, RUNNING, SHIFT, SHIFTED, State
 
@@ -27,6 +28,7 @@ SHIFT_INNER = 1e-6  # residual that ends the inner loop of phase SHIFT, scaled
 SHIFT_STEPS = 50  # Newton steps after which the search for a shift is given up, as rounding errors hide that none is
 SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
 ROUNDING = 1e-15  # of the terms of G'G x, the same
+EXTRA_STEPS = 1  # of a shifted problem that is solved, for multipliers larger than those it was solved with
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual hardly falls
 STAGNATION = 0.8  # of the last primal residual
@@ -34,19 +36,13 @@ RECESSION = 1e-8  # of the size of a step d, on Hd = 0 and on d not approaching 
 
 
 @dataclass
-class Measure(Batched):
+class Measure(Residuals):
     """Where a problem stands, in the units of the data."""
 
     violation: Tensor  # [B, m] Gx - clamp(Gx, lo, hi)
     push: Tensor  # [B, n] G' (omega violation)
     inner_dual: Tensor  # [B, n] gradient of the augmented Lagrangian at (x, z)
     inner_primal: Tensor  # [B, m] d - z / omega
-    primal: Tensor  # [B]
-    dual: Tensor  # [B]
-    gap: Tensor  # [B]
-    primal_tolerance: Tensor  # [B]
-    dual_tolerance: Tensor  # [B]
-    gap_tolerance: Tensor  # [B]
 
 
 def measure(st: State, matrices: Matrices, options: Options) -> Measure:
@@ -55,37 +51,19 @@ def measure(st: State, matrices: Matrices, options: Options) -> Measure:
     violation = st.Gx - st.Gx.clamp(st.lo, st.hi)
     Gz, push = matrices.columns(torch.stack([st.z, omega * violation], 1)).unbind(1)
     v = st.Gx + st.z_k / omega
-    objective = dot(st.x, 0.5 * st.Hx + st.g).abs()
     return Measure(
+        **vars(residuals(st.x, st.z, st.Hx, st.Gx, Gz, st.g, st.lo, st.hi, options)),
         violation=violation,
         push=push,
         inner_dual=st.cost_gradient() + Gz + st.prox() * (st.x - st.x_k),
         inner_primal=v - v.clamp(st.lo, st.hi) - st.z / omega,
-        primal=largest(violation),
-        dual=largest(st.Hx + st.g + Gz),
-        gap=complementarity(st),
-        primal_tolerance=options.eps_abs + options.eps_rel * largest(st.Gx),
-        dual_tolerance=options.eps_abs
-        + options.eps_rel * torch.maximum(largest(st.Hx), torch.maximum(largest(st.g), largest(Gz))),
-        gap_tolerance=options.eps_abs + max(options.eps_abs, options.eps_rel) * objective,
     )
-
-
-def complementarity(st: State) -> Tensor:
-    """The sum of ``|z_i|`` times the distance of row i from the side that z_i pushes against: [B]."""
-    side = torch.where(st.z > 0, st.hi, st.lo)
-    return dot(st.z.abs(), torch.where(st.z == 0, 0.0, st.Gx - side).abs())
-
-
-def holds(at: Measure) -> Tensor:
-    """Whether all three residuals are within their tolerances: [B]."""
-    return (at.primal <= at.primal_tolerance) & (at.dual <= at.dual_tolerance) & (at.gap <= at.gap_tolerance)
 
 
 def verdict(st: State, at: Measure, options: Options) -> Tensor:
     """The status of each problem: [B], RUNNING where it goes on."""
-    solved = (st.phase != SHIFT) & holds(at)
     shifted = (st.s != 0).any(-1)
+    solved = (st.phase != SHIFT) & at.hold() & (~shifted | (st.extra >= EXTRA_STEPS))
     running = (st.status == RUNNING) & ~solved & (st.steps < options.max_iter)
     status = torch.where(running, RUNNING, int(Status.MAX_ITERATIONS))
     status = torch.where(solved, torch.where(shifted, int(Status.SOLVED_CLOSEST_FEASIBLE), int(Status.SOLVED)), status)
@@ -94,6 +72,7 @@ def verdict(st: State, at: Measure, options: Options) -> Tensor:
 
 def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> None:
     """Moves what the inner loop holds fixed, for the problems whose inner loop has ended, in place."""
+    st.extra = st.extra + ((st.phase == SHIFTED) & at.hold())
     scaled = torch.maximum(largest(scaling.c * scaling.D * at.inner_dual), largest(scaling.E * at.inner_primal))
     absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
     ended = (scaled <= st.eta_in) | (absolute <= INNER_FLOOR * options.eps_abs)
@@ -168,14 +147,11 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
 
 
 def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:
-    """Shifts the rows by their violation, which makes x feasible.
-
-    A row that is shifted then holds with equality at every feasible point, and is treated as one.
-    """
+    """Shifts the rows by their violation, which makes x feasible."""
     s = at.violation.masked_fill(at.violation.abs() <= SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1), 0.0)
     s = s.masked_fill((~found | (at.primal <= at.primal_tolerance)).unsqueeze(-1), 0.0)
-    lo, hi = st.lo + s, st.hi + s
-    st.s, st.lo, st.hi = st.s + s, torch.where(s > 0, hi, lo), torch.where(s < 0, lo, hi)
+    st.s = st.s + s
+    st.lo, st.hi = shifted_sides(st.lo, st.hi, s)
     if not options.closest_feasible:
         st.status = torch.where((s != 0).any(-1), int(Status.INFEASIBLE), st.status)
 

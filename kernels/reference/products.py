@@ -44,14 +44,17 @@ class Matrices:
 
     n: int
     H: Tensor | None  # [B|1, n, n]
-    blocks: list[Tensor]  # A and C, [B|1, n_eq, n] and [B|1, n_in, n], without the empty ones
+    blocks: list[Tensor]  # [B|1, k, n], the stored rows in their order: A and C as one where both have one batch size
     bounded: bool
     single: Matrices | None = None  # in float32, where factors are in mixed precision
 
     @classmethod
     def of(cls, rows: Rows, mixed: bool) -> Matrices:
         """The matrices of the rows, and a copy in single precision where the factors are to be."""
-        double = cls(rows.n, rows.H, [G for G in (rows.A, rows.C) if G.shape[1]], rows.bounded)
+        blocks = [G for G in (rows.A, rows.C) if G.shape[1]]
+        if len(blocks) == 2 and blocks[0].shape[0] == blocks[1].shape[0]:
+            blocks = [torch.cat(blocks, 1)]  # one product for two
+        double = cls(rows.n, rows.H, blocks, rows.bounded)
         return replace(double, single=double.map(Tensor.float)) if mixed else double
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Matrices:
@@ -90,12 +93,17 @@ class Matrices:
             total = total + product(z, G)
         return total
 
-    def gram(self, w: Tensor, diagonal: Tensor, sigma: Tensor) -> Tensor:
-        """``sigma H + diag(diagonal) + G' diag(w) G``: [B, m], [B, n], [B] -> [B, n, n]."""
+    def gram(self, w: Tensor, diagonal: Tensor, sigma: Tensor | None) -> Tensor:
+        """``sigma H + diag(diagonal) + G' diag(w) G``: [B, m], [B, n], [B] (None for 1) -> [B, n, n]."""
         *parts, bound = self.split(w)
-        K = w.new_zeros(w.shape[0], self.n, self.n) if self.H is None else sigma[:, None, None] * self.H
+        if self.H is None:
+            K = w.new_zeros(w.shape[0], self.n, self.n)
+        else:
+            K = (self.H if sigma is None else sigma[:, None, None] * self.H).expand(w.shape[0], -1, -1)
         for G, weight in zip(self.blocks, parts, strict=True):
-            K.baddbmm_(G.mT.expand(w.shape[0], -1, -1), G * weight.unsqueeze(-1))
+            K = torch.baddbmm(K, G.mT.expand(w.shape[0], -1, -1), G * weight.unsqueeze(-1))
+        if not self.blocks:
+            K = K.clone()
         K.diagonal(dim1=1, dim2=2).add_(diagonal + bound if self.bounded else diagonal)
         return K
 

@@ -43,7 +43,7 @@ class State(Batched):
     open: Tensor  # [B] bool, whether its answer is still to be written
     steps: Tensor  # [B]
     entered: Tensor  # [B] the step at which the phase began
-    attempts: Tensor  # [B] to find the multipliers of the shifted rows
+    extra: Tensor  # [B] steps made since the shifted problem was solved
     mu_eq: Tensor  # [B]
     mu_in: Tensor  # [B]
     rho: Tensor  # [B]
@@ -114,7 +114,7 @@ def begin(
         open=fill(phase, True, dtype=torch.bool),
         steps=torch.zeros_like(phase),
         entered=torch.zeros_like(phase),
-        attempts=torch.zeros_like(phase),
+        extra=torch.zeros_like(phase),
         mu_eq=one * options.mu_eq,
         mu_in=one * options.mu_in,
         rho=one * options.rho,
