@@ -36,6 +36,7 @@ class Rows:
     C: Tensor  # [B|1, n_in, n]
     lo: Tensor  # [B|1, m], m = n_eq + n_in (+ n where x is bounded), -inf allowed
     hi: Tensor  # [B|1, m], +inf allowed
+    w: Tensor  # [1, m], > 0, of the shifts: an infeasible problem minimises sum w_i s_i^2
     batch: int  # B
 
     @property
@@ -49,7 +50,7 @@ class Rows:
             return t if t.shape[0] == 1 else t[index]
 
         H = None if self.H is None else pick(self.H)
-        return Rows(H, pick(self.g), pick(self.A), pick(self.C), pick(self.lo), pick(self.hi), len(index))
+        return Rows(H, pick(self.g), pick(self.A), pick(self.C), pick(self.lo), pick(self.hi), self.w, len(index))
 
     @property
     def m(self) -> int:
@@ -99,7 +100,7 @@ class Answer:
 
     x: Tensor  # [B, n]
     z: Tensor  # [B, m], Hx + g + G'z = 0, z > 0 pushes against hi, z < 0 against lo
-    s: Tensor  # [B, m], lo + s <= G x <= hi + s, of least norm
+    s: Tensor  # [B, m], lo + s <= G x <= hi + s, of least weighted norm
     status: Tensor  # [B] int64, values of Status
     iterations: Tensor  # [B] int64, Newton steps, one Cholesky factorization each
     primal: Tensor  # [B], max |violation of the shifted rows|
@@ -120,7 +121,7 @@ class Seeds:
 class Adjoint:
     """What the backward returns: vectors from which every parameter gradient is an outer product.
 
-    ``dL/dG = -(z b_x' + p x' + s b_s' - q_z b_z')``, ``dL/dg = -b_x``, ``dL/dH = -(b_x x' + x b_x')/2``; the active
+    ``dL/dG = -(z b_x' + p x' + w s b_s' - q_z b_z')``, ``dL/dg = -b_x``, ``dL/dH = -(b_x x' + x b_x')/2``; the active
     side of a row has the gradient ``p``.
     """
 

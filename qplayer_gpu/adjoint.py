@@ -51,7 +51,7 @@ def _gradient(name: str, parameter: Tensor, problem: Problem, answer: Answer, ad
     if name == "g":
         return _vector(-adjoint.b_x, parameter)
     if name in ("A", "C"):
-        left = torch.stack([adjoint.z, adjoint.p, answer.s, -adjoint.q_z], 1)[..., part[name]]
+        left = torch.stack([adjoint.z, adjoint.p, rows.w * answer.s, -adjoint.q_z], 1)[..., part[name]]
         right = torch.stack([adjoint.b_x, answer.x, adjoint.b_s, adjoint.b_z], 1)
         terms = 4 if (answer.status == Status.SOLVED_CLOSEST_FEASIBLE).any() else 2
         return _outer(left[:, :terms], right[:, :terms], parameter)

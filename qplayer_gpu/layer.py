@@ -62,7 +62,7 @@ def solve_qp(
     settings = Settings() if settings is None else settings
     kernels = select(backend)
     parameters = Parameters(H, g, A, b, C, l, u, lb, ub)
-    problem = Problem.of(parameters)
+    problem = Problem.of(parameters, settings)
     start = None if warm_start is None else start_from(warm_start, problem)
     vectors = _Solve.apply(problem, settings, kernels, start, *parameters)
     if not problem.batched:
@@ -128,7 +128,7 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         parameters = Parameters(*ctx.saved_tensors[: len(Parameters._fields)])
         answer = Answer(*ctx.saved_tensors[len(Parameters._fields) :])
-        problem = Problem.of(parameters)
+        problem = Problem.of(parameters, ctx.settings)
         x, *rows = (t.double() for t in cotangents[:7])
         z, s = (torch.cat(part, -1)[..., : problem.rows.m] for part in (rows[:3], rows[3:]))
         needed = ctx.needs_input_grad[4:]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .errors import ProblemError, ProblemTypeError
 from .kernels.interface import Rows
+from .settings import Settings
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -49,8 +50,8 @@ class Problem:
     dtype: torch.dtype  # of the arguments
 
     @classmethod
-    def of(cls, p: Parameters) -> Problem:
-        """The rows of valid parameters.
+    def of(cls, p: Parameters, settings: Settings) -> Problem:
+        """The rows of valid parameters, their shifts weighted as the settings say.
 
         Raises:
             ProblemError: the shapes, dtypes or devices do not fit; the message says which and what is wanted.
@@ -64,12 +65,12 @@ class Problem:
         A, C = (empty if M is None else M for M in (A, C))
         counts = (A.shape[1], C.shape[1], 0 if p.lb is None and p.ub is None else g.shape[-1])
         lo, hi = _sides(p, ("b", "l", "lb"), counts, -torch.inf), _sides(p, ("b", "u", "ub"), counts, torch.inf)
+        w = settings.weights(*counts).to(g.device)
         crossed = lo > hi
         halfway = 0.5 * (lo + hi)
         lo, hi = torch.where(crossed, halfway, lo), torch.where(crossed, halfway, hi)
-        return cls(
-            Rows(H, g, A, C, lo, hi, 1 if batch is None else batch), crossed.any(-1), batch is not None, p.g.dtype
-        )
+        rows = Rows(H, g, A, C, lo, hi, w, batch=1 if batch is None else batch)
+        return cls(rows, crossed.any(-1), batch is not None, p.g.dtype)
 
 
 def validate(p: Parameters) -> int | None:

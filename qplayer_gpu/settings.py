@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from .errors import SettingsError
 from .kernels.interface import Options
@@ -40,6 +42,12 @@ class Settings:
     """Whether to measure rows and columns by their size (Ruiz equilibration)."""
     closest_feasible: bool = True
     """Whether an infeasible problem is solved as the closest feasible one; otherwise it ends as INFEASIBLE."""
+    w_eq: float | Sequence[float] | Tensor = 1.0
+    """Weight w > 0 of each equality's shift, one for all or one each: an infeasible problem minimises sum w_i s_i^2."""
+    w_in: float | Sequence[float] | Tensor = 1.0
+    """The same of the inequalities."""
+    w_box: float | Sequence[float] | Tensor = 1.0
+    """The same of the bounds on x."""
     precision: Literal["float64", "mixed"] | None = None
     """Of the factorizations: "mixed" has them in float32, refined, and all else in float64. None chooses by dtype."""
     gradient_on_failure: bool = False
@@ -51,6 +59,26 @@ class Settings:
         self._require("eps_rel", isfinite(self.eps_rel) and self.eps_rel >= 0, "a finite number >= 0")
         self._require("precision", self.precision in (None, "float64", "mixed"), '"float64", "mixed" or None')
         self._require("max_iter", isinstance(self.max_iter, int) and self.max_iter >= 0, "an integer >= 0")
+
+        for name in ("w_eq", "w_in", "w_box"):
+            weights = torch.as_tensor(getattr(self, name), dtype=torch.float64).detach()
+            fits = weights.dim() <= 1 and bool(((weights > 0) & weights.isfinite()).all())
+            self._require(name, fits, "a finite number > 0, or one for each row")
+            object.__setattr__(self, name, tuple(weights.tolist()) if weights.dim() else weights.item())
+
+    def weights(self, n_eq: int, n_in: int, n_box: int) -> Tensor:
+        """The weights of the shifts of all rows: [1, n_eq + n_in + n_box].
+
+        Raises:
+            SettingsError: the number of weights is not that of the rows.
+        """
+        parts = []
+        for name, count in (("w_eq", n_eq), ("w_in", n_in), ("w_box", n_box)):
+            weights = torch.as_tensor(getattr(self, name), dtype=torch.float64)
+            if weights.dim() and len(weights) != count:
+                raise SettingsError(f"{name} has {len(weights)} weights for {count} rows")
+            parts.append(weights.expand(count))
+        return torch.cat(parts).unsqueeze(0)
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:

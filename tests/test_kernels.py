@@ -16,7 +16,7 @@ OPTIONS = qp.Settings().options(torch.float64)
 
 
 def rows_of(args):
-    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields))).rows
+    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), qp.Settings()).rows
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -3,15 +3,15 @@
 At a solution the rows split into ``W``, the rows that an infeasible problem shifts (``s != 0``, and all its equalities)
 and ``K``, the other active rows (``z != 0``, or an equality). The conditions are
 
-    H x + g + W' z_W + K' z_K = 0,   z_W = W beta,   K x = h_K,   W x - s = h_W,   W' s = 0
+    H x + g + W' z_W + K' z_K = 0,   z_W = w W beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
 
 (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique). Their
 adjoint for the cotangents ``x_, z_, s_`` is
 
-    H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = W b_s
+    H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = w W b_s
 
-with eta the least-squares solution of ``W eta = z_W_``. With ``p = (q_W - s_, q_K)``, ``q_z = z_W_ - W b_x`` and
-``b_z = beta``, a change of G alters the loss by ``-(z b_x' + p x' + s b_s' - q_z b_z')``.
+with eta the weighted least-squares solution of ``W eta = z_W_``. With ``p = (q_W - s_, q_K)``, ``b_z = beta`` and
+``q_z = w (z_W_ - W b_x)``, a change of G alters the loss by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     part = _adjoint(
         matrices.take(index),
         scaling.take(index),
+        rows.w,
         take(rows.lo == rows.hi, index),
         *(t[index] for t in (answer.z, answer.s, seeds.x, seeds.z, seeds.s)),
     )
@@ -55,6 +56,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
 def _adjoint(
     matrices: Matrices,
     scaling: Scaling,
+    w: Tensor,  # [1, m]
     equality: Tensor,  # [B|1, m] bool
     z: Tensor,  # [B, m]
     s: Tensor,  # [B, m]
@@ -67,27 +69,27 @@ def _adjoint(
     infeasible = W.any(-1).nonzero().squeeze(-1)
     fits = x_.new_zeros(len(x_), 3, matrices.n)  # beta, eta, b_s
     if len(infeasible):
-        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible])
-        fits[infeasible, :2] = shifted.fit(torch.stack([z, z_], 1)[infeasible])
+        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], w)
+        fits[infeasible, :2] = shifted.fit(torch.stack([z / w, z_], 1)[infeasible])
     z_fit, target = matrices.rows(fits[:, :2]).unbind(1)
     target = torch.where(W, target, K * z_)
-    b_x, q = saddle_point(matrices, scaling, W, K, x_ + matrices.columns(W * s_), target)
+    b_x, q = saddle_point(matrices, scaling, w, W, K, x_ + matrices.columns(W * s_), target)
     if len(infeasible):
-        fits[infeasible, 2:] = shifted.fit(q[infeasible].unsqueeze(1))
+        fits[infeasible, 2:] = shifted.fit((q / w)[infeasible].unsqueeze(1))
     b_z, _, b_s = fits.unbind(1)
-    return Adjoint(b_x, q - W * s_, torch.where(W, z_fit, z), b_s, W * (z_ - target), b_z)
+    return Adjoint(b_x, q - W * s_, torch.where(W, w * z_fit, z), b_s, W * w * (z_ - target), b_z)
 
 
 def saddle_point(
-    matrices: Matrices, scaling: Scaling, W: Tensor, K: Tensor, r: Tensor, target: Tensor
+    matrices: Matrices, scaling: Scaling, w: Tensor, W: Tensor, K: Tensor, r: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Solves ``H b + G_S'q = r, G_S b = target`` on S = W + K: [B, n], [B, m] -> b [B, n], q [B, m].
 
     A proximal method of multipliers with one factor of ``H + P + G_S' Omega G_S``. Started at q = 0, it keeps q_W in
-    the range of W, provided that all rows of W weigh the same. Where the system is singular, each pass adds the same
-    step along the null space; taking these steps back leaves the least-squares solution.
+    the range of w W, provided that these rows weigh as their shifts do. Where the system is singular, each pass adds
+    the same step along the null space; taking these steps back leaves the least-squares solution.
     """
-    row_weight = torch.where(W, scaling.E.square().mean(-1, keepdim=True), K * scaling.E.square()) / (scaling.c * MU)
+    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * MU)
     P = (RHO / (scaling.c * scaling.D.square())).expand_as(r)
     factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target

@@ -43,7 +43,7 @@ def _forward(rows: Rows, options: Options, start: Start | None = None) -> Answer
     matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     lo, hi = rows.lo.expand(rows.batch, -1), rows.hi.expand(rows.batch, -1)
-    st = begin(rows.g, lo, hi, matrices, scaling, options, start)
+    st = begin(rows.g, lo, hi, rows.w, matrices, scaling, options, start)
     if len(keep) < rows.batch:
         st = st.take(keep)
         _solve(answer, st, matrices.take(keep), scaling.take(keep), options)
@@ -123,7 +123,7 @@ def _settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling:
     matrices, scaling = matrices.take(index), scaling.take(index)
     g, lo, hi = take(rows.g, index), take(rows.lo, index), take(rows.hi, index)
     x, s = answer.x[index], answer.s[index]
-    z, found = signed_multipliers(matrices, scaling, lo == hi, answer.z[index], s, options)
+    z, found = signed_multipliers(matrices, scaling, rows.w, lo == hi, answer.z[index], s, options)
     products = matrices.hessian(x), matrices.rows(x), matrices.columns(z)
     at = residuals(x, z, *products, g, *shifted_sides(lo, hi, s), options)
     found &= at.hold()

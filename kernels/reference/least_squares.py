@@ -15,16 +15,18 @@ ACCURACY = 1e-14  # of W't, for the residual that ends the passes
 
 
 class ShiftedRows:
-    """``argmin_b ||W b - t||`` by proximal passes with one factor of ``W'W + damping``.
+    """``argmin_b sum w_i (W b - t)_i^2`` by proximal passes with one factor of ``W' diag(w) W + damping``.
 
-    All rows of W weigh the same: another weight would leave the range of W.
+    The rows weigh as their shifts do: any other weights, also those of equilibration, would leave the range of W.
     """
 
-    def __init__(self, matrices: Matrices, scaling: Scaling, W: Tensor):
-        self.matrices, self.W = matrices, W.unsqueeze(1).to(scaling.D.dtype)
-        self.weight = scaling.E.square().mean(-1, keepdim=True)
+    def __init__(self, matrices: Matrices, scaling: Scaling, W: Tensor, w: Tensor):
+        self.matrices = matrices
+        self.W = W.to(w.dtype).unsqueeze(1)  # [B, 1, m]
+        self.unit = scaling.row_unit(w).unsqueeze(-1)
+        self.weights = self.unit * w * self.W
         damping = (DAMPING / scaling.D.square()).expand(len(W), -1)
-        self.factor = Factor(matrices, self.weight * self.W.squeeze(1), damping, sigma=damping.new_zeros(len(W)))
+        self.factor = Factor(matrices, self.weights.squeeze(1), damping, sigma=damping.new_zeros(len(W)))
 
     def times(self, b: Tensor) -> Tensor:
         """``W b``: [B, k, n] -> [B, k, m], zero off W."""
@@ -32,12 +34,12 @@ class ShiftedRows:
 
     def fit(self, t: Tensor) -> Tensor:
         """The least-squares b of each target t: [B, k, m] -> [B, k, n]."""
-        residual = self.matrices.columns(self.W * t)
+        residual = self.matrices.columns(self.weights * t)
         b = torch.zeros_like(residual)
         goal = ACCURACY * largest(residual.flatten(1))
         for _ in range(PASSES):
-            b = b + self.factor.solve(self.weight.unsqueeze(-1) * residual)
-            residual = self.matrices.columns(self.W * t - self.times(b))
+            b = b + self.factor.solve(residual)
+            residual = self.matrices.columns(self.weights * (t - self.times(b)))
             if (largest(residual.flatten(1)) <= goal).all():
                 break
         return b

@@ -3,10 +3,10 @@
 Those rows lose rank (``W's = 0``), so that many multipliers fit one optimum. The answer has those of least norm among
 the ones with the signs of inequalities:
 
-    minimise 1/2 ||z_W||^2   subject to   W'z_W = r,   z_i >= 0 where s_i > 0,   z_i <= 0 where s_i < 0
+    minimise 1/2 sum z_i^2 / w_i   subject to   W'z_W = r,   z_i >= 0 where s_i > 0,   z_i <= 0 where s_i < 0
 
-Its dual, ``minimise 1/2 ||d(beta)||^2 - r'beta`` with d the part of ``W beta`` that has the signs, is of the form that
-the inner loop minimises.
+Its dual, ``minimise 1/2 sum w_i d_i(beta)^2 - r'beta`` with d the part of ``W beta`` that has the signs, is of the
+form that the inner loop minimises.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ ROUNDING = 1e-14  # of the largest multiplier, on the same
 
 
 def signed_multipliers(
-    matrices: Matrices, scaling: Scaling, equality: Tensor, z: Tensor, s: Tensor, options: Options
+    matrices: Matrices, scaling: Scaling, w: Tensor, equality: Tensor, z: Tensor, s: Tensor, options: Options
 ) -> tuple[Tensor, Tensor]:
     """The multipliers with those of W made unique [B, m], and whether these were found [B]."""
     W = shifted_set(s, equality)
-    shifted = ShiftedRows(matrices, scaling, W)
-    beta = shifted.fit(z.unsqueeze(1))
-    z = torch.where(W, shifted.times(beta).squeeze(1), z)
+    shifted = ShiftedRows(matrices, scaling, W, w)
+    beta = shifted.fit((z / w).unsqueeze(1))
+    z = torch.where(W, w * shifted.times(beta).squeeze(1), z)
     found = ~(W & ~equality & (z * s < 0)).any(-1)
     wrong = (~found).nonzero().squeeze(-1)
     if len(wrong):
         lo = torch.where(W & (equality | (s < 0)), 0.0, -torch.inf)[wrong]
         hi = torch.where(W & (equality | (s > 0)), 0.0, torch.inf)[wrong]
         r = matrices.columns(W * z)[wrong]
-        signed, found[wrong] = _dual(matrices.take(wrong), scaling.take(wrong), r, lo, hi, beta[wrong, 0], options)
+        signed, found[wrong] = _dual(matrices.take(wrong), scaling.take(wrong), w, r, lo, hi, beta[wrong, 0], options)
         z[wrong] = torch.where(W[wrong], signed, z[wrong])
     return z, found
 
@@ -48,23 +48,24 @@ def signed_multipliers(
 def _dual(
     matrices: Matrices,
     scaling: Scaling,
+    w: Tensor,  # [1, m]
     r: Tensor,  # [B, n]
     lo: Tensor,  # [B, m] and hi: the cone that d leaves out
     hi: Tensor,  # [B, m]
     beta: Tensor,  # [B, n] where to start
     options: Options,
 ) -> tuple[Tensor, Tensor]:
-    """Minimises ``1/2 ||d(beta)||^2 - r'beta``: the multipliers d [B, m], and whether they were found [B]."""
+    """Minimises ``1/2 sum w_i d_i(beta)^2 - r'beta``: the multipliers w d [B, m], and whether they were found [B]."""
     matrices = matrices.without_cost()
-    weight = scaling.E.square().mean(-1, keepdim=True)
+    unit = scaling.row_unit(w)
     nothing = torch.zeros_like(lo)
-    st = begin(-weight * r, lo, hi, matrices, scaling, options, Start(beta, nothing, nothing))
-    st.metric_rows, st.metric_x = weight.expand_as(nothing), 1 / scaling.D.square()
+    st = begin(-unit * r, lo, hi, w, matrices, scaling, options, Start(beta, nothing, nothing))
+    st.metric_rows, st.metric_x = (unit * w).expand_as(nothing), 1 / scaling.D.square()
     st.mu_eq, st.mu_in = torch.ones_like(st.mu_eq), torch.ones_like(st.mu_in)
     for _ in range(STEPS):
         newton_step(st, matrices, scaling)
         st.x_k = st.x
-        z = st.z / weight
+        z = st.z / unit
         goal = ACCURACY * options.eps_abs + ROUNDING * largest(z)
         st.open = largest(matrices.columns(z) - r) > goal
         if not st.open.any():

@@ -138,10 +138,10 @@ def _unbounded(st: State, scaling: Scaling) -> Tensor:
 
 
 def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
-    """Whether x is feasible, or the shift s has ``G's = 0`` as far as rounding allows, also next to the size of s."""
-    push = at.push / st.metric_shift
-    balanced = largest(scaling.D * push) <= SHIFT_BALANCE * largest(at.violation / scaling.E)
-    rounding = ROUNDING * largest(st.x / scaling.D) * largest(1 / scaling.E.square())
+    """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
+    push, w = at.push / st.shift_unit, st.metric_shift / st.shift_unit
+    balanced = largest(scaling.D * push) <= SHIFT_BALANCE * largest(w * at.violation / scaling.E)
+    rounding = ROUNDING * largest(st.x / scaling.D) * largest(w / scaling.E.square())
     flat = (largest(push) <= SHIFT_ACCURACY * options.eps_abs) | (largest(scaling.D * push) <= rounding)
     return (at.primal <= at.primal_tolerance) | (flat & balanced)
 

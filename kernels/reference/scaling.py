@@ -25,6 +25,12 @@ class Scaling(Batched):
     E: Tensor  # [B|1, m]
     c: Tensor  # [B|1, 1]
 
+    def row_unit(self, w: Tensor) -> Tensor:
+        """The factor that brings the weights w [1, m] of shifts to about E^2, those of equilibrated rows: [B|1, 1]."""
+        if not w.shape[-1]:
+            return torch.ones_like(self.c)
+        return self.E.square().mean(-1, keepdim=True) / w.log().mean().exp()
+
 
 def measure_scaling(matrices: Matrices, g: Tensor, equilibrate: bool) -> Scaling:
     """The metric of the solve: of three passes of Ruiz (more do not save Newton steps), or of the data as they are."""

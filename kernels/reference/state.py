@@ -27,7 +27,8 @@ class State(Batched):
     equality: Tensor  # [B, m] bool, as posed
     metric_rows: Tensor  # [B|1, m] E^2 / c
     metric_x: Tensor  # [B|1, n] 1 / (c D^2)
-    metric_shift: Tensor  # [B|1, 1] the weight of every row in phase SHIFT
+    metric_shift: Tensor  # [B|1, m] the weight of each row in phase SHIFT
+    shift_unit: Tensor  # [B|1, 1] the same of a row with w = 1
     x: Tensor  # [B, n]
     z: Tensor  # [B, m]
     s: Tensor  # [B, m]
@@ -51,7 +52,7 @@ class State(Batched):
     eta_in: Tensor  # [B] residual that ends the inner loop, scaled
 
     def omega(self) -> Tensor:
-        """The weight of each row's violation: E^2 / (c mu), and one weight for all rows in phase SHIFT."""
+        """The weight of each row's violation: E^2 / (c mu), and that of its shift in phase SHIFT."""
         mu = torch.where(self.equality | (self.s != 0), self.mu_eq.unsqueeze(-1), self.mu_in.unsqueeze(-1))
         return torch.where(self.searches_shift(), self.metric_shift, self.metric_rows / mu)
 
@@ -72,6 +73,7 @@ def begin(
     g: Tensor,  # [B|1, n]
     lo: Tensor,  # [B, m]
     hi: Tensor,  # [B, m]
+    w: Tensor,  # [1, m]
     matrices: Matrices,
     scaling: Scaling,
     options: Options,
@@ -87,7 +89,7 @@ def begin(
         phase[(start.s != 0).any(-1)] = SHIFT
         z[phase == SHIFT] = 0
     Hx, Gx = matrices.hessian(x), matrices.rows(x)
-    shift_weight = (scaling.E.square().mean(-1, keepdim=True) if m else torch.ones_like(scaling.c)) / scaling.c
+    shift_unit = scaling.row_unit(w) / scaling.c
     fill = torch.full_like
     one = x.new_ones(B)
     return State(
@@ -98,7 +100,8 @@ def begin(
         equality=lo == hi,
         metric_rows=scaling.E.square() / scaling.c,
         metric_x=1 / (scaling.c * scaling.D.square()),
-        metric_shift=shift_weight,
+        metric_shift=shift_unit * w,
+        shift_unit=shift_unit,
         x=x,
         z=z,
         s=new(B, m),
