@@ -82,7 +82,7 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     found = searching & _shift_found(st, at, scaling, options)
     optimizing = ended & ~searching
     st.status = torch.where(optimizing & _unbounded(st, scaling), int(Status.UNBOUNDED), st.status)
-    suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling, options)
+    suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling)
     _multipliers(st, at, scaling, optimizing & ~suspect, options)
     st.rho = torch.where(ended & searching & ~found, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
     _centre(st, at, ended | found)
@@ -118,12 +118,12 @@ def _centre(st: State, at: Measure, move: Tensor) -> None:
     st.primal_k = torch.where(move.squeeze(-1), at.primal, st.primal_k)
 
 
-def _suspect(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
+def _suspect(st: State, at: Measure, scaling: Scaling) -> Tensor:
     """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = largest(st.omega() * at.violation / scaling.E)
     balance = largest(scaling.D * at.push) / increment
     stagnant = (balance <= STAGNANT_SUSPICION) & (at.primal >= STAGNATION * st.primal_k)
-    return ((balance <= SUSPICION) | stagnant) & (at.primal > 100 * options.eps_abs)
+    return ((balance <= SUSPICION) | stagnant) & (at.primal > 2 * at.primal_tolerance)
 
 
 def _unbounded(st: State, scaling: Scaling) -> Tensor:
