@@ -27,7 +27,7 @@ SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
 SHIFT_INNER = 1e-6  # residual that ends the inner loop of phase SHIFT, scaled
 SHIFT_STEPS = 50  # Newton steps after which the search for a shift is given up, as rounding errors hide that none is
 SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
-ROUNDING = 1e-15  # of the terms of G'G x, the same
+ROUNDING = 1e-15  # of the terms of a product with G
 EXTRA_STEPS = 1  # of a shifted problem that is solved, for multipliers larger than those it was solved with
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual hardly falls
@@ -75,7 +75,8 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     st.extra = st.extra + ((st.phase == SHIFTED) & at.hold())
     scaled = torch.maximum(largest(scaling.c * scaling.D * at.inner_dual), largest(scaling.E * at.inner_primal))
     absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
-    ended = (scaled <= st.eta_in) | (absolute <= INNER_FLOOR * options.eps_abs)
+    rounding = ROUNDING * largest(scaling.c * st.z / scaling.E)
+    ended = (scaled <= torch.maximum(st.eta_in, rounding)) | (absolute <= INNER_FLOOR * options.eps_abs)
     st.status = torch.where(st.rho > RHO_CEILING, int(Status.NUMERICAL_ERROR), st.status)
 
     searching = st.phase == SHIFT
