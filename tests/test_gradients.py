@@ -36,7 +36,7 @@ def one_matrix(args):
     return f.shared(args, *(k for k, v in args.items() if k != "g" and v is not None and v.dim() == 2 + (k in "HAC")))
 
 
-def check(args, status, outputs, settings=EXACT):
+def check(args, status, outputs, settings=EXACT, frozen=()):
     weights = {k: torch.randn_like(v) for k, v in vars(qp.solve_qp(**args, settings=settings)).items() if k in outputs}
 
     def loss(problem):
@@ -47,7 +47,7 @@ def check(args, status, outputs, settings=EXACT):
     leaves = {k: None if v is None else v.clone().requires_grad_() for k, v in args.items()}
     loss(leaves).backward()
     for name, leaf in leaves.items():
-        if leaf is None:
+        if leaf is None or name in frozen:
             continue
         gradient = leaf.grad
         assert gradient.shape == leaf.shape

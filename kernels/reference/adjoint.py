@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..interface import Adjoint, Answer, Options, Rows, Seeds
 from .factor import Factor
-from .least_squares import ShiftedRows, shifted_set
+from .least_squares import ShiftedRows, shifted_rows
 from .products import Matrices, largest, take
 from .scaling import Scaling, measure_scaling
 
@@ -35,19 +35,17 @@ ACCURACY = 1e-11  # of the solution, for the last step, scaled
 
 def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
     """The adjoint vectors of each problem; those whose cotangents are all zero are not looked at and get zeros."""
-    whole = Adjoint(*(torch.zeros_like(t) for t in (answer.x, answer.z, answer.z, answer.x, answer.z, answer.x)))
     index = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1).nonzero().squeeze(-1)
+    x, z = torch.zeros_like(answer.x), torch.zeros_like(answer.z)
+    whole = Adjoint(b_x=x, p=z, z=z.clone(), ws=z.clone(), b_s=x.clone(), q_z=z.clone(), b_z=x.clone())
     if not len(index):
         return whole
     matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
-    part = _adjoint(
-        matrices.take(index),
-        scaling.take(index),
-        rows.w,
-        take(rows.lo == rows.hi, index),
-        *(t[index] for t in (answer.z, answer.s, seeds.x, seeds.z, seeds.s)),
-    )
+    matrices, scaling, rows = matrices.take(index), scaling.take(index), rows.take(index)
+    x, z, s, *cotangents = (t[index] for t in (answer.x, answer.z, answer.s, seeds.x, seeds.z, seeds.s))
+    W, w, s = shifted_rows(matrices, scaling, rows, x, s, options)
+    part = _adjoint(matrices, scaling, W, w, rows.lo == rows.hi, z, s, *cotangents)
     for f in fields(Adjoint):
         getattr(whole, f.name)[index] = getattr(part, f.name)
     return whole
@@ -56,7 +54,8 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
 def _adjoint(
     matrices: Matrices,
     scaling: Scaling,
-    w: Tensor,  # [1, m]
+    W: Tensor,  # [B, m] bool
+    w: Tensor,  # [B|1, m]
     equality: Tensor,  # [B|1, m] bool
     z: Tensor,  # [B, m]
     s: Tensor,  # [B, m]
@@ -64,12 +63,11 @@ def _adjoint(
     z_: Tensor,  # [B, m]
     s_: Tensor,  # [B, m]
 ) -> Adjoint:
-    W = shifted_set(s, equality)
     K = ~W & ((z != 0) | equality)
     infeasible = W.any(-1).nonzero().squeeze(-1)
     fits = x_.new_zeros(len(x_), 3, matrices.n)  # beta, eta, b_s
     if len(infeasible):
-        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], w)
+        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], take(w, infeasible))
         fits[infeasible, :2] = shifted.fit(torch.stack([z / w, z_], 1)[infeasible])
     z_fit, target = matrices.rows(fits[:, :2]).unbind(1)
     target = torch.where(W, target, K * z_)
@@ -77,7 +75,8 @@ def _adjoint(
     if len(infeasible):
         fits[infeasible, 2:] = shifted.fit((q / w)[infeasible].unsqueeze(1))
     b_z, _, b_s = fits.unbind(1)
-    return Adjoint(b_x, q - W * s_, torch.where(W, w * z_fit, z), b_s, W * w * (z_ - target), b_z)
+    z = torch.where(W, w * z_fit, z)
+    return Adjoint(b_x=b_x, p=q - W * s_, z=z, ws=w * s, b_s=b_s, q_z=W * w * (z_ - target), b_z=b_z)
 
 
 def saddle_point(

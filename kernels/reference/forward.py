@@ -11,7 +11,7 @@ from ..interface import Answer, Options, Rows, Start, Status
 from .multipliers import signed_multipliers
 from .newton import newton_step
 from .outer import Measure, measure, outer_step, verdict
-from .products import Matrices, take
+from .products import Matrices
 from .residuals import residuals, shifted_sides
 from .scaling import Scaling, measure_scaling
 from .state import RUNNING, State, begin
@@ -43,7 +43,7 @@ def _forward(rows: Rows, options: Options, start: Start | None = None) -> Answer
     matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     lo, hi = rows.lo.expand(rows.batch, -1), rows.hi.expand(rows.batch, -1)
-    st = begin(rows.g, lo, hi, rows.w, matrices, scaling, options, start)
+    st = begin(rows.g, lo, hi, rows.w, rows.hard, matrices, scaling, options, start)
     if len(keep) < rows.batch:
         st = st.take(keep)
         _solve(answer, st, matrices.take(keep), scaling.take(keep), options)
@@ -120,12 +120,11 @@ def _settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling:
     index = (answer.status == int(Status.SOLVED_CLOSEST_FEASIBLE)).nonzero().squeeze(-1)
     if not len(index):
         return
-    matrices, scaling = matrices.take(index), scaling.take(index)
-    g, lo, hi = take(rows.g, index), take(rows.lo, index), take(rows.hi, index)
+    rows, matrices, scaling = rows.take(index), matrices.take(index), scaling.take(index)
     x, s = answer.x[index], answer.s[index]
-    z, found = signed_multipliers(matrices, scaling, rows.w, lo == hi, answer.z[index], s, options)
+    z, found = signed_multipliers(rows, matrices, scaling, x, answer.z[index], s, options)
     products = matrices.hessian(x), matrices.rows(x), matrices.columns(z)
-    at = residuals(x, z, *products, g, *shifted_sides(lo, hi, s), options)
+    at = residuals(x, z, *products, rows.g, *shifted_sides(rows.lo, rows.hi, s), options)
     found &= at.hold()
     index = index[found]
     answer.z[index], answer.dual[index], answer.gap[index] = z[found], at.dual[found], at.gap[found]
