@@ -186,3 +186,15 @@ def test_second_derivatives_are_refused_with_a_message():
     (first,) = torch.autograd.grad(x.square().sum(), g, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("n", [6, 33])
+@pytest.mark.parametrize("family", [f.feasible, f.overdetermined, f.lp])
+def test_mixed_precision_has_the_gradients_of_double(family, n):
+    gradients = []
+    for precision in ("float64", "mixed"):
+        leaves = {k: v.clone().requires_grad_() for k, v in family(8, n).items() if v is not None}
+        qp.solve_qp(**{"H": None, **leaves}, settings=qp.Settings(precision=precision)).x.square().sum().backward()
+        gradients.append(torch.cat([leaf.grad.flatten() for leaf in leaves.values()]))
+    exact, mixed = gradients
+    assert (mixed - exact).norm() <= 1e-7 * exact.norm()  # eps_abs through the conditioning of the problems

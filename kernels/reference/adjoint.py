@@ -27,9 +27,10 @@ from .least_squares import ShiftedRows, shifted_rows
 from .products import Matrices, largest, take
 from .scaling import Scaling, measure_scaling
 
-MU = 1e-6  # scaled; the rows weigh 1 / MU
-RHO = 1e-8  # scaled
-PASSES = 10
+# Scaled: the rows weigh 1 / mu, the proximal term rho; and how many passes there may be. A factor in single precision
+# bears less of a difference between the two, and so needs more passes.
+MU, RHO, PASSES = 1e-6, 1e-8, 10
+MU_MIXED, RHO_MIXED, PASSES_MIXED = 1e-4, 1e-6, 30
 ACCURACY = 1e-11  # of the solution, for the last step, scaled
 
 
@@ -88,12 +89,14 @@ def saddle_point(
     the range of w W, provided that these rows weigh as their shifts do. Where the system is singular, each pass adds
     the same step along the null space; taking these steps back leaves the least-squares solution.
     """
-    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * MU)
-    P = (RHO / (scaling.c * scaling.D.square())).expand_as(r)
+    mixed = matrices.single is not None
+    mu, rho, most = (MU_MIXED, RHO_MIXED, PASSES_MIXED) if mixed else (MU, RHO, PASSES)
+    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * mu)
+    P = (rho / (scaling.c * scaling.D.square())).expand_as(r)
     factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
-    while passes < PASSES:
+    while passes < most:
         passes += 1
         step = factor.solve(r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
         b = b + step
