@@ -24,11 +24,12 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     """Solves each problem, or the closest feasible one; what mixed precision cannot solve is solved in double."""
     if not options.mixed:
         return _forward(rows, options, start)
-    answer = _forward(rows, replace(options, max_iter=min(options.max_iter, MIXED_STEPS)), start)
+    first = min(options.max_iter, MIXED_STEPS)
+    answer = _forward(rows, replace(options, max_iter=first), start)
     unsolved = (answer.status == Status.MAX_ITERATIONS) | (answer.status == Status.NUMERICAL_ERROR)
-    index = (unsolved & (answer.iterations < options.max_iter)).nonzero().squeeze(-1)
-    if len(index):
-        again = _forward(rows.take(index), replace(options, mixed=False))
+    index = unsolved.nonzero().squeeze(-1)
+    if len(index) and options.max_iter > first:
+        again = _forward(rows.take(index), replace(options, mixed=False, max_iter=options.max_iter - first))
         again.iterations.add_(answer.iterations[index])
         for whole, part in zip(vars(answer).values(), vars(again).values(), strict=True):
             whole[index] = part
