@@ -17,7 +17,7 @@ import torch
 import qplayer_gpu as qp
 
 BATCH = 100
-SOLVED, CLOSEST = qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE
+SOLVED, CLOSEST, UNBOUNDED = qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.UNBOUNDED
 # family: arguments of (batch, n, seed), and the right status
 FAMILIES = {
     "feasible": (lambda B, n, s: f.feasible(B, n, s, two_sided=s % 2 == 0, bounds=s % 3 == 0), SOLVED),
@@ -31,6 +31,10 @@ FAMILIES = {
     "opposite": (lambda B, n, s: f.opposite_halfspaces(B, n, 1 + s % 7, s), CLOSEST),
     "positive-lp": (lambda B, n, s: f.positive_equalities(B, n + 2, 2 + s % 3, s), CLOSEST),
     "positive-qp": (lambda B, n, s: f.positive_equalities(B, n + 2, 2 + s % 3, s, H=True), CLOSEST),
+    "rescaled-over": (lambda B, n, s: h.rescaled(f.overdetermined(B, n, s), s), CLOSEST),
+    "rescaled-excl": (lambda B, n, s: h.rescaled(f.excluding_halfspaces(B, n, seed=s), s), CLOSEST),
+    "rescaled-opp": (lambda B, n, s: h.rescaled(f.opposite_halfspaces(B, n, 1 + s % 7, s), s), CLOSEST),
+    "unbounded": (lambda B, n, s: h.unbounded(B, n, s), UNBOUNDED),
 }
 
 
@@ -60,7 +64,7 @@ def soak(family: str, batches: int, settings: qp.Settings) -> int:
         sol = qp.solve_qp(**problems, settings=settings)
         for i in (sol.status != expected).nonzero().flatten().tolist():
             wrong[f"seed {seed}, problem {i}: {qp.Status(int(sol.status[i])).name}"] += 1
-        right = sol.status == expected
+        right = (sol.status == expected) & (expected != UNBOUNDED)
         residuals = torch.stack(list(vars(qp.certificate(sol, **problems, settings=settings)).values()))
         H = 0.0 if problems["H"] is None else 0.5 * f.times(problems["H"], sol.x)
         objective = (sol.x * (H + problems["g"])).sum(-1).abs()

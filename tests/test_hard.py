@@ -57,6 +57,18 @@ def test_hard_family(family, precision):
     solved_to_its_conditions(HARD[family](), qp.Settings(precision=precision))
 
 
+@pytest.mark.parametrize("make", [f.overdetermined, f.excluding_halfspaces], ids=["overdetermined", "excluding"])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_an_infeasible_problem_in_other_units(make, seed):
+    args = h.rescaled(make(16, 9, seed=seed), seed)
+    sol = qp.solve_qp(**args).check()
+    assert (sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE).all()
+    residuals = qp.certificate(sol, **args)
+    assert residuals.primal_residual.max() <= 1.1e-9
+    assert residuals.dual_residual.max() <= 1.1e-9
+    assert residuals.shift_residual.max() <= 1e-7
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", LARGE)
 def test_large_hard_family(family):
