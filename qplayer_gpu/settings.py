@@ -50,7 +50,7 @@ class Settings:
     w_box: float | Sequence[float] | Tensor = 1.0
     """The same of the bounds on x."""
     precision: Literal["float64", "mixed"] | None = None
-    """Of the factorizations: "mixed" has them in float32, refined, and all else in float64. None chooses by dtype."""
+    """Of the factorizations: "mixed" has them in float32, and all else in float64. None chooses by dtype."""
     gradient_on_failure: bool = False
     """Whether a problem that was not solved passes on the gradient at its last iterate; otherwise it is zero."""
 
