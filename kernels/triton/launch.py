@@ -1,0 +1,123 @@
+"""From rows to a launch: which variant of a kernel, with how many warps, on which arrays.
+
+The table is static: nothing is tuned in a user's run, and a shape that it does not hold goes to the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from ..interface import Answer, Options, Rows, Start
+from ..reference.forward import blank_answer, usable
+from ..reference.products import Matrices
+from ..reference.scaling import Scaling, measure_scaling
+from ..reference.state import AS_POSED, SHIFT
+from .forward import forward_kernel
+from .problem import VECTORS_M, VECTORS_N, Config
+
+CHOLESKY, SWEEP = 0, 1
+
+
+class Launch(NamedTuple):
+    """How a variant is launched."""
+
+    warps: int
+    chunk: int  # rows of a matrix read at once
+
+
+LARGEST_N, LARGEST_M = 64, 256
+SMALLEST_N, SMALLEST_M = 4, 4
+
+
+def padded(count: int, least: int) -> int:
+    """The power of two that holds so many."""
+    return max(least, triton.next_power_of_2(count))
+
+
+def fits(rows: Rows) -> bool:
+    """Whether the tile of K stays in registers and the vectors of rows are short: the one place that decides."""
+    return rows.n <= LARGEST_N and rows.m <= LARGEST_M
+
+
+def launch_of(N: int) -> Launch:
+    """Warps and chunk by the padded n."""
+    return TABLE[N]
+
+
+TABLE = {
+    4: Launch(1, 4),
+    8: Launch(1, 4),
+    16: Launch(1, 4),
+    32: Launch(2, 4),
+    64: Launch(8, 8),
+}
+
+
+def config(rows: Rows, options: Options, method: int) -> Config:
+    """The variant for these rows."""
+    N, M = padded(rows.n, SMALLEST_N), padded(rows.m, SMALLEST_M)
+    return Config(
+        rows.n,
+        N,
+        M,
+        launch_of(N).chunk,
+        method,
+        rows.H is not None,
+        rows.bounded,
+        options.eps_abs,
+        options.eps_rel,
+        options.mu_eq,
+        options.mu_in,
+        options.rho,
+        options.closest_feasible,
+    )
+
+
+def bits(*arrays: Tensor) -> int:
+    """Bit k says whether array k has a batch."""
+    return sum((array.shape[0] > 1) << k for k, array in enumerate(arrays))
+
+
+def problem_arrays(rows: Rows, scaling: Scaling) -> tuple[list[Tensor], int]:
+    """The arrays of the problems in the order of the kernels, and which of them have a batch."""
+    unit = scaling.row_unit(rows.w) / scaling.c
+    H = rows.g if rows.H is None else rows.H  # never read where there is none
+    arrays = (H, rows.A, rows.C, rows.g, scaling.D, scaling.E, scaling.c, unit, rows.lo, rows.hi)
+    batched = bits(*arrays)
+    return [t.contiguous() for t in (*arrays, rows.w, rows.hard.to(torch.int8))], batched
+
+
+def launch_forward(rows: Rows, options: Options, start: Start | None, method: int = CHOLESKY) -> Answer:
+    """One launch over the batch; problems whose numbers are not finite keep the blank answer."""
+    options = replace(options, mixed=False)
+    answer = blank_answer(rows)
+    scaling = measure_scaling(Matrices.of(rows, mixed=False), rows.g, options.equilibrate)
+    arrays, batched = problem_arrays(rows, scaling)
+    x, z = rows.g.new_zeros(rows.batch, rows.n), rows.g.new_zeros(rows.batch, rows.m)
+    phase = torch.full_like(answer.status, AS_POSED)
+    if start is not None:
+        shifted = (start.s != 0).any(-1)
+        phase, x, z = phase.masked_fill(shifted, SHIFT), start.x, start.z.masked_fill(shifted.unsqueeze(-1), 0.0)
+    phase = phase.masked_fill(~usable(rows), -1).to(torch.int32)
+    cfg = config(rows, options, method)
+    scratch = x.new_empty(rows.batch, VECTORS_N * cfg.N + VECTORS_M * cfg.M)
+    forward_kernel[(rows.batch,)](
+        *arrays,
+        x.contiguous(),
+        z.contiguous(),
+        phase,
+        scratch,
+        *vars(answer).values(),
+        batched,
+        rows.n_eq,
+        rows.n_in,
+        options.max_iter,
+        cfg,
+        num_warps=launch_of(cfg.N).warps,
+    )
+    return answer
