@@ -105,7 +105,7 @@ def launch_forward(rows: Rows, options: Options, start: Start | None, method: in
         phase, x, z = phase.masked_fill(shifted, SHIFT), start.x, start.z.masked_fill(shifted.unsqueeze(-1), 0.0)
     phase = phase.masked_fill(~usable(rows), -1).to(torch.int32)
     cfg = config(rows, options, method)
-    scratch = x.new_empty(rows.batch, VECTORS_N * cfg.N + VECTORS_M * cfg.M)
+    scratch = x.new_empty(rows.batch, VECTORS_N.value * cfg.N + VECTORS_M.value * cfg.M)
     forward_kernel[(rows.batch,)](
         *arrays,
         x.contiguous(),

@@ -69,8 +69,9 @@ def line_search_kernel(slope_ptr, curvature_ptr, v_ptr, w_ptr, lo_ptr, hi_ptr, w
 
 @triton.jit
 def direction(data, st, cfg: tl.constexpr):
-    """dx [N] and whether there is none; writes v = Gx + z_k / omega, t the active weights and u = omega d(x)."""
-    weight, (lo, hi) = omega(data, st, cfg), sides(data, cfg)
+    """The step [N] and whether there is none; writes v = Gx + z_k / omega, t the active weights and u = omega d(x)."""
+    weight = omega(data, st, cfg)
+    lo, hi = sides(data, cfg)
     v = row_vector(data.Gx, data, cfg) + row_vector(data.z_k, data, cfg) / weight
     put(data.v, v, data.m, cfg.M)
     put(data.t, tl.where((v >= hi) | (v <= lo), weight, 0.0), data.m, cfg.M)
@@ -83,7 +84,7 @@ def direction(data, st, cfg: tl.constexpr):
     K = assembled(
         data.H, data.A, data.C, data.n_eq, data.n_in, sigma, P, data.t, cfg.n, cfg.N, cfg.has_h, cfg.bounded, cfg.chunk
     )
-    K, scale, dx, positive = factored(K, -gradient, cfg.n, cfg.N, cfg.method)
+    K, _scale, dx, positive = factored(K, -gradient, cfg.n, cfg.N, cfg.method)
     failed = (positive == 0) | some(dx - dx != 0)
     return tl.where(failed, 0.0, dx), failed
 
@@ -111,7 +112,8 @@ def newton_step(data, st, cfg: tl.constexpr):
     Hdx = column_vector(data.Hdx, cfg) if cfg.has_h else 0.0 * x
     curvature = tl.where(st.phase == SHIFT, 0.0, tl.sum(dx * Hdx, axis=0)) + tl.sum(dx * P * dx, axis=0)
 
-    weight, (lo, hi) = omega(data, st, cfg), sides(data, cfg)
+    weight = omega(data, st, cfg)
+    lo, hi = sides(data, cfg)
     v, Gdx = row_vector(data.v, data, cfg), row_vector(data.u, data, cfg)
     up, down = v >= hi, v <= lo
     slop = largest(x / column_scale(data, cfg)) * ROUNDING / row_scale(data, cfg)

@@ -77,7 +77,8 @@ class Data(NamedTuple):
     u: Any
 
 
-VECTORS_N, VECTORS_M = 5, 8  # in scratch
+VECTORS_N = tl.constexpr(5)  # in scratch
+VECTORS_M = tl.constexpr(8)
 
 
 class State(NamedTuple):
