@@ -7,7 +7,7 @@ from .. import reference
 from ..reference.forward import settle_multipliers
 from ..reference.products import Matrices
 from ..reference.scaling import measure_scaling
-from .launch import fits, launch_forward
+from .launch import fits, launch_adjoint, launch_forward
 
 __all__ = ["adjoint", "forward"]
 
@@ -24,4 +24,6 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
 
 def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
     """As the reference's adjoint."""
+    if fits(rows):
+        return launch_adjoint(rows, answer, seeds, options)
     return reference.adjoint(rows, answer, seeds, options)

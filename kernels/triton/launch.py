@@ -12,15 +12,21 @@ import torch
 import triton
 from torch import Tensor
 
-from ..interface import Answer, Options, Rows, Start
+from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
 from ..reference.forward import blank_answer, usable
+from ..reference.least_squares import shifted_rows
 from ..reference.products import Matrices
 from ..reference.scaling import Scaling, measure_scaling
 from ..reference.state import AS_POSED, SHIFT
+from .adjoint import VECTORS, adjoint_kernel
 from .forward import forward_kernel
 from .problem import VECTORS_M, VECTORS_N, Config
 
 CHOLESKY, SWEEP = 0, 1
+
+
+# The adjoint does not look at them: one variant for all.
+ADJOINT_OPTIONS = Options(0.0, 0.0, 0, 0.0, 0.0, 0.0, equilibrate=True, closest_feasible=True, mixed=False)
 
 
 class Launch(NamedTuple):
@@ -121,3 +127,36 @@ def launch_forward(rows: Rows, options: Options, start: Start | None, method: in
         num_warps=launch_of(cfg.N).warps,
     )
     return answer
+
+
+def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, method: int = CHOLESKY) -> Adjoint:
+    """One launch over the batch; where hard rows may press on a shift, the reference says which are shifted."""
+    options = replace(options, mixed=False)
+    matrices = Matrices.of(rows, mixed=False)
+    scaling = measure_scaling(matrices, rows.g, options.equilibrate)
+    W, w, s = shifted_rows(matrices, scaling, rows, answer.x, answer.s, options)
+    kind = torch.where(W, 2, ((answer.z != 0) | (rows.lo == rows.hi)).to(torch.int8)).to(torch.int8)
+    wanted = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1)
+    arrays = (rows.g if rows.H is None else rows.H, rows.A, rows.C, scaling.D, scaling.E, scaling.c)
+    arrays += (scaling.row_unit(w), w)
+    x, z = torch.zeros_like(answer.x), torch.zeros_like(answer.z)
+    ws = torch.where(wanted.unsqueeze(-1), w * s, 0.0)
+    result = Adjoint(b_x=x, p=z, z=z.clone(), ws=ws, b_s=x.clone(), q_z=z.clone(), b_z=x.clone())
+    cfg = config(rows, ADJOINT_OPTIONS, method)
+    adjoint_kernel[(rows.batch,)](
+        *(t.contiguous() for t in (*arrays, kind, answer.z, seeds.x, seeds.z, seeds.s)),
+        wanted.to(torch.int32),
+        x.new_empty(rows.batch, cfg.N + VECTORS.value * cfg.M),
+        result.b_x,
+        result.p,
+        result.z,
+        result.b_s,
+        result.q_z,
+        result.b_z,
+        bits(*arrays),
+        rows.n_eq,
+        rows.n_in,
+        cfg,
+        num_warps=launch_of(cfg.N).warps,
+    )
+    return result
