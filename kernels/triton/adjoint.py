@@ -36,6 +36,7 @@ class System(NamedTuple):
     H: Any  # [n, n]
     A: Any  # [n_eq, n]
     C: Any  # [n_in, n]
+    n: Any  # at run time, see problem.py
     n_eq: Any
     n_in: Any
     m: Any
@@ -78,7 +79,7 @@ def factor_of(p, cfg: tl.constexpr, sigma, P, weight, HAS_H: tl.constexpr):
     """The factor of ``sigma H + P + G' diag(weight) G`` and its scale."""
     put(p.weight, weight, p.m, cfg.M)
     K = assembled(p.H, p.A, p.C, p.n_eq, p.n_in, sigma, P, p.weight, cfg.n, cfg.N, HAS_H, cfg.bounded, cfg.chunk)
-    K, scale, _y, _positive = factored(K, 0.0 * P, cfg.n, cfg.N, cfg.method)
+    K, scale, _y, _positive = factored(K, 0.0 * P, p.n, cfg.N, cfg.method)
     return K, scale
 
 
@@ -99,7 +100,7 @@ def fit(p, cfg: tl.constexpr, K, scale, t):
     goal = largest(residual) * FIT_ACCURACY
     passes = 0
     while (passes < FIT_PASSES) & (largest(residual) > goal):
-        b += solved(K, scale, residual, cfg.n, cfg.N, cfg.method)
+        b += solved(K, scale, residual, p.n, cfg.N, cfg.method)
         Wb = tl.where(shifted, times(p, cfg, b), 0.0)
         residual = back_times(p, cfg, weight * (t - Wb))
         passes += 1
@@ -125,8 +126,8 @@ def saddle_point(p, cfg: tl.constexpr, r, target):
         q, b = rows_of(p, cfg, p.q), column_vector(p.b, cfg)
         residual = r - back_times(p, cfg, q + weight * v)
         if cfg.has_h:
-            residual -= columns_product(p.H, cfg.n, p.b, cfg.n, cfg.N, cfg.chunk)  # H is symmetric
-        step = solved(K, scale, residual, cfg.n, cfg.N, cfg.method)
+            residual -= columns_product(p.H, p.n, p.b, cfg.n, cfg.N, cfg.chunk)  # H is symmetric
+        step = solved(K, scale, residual, p.n, cfg.N, cfg.method)
         v += tl.where(p.kind > 0, times(p, cfg, step), 0.0)
         q_step = weight * v
         b += step
@@ -139,7 +140,7 @@ def saddle_point(p, cfg: tl.constexpr, r, target):
     return column_vector(p.b, cfg) - passes * step, rows_of(p, cfg, p.q) - passes * q_step
 
 
-@triton.jit(do_not_specialize=["batched", "n_eq", "n_in"])
+@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in"])
 def adjoint_kernel(
     H_ptr,  # [B|1, n, n]
     A_ptr,  # [B|1, n_eq, n]
@@ -163,6 +164,7 @@ def adjoint_kernel(
     q_z_ptr,  # [B, m]
     b_z_ptr,  # [B, n]
     batched,  # bit k: whether array k of the first eight has a batch
+    order,  # n
     n_eq,
     n_in,
     cfg: tl.constexpr,
@@ -177,6 +179,7 @@ def adjoint_kernel(
             H_ptr + b * (batched & 1) * (n * n),
             A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
             C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
+            order,
             n_eq,
             n_in,
             m,

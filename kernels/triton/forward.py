@@ -26,6 +26,7 @@ def data_of(
     hard_ptr,
     scratch_ptr,
     batched,  # bit k: whether the array k of the ten above w has a batch
+    order,  # n
     n_eq,
     n_in,
     cfg: tl.constexpr,
@@ -46,6 +47,7 @@ def data_of(
         hi_ptr + b * ((batched >> 9) & 1) * m,
         w_ptr,
         hard_ptr,
+        order,
         n_eq,
         n_in,
         m,
@@ -81,7 +83,7 @@ def begin(data, x0_ptr, z0_ptr, phase, cfg: tl.constexpr):
     put(data.Hx, 0.0 * x, cfg.n, cfg.N)
     put(data.Hdx, 0.0 * x, cfg.n, cfg.N)
     if cfg.has_h:
-        rows_product(data.H, cfg.n, x, 0.0 * x, data.Hx, data.Hdx, cfg.n, cfg.N, cfg.chunk)
+        rows_product(data.H, data.n, x, 0.0 * x, data.Hx, data.Hdx, cfg.n, cfg.N, cfg.chunk)
     all_rows_product(
         data.A, data.C, data.n_eq, data.n_in, x, 0.0 * x, data.Gx, data.u, cfg.n, cfg.N, cfg.bounded, cfg.chunk
     )
@@ -125,7 +127,7 @@ def judged_state(st, at, max_iter):
     )
 
 
-@triton.jit(do_not_specialize=["batched", "n_eq", "n_in", "max_iter"])
+@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "max_iter"])
 def forward_kernel(
     H_ptr,  # [B|1, n, n]
     A_ptr,  # [B|1, n_eq, n]
@@ -152,6 +154,7 @@ def forward_kernel(
     dual_ptr,  # [B]
     gap_ptr,  # [B]
     batched,
+    order,  # n
     n_eq,
     n_in,
     max_iter,
@@ -177,6 +180,7 @@ def forward_kernel(
             hard_ptr,
             scratch_ptr,
             batched,
+            order,
             n_eq,
             n_in,
             cfg,

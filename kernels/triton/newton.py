@@ -84,7 +84,7 @@ def direction(data, st, cfg: tl.constexpr):
     K = assembled(
         data.H, data.A, data.C, data.n_eq, data.n_in, sigma, P, data.t, cfg.n, cfg.N, cfg.has_h, cfg.bounded, cfg.chunk
     )
-    K, _scale, dx, positive = factored(K, -gradient, cfg.n, cfg.N, cfg.method)
+    K, _scale, dx, positive = factored(K, -gradient, data.n, cfg.N, cfg.method)
     failed = (positive == 0) | some(dx - dx != 0)
     return tl.where(failed, 0.0, dx), failed
 
@@ -107,7 +107,7 @@ def newton_step(data, st, cfg: tl.constexpr):
     pull = cost_gradient(data, st, cfg) + P * (x - column_vector(data.x_k, cfg))
     slope = tl.sum(dx * pull, axis=0)
     if cfg.has_h:
-        rows_product(data.H, cfg.n, x, dx, data.Hx, data.Hdx, cfg.n, cfg.N, cfg.chunk)
+        rows_product(data.H, data.n, x, dx, data.Hx, data.Hdx, cfg.n, cfg.N, cfg.chunk)
     all_rows_product(data.A, data.C, data.n_eq, data.n_in, x, dx, data.Gx, data.u, cfg.n, cfg.N, cfg.bounded, cfg.chunk)
     Hdx = column_vector(data.Hdx, cfg) if cfg.has_h else 0.0 * x
     curvature = tl.where(st.phase == SHIFT, 0.0, tl.sum(dx * Hdx, axis=0)) + tl.sum(dx * P * dx, axis=0)

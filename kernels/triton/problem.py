@@ -56,6 +56,7 @@ class Data(NamedTuple):
     hi: Any  # [m]
     w: Any  # [m]
     hard: Any  # [m] int8
+    n: Any  # at run time, as a known trip count would have the compiler unroll loops and spill
     n_eq: Any
     n_in: Any
     m: Any
