@@ -60,7 +60,7 @@ def solve_qp(
         BackendError: the backend asked for cannot run here.
     """
     settings = Settings() if settings is None else settings
-    kernels = select(backend)
+    kernels = select(backend, g.device if isinstance(g, Tensor) else torch.device("cpu"))
     parameters = Parameters(H, g, A, b, C, l, u, lb, ub)
     problem = Problem.of(parameters, settings)
     start = None if warm_start is None else start_from(warm_start, problem)

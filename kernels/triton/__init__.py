@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
 from .. import reference
+from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
 from ..reference.forward import settle_multipliers
 from ..reference.products import Matrices
 from ..reference.scaling import measure_scaling

@@ -85,8 +85,8 @@ def forward_substituted(U, y, n, N: tl.constexpr):
 def sweep(K, y, n, N: tl.constexpr):
     """``2 I - K^-1`` and ``K^-1 y`` of a K with unit diagonal, and whether each pivot was > 0.
 
-    For each pivot j: ``d = K_jj``, w row j but ``w_j = d - 1``; ``K <- K - w w'/d``, ``y <- y - w y_j / d``. Without the
-    unit diagonal digits are lost.
+    For each pivot j: ``d = K_jj``, w row j but ``w_j = d - 1``; ``K <- K - w w'/d``, ``y <- y - w y_j / d``. Without
+    the unit diagonal digits are lost.
     """
     index = tl.arange(0, N)
     positive = tl.full((), 1, tl.int32)

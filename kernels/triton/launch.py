@@ -138,8 +138,8 @@ def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, m
     W, w, s = shifted_rows(matrices, scaling, rows, answer.x, answer.s, options)
     kind = torch.where(W, 2, ((answer.z != 0) | (rows.lo == rows.hi)).to(torch.int8)).to(torch.int8)
     wanted = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1)
-    arrays = (rows.g if rows.H is None else rows.H, rows.A, rows.C, scaling.D, scaling.E, scaling.c)
-    arrays += (scaling.row_unit(w), w)
+    H = rows.g if rows.H is None else rows.H  # never read where there is none
+    arrays = (H, rows.A, rows.C, scaling.D, scaling.E, scaling.c, scaling.row_unit(w), w)
     x, z = torch.zeros_like(answer.x), torch.zeros_like(answer.z)
     ws = torch.where(wanted.unsqueeze(-1), w * s, 0.0)
     result = Adjoint(b_x=x, p=z, z=z.clone(), ws=ws, b_s=x.clone(), q_z=z.clone(), b_z=x.clone())

@@ -142,3 +142,35 @@ def assembled(
         K += sigma * tl.load(H_ptr + (index[:, None] * n + index[None, :]), mask=inside, other=0.0)
     K = gram(K, A_ptr, n_eq, w_ptr, n, N, CHUNK)
     return gram(K, C_ptr, n_in, w_ptr + n_eq, n, N, CHUNK)
+
+
+@triton.jit
+def assembly_kernel(
+    H_ptr,  # [B, n, n]
+    A_ptr,  # [B, n_eq, n]
+    C_ptr,  # [B, n_in, n]
+    x_ptr,  # [B, n]
+    P_ptr,  # [B, n]
+    z_ptr,  # [B, m]
+    w_ptr,  # [B, m]
+    K_ptr,  # [B, n, n] output: H / 2 + diag(P) + G' diag(w) G
+    Gx_ptr,  # [B, m] output
+    Gz_ptr,  # [B, n] output: G'z
+    n_eq,
+    n_in,
+    n: tl.constexpr,
+    N: tl.constexpr,
+    BOUNDED: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """The products alone, one program for each problem."""
+    b = tl.program_id(0).to(tl.int64)
+    m = n_eq + n_in + (n if BOUNDED else 0)
+    H, A, C = H_ptr + b * n * n, A_ptr + b * n_eq * n, C_ptr + b * n_in * n
+    x, P = get(x_ptr + b * n, n, 0.0, N), get(P_ptr + b * n, n, 1.0, N)
+    all_rows_product(A, C, n_eq, n_in, x, x, Gx_ptr + b * m, Gx_ptr + b * m, n, N, BOUNDED, CHUNK)
+    put(Gz_ptr + b * n, all_columns_product(A, C, n_eq, n_in, z_ptr + b * m, n, N, BOUNDED, CHUNK), n, N)
+    K = assembled(H, A, C, n_eq, n_in, 0.5, P, w_ptr + b * m, n, N, True, BOUNDED, CHUNK)
+    index = tl.arange(0, N)
+    inside = (index[:, None] < n) & (index[None, :] < n)
+    tl.store(K_ptr + b * n * n + (index[:, None] * n + index[None, :]), K, mask=inside)
