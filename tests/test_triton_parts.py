@@ -35,7 +35,7 @@ def definite(B, n, damping=0.1):
 def solve(K, r, method):
     B, n = len(K), K.shape[-1]
     x, positive = torch.full_like(r, torch.nan), torch.full((B,), -1, dtype=torch.int32, device=DEVICE)
-    factor.solve_kernel[(B,)](K, r, x, positive, n, launch.padded(n, 4), method, num_warps=4)
+    factor.solve_kernel[(B,)](K, r, x, positive, n, launch.padded(n), method, num_warps=4)
     return x, positive
 
 
@@ -73,7 +73,7 @@ def test_products(n, bounded):
     K, Gx, Gz = (
         torch.full(shape, torch.nan, dtype=torch.float64, device=DEVICE) for shape in ((B, n, n), (B, m), (B, n))
     )
-    N = launch.padded(n, 4)
+    N = launch.padded(n)
     products.assembly_kernel[(B,)](H, A, C, x, P, z, w, K, Gx, Gz, n_eq, n_in, n, N, bounded, 4, num_warps=4)
     eye = torch.eye(n, dtype=torch.float64, device=DEVICE).expand(B, -1, -1)
     G = torch.cat([A, C, eye[:, : n * bounded]], 1)

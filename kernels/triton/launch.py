@@ -34,13 +34,22 @@ class Launch(NamedTuple):
 
     warps: int
     chunk: int  # rows of a matrix read at once
+    method: int  # of factor.py
 
 
+# By padded n, for as many rows as fit. resources.csv has what each needs on the chip.
+TABLE = {
+    4: Launch(1, 4, CHOLESKY),
+    8: Launch(1, 4, CHOLESKY),
+    16: Launch(1, 4, CHOLESKY),
+    32: Launch(2, 4, CHOLESKY),
+    64: Launch(8, 8, SWEEP),
+}
 LARGEST_N, LARGEST_M = 64, 256
-SMALLEST_N, SMALLEST_M = 4, 4
+SMALLEST = 4  # tile
 
 
-def padded(count: int, least: int) -> int:
+def padded(count: int, least: int = SMALLEST) -> int:
     """The power of two that holds so many."""
     return max(least, triton.next_power_of_2(count))
 
@@ -50,29 +59,14 @@ def fits(rows: Rows) -> bool:
     return rows.n <= LARGEST_N and rows.m <= LARGEST_M
 
 
-def launch_of(N: int) -> Launch:
-    """Warps and chunk by the padded n."""
-    return TABLE[N]
-
-
-TABLE = {
-    4: Launch(1, 4),
-    8: Launch(1, 4),
-    16: Launch(1, 4),
-    32: Launch(2, 4),
-    64: Launch(8, 8),
-}
-
-
-def config(rows: Rows, options: Options, method: int) -> Config:
+def config(rows: Rows, options: Options, launch: Launch) -> Config:
     """The variant for these rows."""
-    N, M = padded(rows.n, SMALLEST_N), padded(rows.m, SMALLEST_M)
     return Config(
         rows.n,
-        N,
-        M,
-        launch_of(N).chunk,
-        method,
+        padded(rows.n),
+        padded(rows.m),
+        launch.chunk,
+        launch.method,
         rows.H is not None,
         rows.bounded,
         options.eps_abs,
@@ -98,7 +92,7 @@ def problem_arrays(rows: Rows, scaling: Scaling) -> tuple[list[Tensor], int]:
     return [t.contiguous() for t in (*arrays, rows.w, rows.hard.to(torch.int8))], batched
 
 
-def launch_forward(rows: Rows, options: Options, start: Start | None, method: int = CHOLESKY) -> Answer:
+def launch_forward(rows: Rows, options: Options, start: Start | None, launch: Launch | None = None) -> Answer:
     """One launch over the batch; problems whose numbers are not finite keep the blank answer."""
     options = replace(options, mixed=False)
     answer = blank_answer(rows)
@@ -110,7 +104,8 @@ def launch_forward(rows: Rows, options: Options, start: Start | None, method: in
         shifted = (start.s != 0).any(-1)
         phase, x, z = phase.masked_fill(shifted, SHIFT), start.x, start.z.masked_fill(shifted.unsqueeze(-1), 0.0)
     phase = phase.masked_fill(~usable(rows), -1).to(torch.int32)
-    cfg = config(rows, options, method)
+    launch = TABLE[padded(rows.n)] if launch is None else launch
+    cfg = config(rows, options, launch)
     scratch = x.new_empty(rows.batch, VECTORS_N.value * cfg.N + VECTORS_M.value * cfg.M)
     forward_kernel[(rows.batch,)](
         *arrays,
@@ -125,12 +120,12 @@ def launch_forward(rows: Rows, options: Options, start: Start | None, method: in
         rows.n_in,
         options.max_iter,
         cfg,
-        num_warps=launch_of(cfg.N).warps,
+        num_warps=launch.warps,
     )
     return answer
 
 
-def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, method: int = CHOLESKY) -> Adjoint:
+def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, launch: Launch | None = None) -> Adjoint:
     """One launch over the batch; where hard rows may press on a shift, the reference says which are shifted."""
     options = replace(options, mixed=False)
     matrices = Matrices.of(rows, mixed=False)
@@ -143,7 +138,8 @@ def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, m
     x, z = torch.zeros_like(answer.x), torch.zeros_like(answer.z)
     ws = torch.where(wanted.unsqueeze(-1), w * s, 0.0)
     result = Adjoint(b_x=x, p=z, z=z.clone(), ws=ws, b_s=x.clone(), q_z=z.clone(), b_z=x.clone())
-    cfg = config(rows, ADJOINT_OPTIONS, method)
+    launch = TABLE[padded(rows.n)] if launch is None else launch
+    cfg = config(rows, ADJOINT_OPTIONS, launch)
     adjoint_kernel[(rows.batch,)](
         *(t.contiguous() for t in (*arrays, kind, answer.z, seeds.x, seeds.z, seeds.s)),
         wanted.to(torch.int32),
@@ -159,6 +155,6 @@ def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, m
         rows.n_eq,
         rows.n_in,
         cfg,
-        num_warps=launch_of(cfg.N).warps,
+        num_warps=launch.warps,
     )
     return result
