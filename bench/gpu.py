@@ -55,7 +55,7 @@ def environment() -> dict[str, object]:
 
 
 def problems(n: int, batch: int, seed: int) -> Arguments:
-    """n / 4 equalities and n inequalities; no x satisfies every eighth problem, two rows of which exclude each other."""
+    """Problems with n / 4 equalities and n inequalities; two rows of every eighth exclude each other."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:

@@ -118,14 +118,14 @@ def test_forward_and_gradients_are_the_reference_s(case):
 
 
 @pytest.mark.parametrize("case", ["feasible", "overdetermined"])
-def test_the_sweep_solves_as_the_cholesky_factor_does(case):
-    sweep = launch.Launch(1, 4, launch.SWEEP)
+def test_the_cholesky_factor_solves_as_the_sweep_does(case):
+    cholesky = launch.Launch(1, 4, launch.CHOLESKY)
     rows, options = rows_of(moved(CASES[case]())), qp.Settings().options(torch.float64)
-    answer, expected = launch.launch_forward(rows, options, None, sweep), reference.forward(rows, options)
+    answer, expected = launch.launch_forward(rows, options, None, cholesky), reference.forward(rows, options)
     assert answer.status.tolist() == expected.status.tolist()
     torch.testing.assert_close(answer.x, expected.x, rtol=1e-8, atol=1e-8)
     seeds = kernels.Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
-    ours = launch.launch_adjoint(rows, expected, seeds, options, sweep)
+    ours = launch.launch_adjoint(rows, expected, seeds, options, cholesky)
     theirs = reference.adjoint(rows, expected, seeds, options)
     for field in fields(ours):
         torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), rtol=1e-8, atol=1e-8)

@@ -25,12 +25,12 @@ from triton.compiler import ASTSource
 
 from .adjoint import adjoint_kernel
 from .forward import forward_kernel
-from .launch import TABLE
+from .launch import MAXIMAL_REGISTERS, TABLE
 from .problem import Config
 
 FILE = Path(__file__).with_name("resources.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
-ROWS = {4: (8,), 8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
+ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
 TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i8", "kind_ptr": "*i8"}
 TYPES |= {"phase_ptr": "*i32", "wanted_ptr": "*i32", "cfg": "constexpr"}
@@ -81,7 +81,8 @@ def compiled(v: Variant) -> Any:
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
     source = ASTSource(function, signature, {"cfg": cfg}, aligned)
-    return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options={"num_warps": launch.warps})
+    options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
+    return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
 
 
 def measured(v: Variant, program: Any) -> Resources:
