@@ -53,7 +53,8 @@ def solve_qp(
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
-        backend: "auto" for the fastest that runs here, or its name.
+        backend: "auto" for the fastest that runs here, or its name: "torch", "triton" (computes in float64 only; problems
+            larger than its tiles are solved by "torch" on the same device).
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.
