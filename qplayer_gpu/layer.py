@@ -60,9 +60,9 @@ def solve_qp(
         BackendError: the backend asked for cannot run here.
     """
     settings = Settings() if settings is None else settings
-    kernels = select(backend)
     parameters = Parameters(H, g, A, b, C, l, u, lb, ub)
     problem = Problem.of(parameters, settings)
+    kernels = select(backend, problem.rows)
     start = None if warm_start is None else start_from(warm_start, problem)
     vectors = _Solve.apply(problem, settings, kernels, start, *parameters)
     if not problem.batched:
