@@ -26,8 +26,8 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     """
     new = rows.g.new_empty
     B, n, m = rows.batch, rows.n, rows.m
-    counts = (torch.empty(B, dtype=torch.int64) for _ in range(2))
-    answer = Answer(new(B, n), new(B, m), new(B, m), *counts, new(B), new(B), new(B))
+    status, iterations = torch.empty(2, B, dtype=torch.int64)
+    answer = Answer(new(B, n), new(B, m), new(B, m), status, iterations, new(B), new(B), new(B))
     given = _Pointers()
     call = ForwardCall(rows=given.rows(rows, options))
     for name in ("x", "z", "s"):

@@ -7,6 +7,7 @@ the compiler says of itself and of the processor.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -46,7 +47,7 @@ def build(extra: tuple[str, ...] = ()) -> Path:
 
 
 def _compiler() -> tuple[list[str], bytes]:
-    """The compiler with the flags for this processor, and all macros that it defines then: its version, the features."""
+    """The compiler with the flags for this processor, and all that it then defines: its version, the features."""
     named = shlex.split(os.environ.get("CXX", ""))
     found = named or [path for name in COMPILERS if (path := shutil.which(name))][:1]
     if not found:
@@ -81,14 +82,11 @@ def _compile(command: list[str], library: Path) -> None:
 
 def _cache() -> Path:
     """A folder of this user that lasts, or one that lasts as long as the process where there is none to write to."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / (
-        "Library/Caches" if sys.platform == "darwin" else ".cache"
-    )
-    folder = Path(base) / "qplayer_gpu"
-    try:
+    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or usual, "qplayer_gpu")
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+        folder = folder.expanduser()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        pass
     if os.access(folder, os.W_OK):
         return folder
     _temporary.append(tempfile.TemporaryDirectory(prefix="qplayer_gpu."))
