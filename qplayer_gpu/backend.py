@@ -10,27 +10,33 @@ from .kernels import cpu, reference
 from .kernels.interface import Kernels, Rows
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
-CPU_LARGEST = 256  # variables; beyond, a blocked factorization of many threads is faster
+CPU_LARGEST = 256  # variables; beyond, a factorization by many threads is worth more
 
 
-def select(name: str, rows: Rows | None = None) -> Kernels:
+def select(name: str, rows: Rows) -> Kernels:
     """The kernels of a backend for these rows: "auto" takes the fastest that runs here, any other name that or none.
 
     Raises:
         BackendError: the name is unknown, or that backend cannot run here.
     """
-    device = None if rows is None else rows.g.device.type
     if name == "auto":
-        compiled = rows is not None and device == "cpu" and rows.n <= CPU_LARGEST and not _why_no_cpu()
-        return BACKENDS["cpu" if compiled else "torch"]
+        name = fastest(rows)
+    if name not in BACKENDS:
+        known = ", ".join(map(repr, ("auto", *BACKENDS)))
+        raise BackendError(f"backend {name!r} is not available; this version has {known}")
     if name == "cpu":
-        if device not in (None, "cpu"):
-            raise BackendError(f"backend 'cpu' solves tensors on the CPU, not on {device}: move them, or use 'torch'")
-        if why := _why_no_cpu():
+        device = rows.g.device.type
+        why = _why_no_cpu() if device == "cpu" else f"the tensors are on {device}: move them, or use 'torch'"
+        if why:
             raise BackendError(f"backend 'cpu' cannot run here: {why}")
-    if name in BACKENDS:
-        return BACKENDS[name]
-    raise BackendError(f"backend {name!r} is not available; this version has 'auto', {', '.join(map(repr, BACKENDS))}")
+    return BACKENDS[name]
+
+
+def fastest(rows: Rows) -> str:
+    """The name of the fastest backend for these rows that runs here."""
+    if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not _why_no_cpu():
+        return "cpu"
+    return "torch"
 
 
 @cache

@@ -2,6 +2,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from qplayer_gpu import backend as backends
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -9,3 +11,12 @@ settings.load_profile("repeatable")
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=list(backends.BACKENDS))
+def backend(request, monkeypatch):
+    """The name of each backend that runs here, in turn; "auto" stands for it."""
+    if request.param == "cpu" and (why := backends._why_no_cpu()):
+        pytest.skip(why)
+    monkeypatch.setattr(backends, "fastest", lambda rows: request.param)
+    return request.param
