@@ -43,7 +43,7 @@ def fastest(rows: Rows) -> str:
 def _why_no_cpu() -> str:
     """What keeps the C++ kernels from being compiled here; empty where nothing does."""
     try:
-        cpu.library()
+        cpu.load()
     except (cpu.BuildError, OSError) as error:
         return str(error)
     return ""

@@ -168,7 +168,7 @@ def test_wrong_arrays_are_refused():
 @pytest.fixture
 def without_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    caches = (backends._why_no_cpu, cpu.library)
+    caches = (backends._why_no_cpu, cpu.load)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
 from .build import BuildError
-from .library import Array, BackwardCall, ForwardCall, OptionsStruct, RowsStruct, Sizes, library
+from .library import Array, BackwardCall, ForwardCall, OptionsStruct, RowsStruct, Sizes, load
 
-__all__ = ["BuildError", "adjoint", "forward", "library"]
+__all__ = ["BuildError", "adjoint", "forward", "load"]
 
 
 def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
@@ -34,7 +34,7 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
         setattr(call, f"{name}_start", given.array(None if start is None else getattr(start, name)))
     for name, t in vars(answer).items():
         setattr(call, name, t.data_ptr())
-    _check(library().qplayer_forward(ctypes.byref(call)))
+    _check(load().qplayer_forward(ctypes.byref(call)))
     return answer
 
 
@@ -52,7 +52,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
         setattr(call, name, given.pointer(t))
     for name, field in (("b_x", "b_x"), ("p", "p"), ("z_unique", "z"), ("b_s", "b_s"), ("q_z", "q_z"), ("b_z", "b_z")):
         setattr(call, name, getattr(result, field).data_ptr())
-    _check(library().qplayer_backward(ctypes.byref(call)))
+    _check(load().qplayer_backward(ctypes.byref(call)))
     return result
 
 

@@ -65,7 +65,7 @@ class BackwardCall(Structure):
 
 
 @cache
-def library() -> ctypes.CDLL:
+def load() -> ctypes.CDLL:
     """The library, compiled at first use. Calls into it release the GIL.
 
     Raises:

@@ -2,6 +2,9 @@
 #pragma once
 
 #include "factor.h"
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace qplayer {
 
@@ -37,9 +40,13 @@ struct Arena {
     size_t used = 0;
     template <class T>
     T* take(size_t count) {
-        T* array = reinterpret_cast<T*>(base + used);
+        char* array = base + used;
         used += (count * sizeof(T) + 63) / 64 * 64;
-        return base ? array : nullptr;
+#ifdef __SANITIZE_ADDRESS__  // nobody may touch what lies between two arrays
+        if (base) __asan_poison_memory_region(base + used, 64);
+        used += 64;
+#endif
+        return base ? reinterpret_cast<T*>(array) : nullptr;
     }
 };
 
