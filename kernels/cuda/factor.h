@@ -19,9 +19,9 @@ constexpr int TILE = 1;
 template <class F>
 struct Factor {
     using P = typename PackOf<F>::type;
-    int np;
+    int n, np;
     F* scaled;   // [np, np] DL'
-    F* unit;     // [np, np] L'
+    F* unit;     // [np, np] L', zero on the padding
     F* inverse;  // [np] 1 / D
     F* left;     // [CHUNK, np] weighted rows, for sums
     F* right;    // [CHUNK, np] rows, for sums
@@ -35,7 +35,7 @@ struct Terms {
     double a;
     const F* T;  // [np, np] or null
     double b;
-    const double* diagonal;  // [np], 1 on the padding
+    const double* diagonal;  // [np]
 };
 
 template <class F>
@@ -115,7 +115,9 @@ QP_FN void assemble_tile(P (&tile)[LANES][W], const Terms<F>& terms, int np, int
         }
 }
 
-// Factors the diagonal block of panel i; false where a pivot is not positive.
+// Factors the diagonal block of panel i, without its padding; false where a pivot is not positive.
+//
+// The next pivot is computed on its own, ahead of its row: the chain of divisions is what takes the time.
 template <class F>
 QP_FN bool factor_diagonal(const Factor<F>& f, const Terms<F>& terms, int i) {
     using P = typename PackOf<F>::type;
@@ -125,11 +127,14 @@ QP_FN bool factor_diagonal(const Factor<F>& f, const Terms<F>& terms, int i) {
     for (int r = 0; r < LANES; r++) tile[r][0][r] += F(terms.diagonal[i + r]);
     add_products<1, true>(tile, f.unit, f.scaled, f.np, i, i, i);
     bool positive = true;
+    F pivot = tile[0][0][0];
 #pragma GCC unroll 8
     for (int k = 0; k < LANES; k++) {
-        F pivot = tile[k][0][k], inverse = 1 / pivot;
+        if (i + k >= f.n) break;
+        F inverse = 1 / pivot;
         positive &= pivot > 0;
         f.inverse[i + k] = inverse;
+        if (k + 1 < LANES) pivot = tile[k + 1][0][k + 1] - tile[k][0][k + 1] * tile[k][0][k + 1] * inverse;
         P multiplier = tile[k][0] * inverse;
 #pragma GCC unroll 8
         for (int r = k + 1; r < LANES; r++) tile[r][0] -= multiplier[r] * tile[k][0];
@@ -162,6 +167,7 @@ QP_FN void factor_tile(const Factor<F>& f, const Terms<F>& terms, int i, int j) 
 template <class F>
 bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms) {
     bool positive = true;
+    for (int i = f.n + block.rank; i < f.np; i += block.size) f.inverse[i] = 1;
     for (int i = 0; i < f.np && positive; i += LANES) {
         positive = factor_diagonal(f, terms, i);
         block.sync();

@@ -36,7 +36,6 @@ bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
     for (int i = 0; i < mat.np * mat.np; i++) work.S[i] = 0;
     add_rows(p.block, work.factor, mat.G, work.S, work.list, work.weights, count);
     for (int j = 0; j < (mat.mp > mat.sp ? mat.n : 0); j++) work.diagonal[j] += weight[mat.sp + j];
-    for (int j = mat.n; j < mat.np; j++) work.diagonal[j] = 1;
     p.block.sync();
     return factorize(p.block, work.factor, Terms<F>{H, work.S, 1, nullptr, 0, work.diagonal});
 }

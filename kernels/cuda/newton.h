@@ -124,8 +124,6 @@ void prepare_step(Problem<F>& p, const State& st) {
         store(work.diagonal + j, diagonal);
     }
     block.sync();
-    for (int j = mat.n + block.rank; j < mat.np; j += block.size) work.diagonal[j] = 1;
-    block.sync();
 }
 
 // Writes the multipliers after a full step to t_m; whether the active set is the right one there.

@@ -80,7 +80,8 @@ struct Workspace {
             *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
         S = arena.take<F>(np * np), T = arena.take<F>(np * np);
-        factor = {np,
+        factor = {sizes.n,
+                  np,
                   arena.take<F>(np * np),
                   arena.take<F>(np * np),
                   arena.take<F>(np),
