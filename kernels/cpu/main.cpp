@@ -45,9 +45,20 @@ struct Backward {
     double *b_x, *p, *z_unique, *b_s, *q_z, *b_z;  // zero at first
 };
 
-bool is_finite(const double* v, int count) {
-    double zero = 0;
-    for (int i = 0; i < count; i++) zero += v[i] - v[i];
+// Copies numbers; whether all are finite.
+bool copy_finite(double* to, const double* from, int count) {
+    double zeros[LANES] = {}, zero = 0;
+    int i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) {
+            to[i + lane] = from[i + lane];
+            zeros[lane] += from[i + lane] - from[i + lane];
+        }
+    for (; i < count; i++) {
+        to[i] = from[i];
+        zero += from[i] - from[i];
+    }
+    for (double z : zeros) zero += z;
     return zero == 0;
 }
 
@@ -92,11 +103,10 @@ class Solver {
     bool load(int64_t k) {
         const Sizes& sizes = rows.sizes;
         load_matrices(k);
-        load_x(sizes, work.g, rows.g.of(k));
         const double *lo = rows.lo.of(k), *hi = rows.hi.of(k);
         load_rows(sizes, work.lo, lo, -INFINITY);
         load_rows(sizes, work.hi, hi, INFINITY);
-        bool usable = matrices_are_finite && is_finite(work.g, sizes.n);
+        bool usable = copy_finite(work.g, rows.g.of(k), sizes.n) && matrices_are_finite;
         for (int i = 0; i < sizes.m(); i++) usable &= lo[i] < INFINITY && hi[i] > -INFINITY;
         return usable;
     }
@@ -151,16 +161,16 @@ class Solver {
         const double *H = rows.H.of(k), *A = rows.A.of(k), *C = rows.C.of(k);
         if (is_loaded && H == H_loaded && A == A_loaded && C == C_loaded) return;
         H_loaded = H, A_loaded = A, C_loaded = C, is_loaded = true, is_scaled = false;
-        matrices_are_finite = true;
-        if (H) load_lines(work.H, H, sizes.n);
-        load_lines(work.G, A, sizes.n_eq);
-        load_lines(work.G + sizes.n_eq * sizes.np(), C, sizes.n_in);
+        matrices_are_finite = load_lines(work.H, H, H ? sizes.n : 0);
+        matrices_are_finite &= load_lines(work.G, A, sizes.n_eq);
+        matrices_are_finite &= load_lines(work.G + sizes.n_eq * sizes.np(), C, sizes.n_in);
     }
 
-    void load_lines(double* to, const double* from, int count) {
+    bool load_lines(double* to, const double* from, int count) const {
         const int n = rows.sizes.n, np = rows.sizes.np();
-        for (int i = 0; i < count; i++) std::copy_n(from + i * n, n, to + i * np);
-        matrices_are_finite &= is_finite(from, count * n);
+        bool finite = true;
+        for (int i = 0; i < count; i++) finite &= copy_finite(to + i * np, from + i * n, n);
+        return finite;
     }
 
     struct Free {

@@ -187,6 +187,8 @@ QP_FN void solve(Block block, const Factor<double>& f, double* r) {
         double y[LANES];
 #pragma GCC unroll 8
         for (int a = 0; a < LANES; a++) {
+            y[a] = 0;
+            if (i + a >= f.n) continue;
             y[a] = r[i + a];
 #pragma GCC unroll 8
             for (int k = 0; k < a; k++) y[a] -= L[k * np + i + a] * y[k];
@@ -209,6 +211,8 @@ QP_FN void solve(Block block, const Factor<double>& f, double* r) {
         double x[LANES];
 #pragma GCC unroll 8
         for (int k = LANES - 1; k >= 0; k--) {
+            x[k] = 0;
+            if (i + k >= f.n) continue;
             x[k] = rest[k];
 #pragma GCC unroll 8
             for (int a = k + 1; a < LANES; a++) x[k] -= L[k * np + i + a] * x[a];
