@@ -26,7 +26,7 @@ def select(name: str, rows: Rows) -> Kernels:
         raise BackendError(f"backend {name!r} is not available; this version has {known}")
     if name == "cpu":
         device = rows.g.device.type
-        why = _why_no_cpu() if device == "cpu" else f"the tensors are on {device}: move them, or use 'torch'"
+        why = why_no_cpu() if device == "cpu" else f"the tensors are on {device}: move them, or use 'torch'"
         if why:
             raise BackendError(f"backend 'cpu' cannot run here: {why}")
     return BACKENDS[name]
@@ -34,13 +34,13 @@ def select(name: str, rows: Rows) -> Kernels:
 
 def fastest(rows: Rows) -> str:
     """The name of the fastest backend for these rows that runs here."""
-    if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not _why_no_cpu():
+    if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
         return "cpu"
     return "torch"
 
 
 @cache
-def _why_no_cpu() -> str:
+def why_no_cpu() -> str:
     """What keeps the C++ kernels from being compiled here; empty where nothing does."""
     try:
         cpu.load()

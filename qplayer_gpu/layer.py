@@ -53,7 +53,8 @@ def solve_qp(
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
-        backend: "auto" for the fastest that runs here, or its name.
+        backend: "auto" for the fastest that runs here, or its name: "cpu" (compiled at first use, which takes some
+            seconds once; needs a C++ compiler) or "torch" (anywhere).
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.

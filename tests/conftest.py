@@ -16,7 +16,7 @@ def seed():
 @pytest.fixture(params=list(backends.BACKENDS))
 def backend(request, monkeypatch):
     """The name of each backend that runs here, in turn; "auto" stands for it."""
-    if request.param == "cpu" and (why := backends._why_no_cpu()):
+    if request.param == "cpu" and (why := backends.why_no_cpu()):
         pytest.skip(why)
     monkeypatch.setattr(backends, "fastest", lambda rows: request.param)
     return request.param

@@ -20,7 +20,7 @@ from qplayer_gpu.kernels.cpu import build
 from qplayer_gpu.kernels.interface import Adjoint, Answer, Seeds, Start, Status
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(bool(backends._why_no_cpu()), reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
 
 CASES = {
     "feasible-1": lambda: f.feasible(4, 1),
@@ -132,7 +132,9 @@ def test_numbers_that_overflow_end():
     assert huge.x[solved].isfinite().all()
 
 
-def test_the_answer_does_not_depend_on_the_threads():
+@pytest.mark.parametrize("openmp", [cpu.openmp(), None], ids=["openmp", "std"])
+def test_the_answer_does_not_depend_on_the_threads(openmp, monkeypatch):
+    monkeypatch.setattr(cpu, "openmp", lambda: openmp)
     rows, threads = rows_of(f.excluding_halfspaces(300, 6)), torch.get_num_threads()
     seeds = Seeds(torch.randn(300, 6).double(), torch.randn(300, rows.m).double(), torch.randn(300, rows.m).double())
     answers = []
@@ -168,7 +170,7 @@ def test_wrong_arrays_are_refused():
 @pytest.fixture
 def without_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    caches = (backends._why_no_cpu, cpu.load)
+    caches = (backends.why_no_cpu, cpu.load)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -1,7 +1,6 @@
 """The C++ kernels of ``kernels/cuda`` on the host: one problem on one thread, compiled at first use.
 
-All is computed in double precision, also where :attr:`Options.mixed` asks for less: on a CPU that would be no faster at
-these sizes.
+All is computed in double precision, also where :attr:`Options.mixed` would be content with less.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
 from .build import BuildError
-from .library import Array, BackwardCall, ForwardCall, OptionsStruct, RowsStruct, Sizes, load
+from .library import Array, BackwardCall, ForwardCall, OptionsStruct, RowsStruct, Sizes, load, openmp
 
-__all__ = ["BuildError", "adjoint", "forward", "load"]
+__all__ = ["BuildError", "adjoint", "forward", "load", "openmp"]
 
 
 def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
@@ -84,6 +83,7 @@ class _Pointers:
             sizes=Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded),
             options=OptionsStruct(*(getattr(options, name) for name in names)),
             threads=torch.get_num_threads(),
+            parallel=openmp(),
             **arrays,
         )
 

@@ -41,6 +41,7 @@ class RowsStruct(Structure):
         *((name, Array) for name in ("H", "g", "A", "C", "lo", "hi", "w")),
         ("options", OptionsStruct),
         ("threads", c_int64),
+        ("parallel", c_void_p),
     )
 
 
@@ -62,6 +63,15 @@ class BackwardCall(Structure):
         *((name, c_void_p) for name in ("z", "s", "seed_x", "seed_z", "seed_s")),
         *((name, c_void_p) for name in ("b_x", "p", "z_unique", "b_s", "q_z", "b_z")),
     )
+
+
+@cache
+def openmp() -> int | None:
+    """The address by which torch's OpenMP runs a function on its threads, where it has that."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, c_void_p).value
+    except (AttributeError, OSError):
+        return None
 
 
 @cache

@@ -30,6 +30,7 @@ struct Rows {
     Array H, g, A, C, lo, hi, w;
     Options options;
     int64_t threads;
+    void (*parallel)(void (*)(void*), void*, unsigned, unsigned);  // GOMP_parallel of the process; null: std::thread
 };
 
 struct Forward {
@@ -189,6 +190,25 @@ class Solver {
 // A thread is worth its start (tens of microseconds) for about this many multiplications in factorizations.
 constexpr double WORTH_A_THREAD = 1e5;
 
+// Calls `run` on several threads: those of OpenMP where the process has them, as it leaves its threads spinning for a
+// while after each use, where they would be in the way of others.
+template <class Run>
+void on_threads(const Rows& rows, int64_t count, Run run) {
+    if (count > 1 && rows.parallel) {
+        rows.parallel([](void* call) { (*static_cast<Run*>(call))(); }, &run, unsigned(count), 0);
+        return;
+    }
+    std::vector<std::thread> threads;
+    threads.reserve(count);
+    try {
+        for (int64_t i = 1; i < count; i++) threads.emplace_back(run);
+    } catch (const std::system_error&) {
+        // fewer threads will do
+    }
+    run();
+    for (std::thread& thread : threads) thread.join();
+}
+
 // Each problem is solved by one thread, in any order, and its answer does not depend on which.
 template <class Solve>
 int for_each_problem(const Rows& rows, Solve solve) {
@@ -196,23 +216,15 @@ int for_each_problem(const Rows& rows, Solve solve) {
     int64_t useful = 1 + int64_t(rows.batch * cost / WORTH_A_THREAD);
     int64_t count = std::max<int64_t>(1, std::min({rows.threads, rows.batch, useful}));
     int64_t chunk = std::max<int64_t>(1, std::min<int64_t>(16, rows.batch / (8 * count)));
-    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> next{0}, next_solver{0};
     try {
         std::vector<std::unique_ptr<Solver>> solvers;
         for (int64_t i = 0; i < count; i++) solvers.push_back(std::make_unique<Solver>(rows));
-        auto run = [&](Solver& solver) {
+        on_threads(rows, count, [&] {
+            Solver& solver = *solvers[next_solver.fetch_add(1)];
             for (int64_t first; (first = next.fetch_add(chunk)) < rows.batch;)
                 for (int64_t k = first; k < std::min(first + chunk, rows.batch); k++) solve(solver, k);
-        };
-        std::vector<std::thread> threads;
-        threads.reserve(count);
-        try {
-            for (int64_t i = 1; i < count; i++) threads.emplace_back(run, std::ref(*solvers[i]));
-        } catch (const std::system_error&) {
-            // fewer threads will do
-        }
-        run(*solvers[0]);
-        for (std::thread& thread : threads) thread.join();
+        });
     } catch (const std::bad_alloc&) {
         return 1;
     }
