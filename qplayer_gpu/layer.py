@@ -53,16 +53,17 @@ def solve_qp(
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
-        backend: "auto" for the fastest that runs here, or its name.
+        backend: "auto" for the fastest that runs here, or its name: "cpu" (compiled at first use, which takes some
+            seconds once; needs a C++ compiler) or "torch" (anywhere).
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.
         BackendError: the backend asked for cannot run here.
     """
     settings = Settings() if settings is None else settings
-    kernels = select(backend)
     parameters = Parameters(H, g, A, b, C, l, u, lb, ub)
     problem = Problem.of(parameters, settings)
+    kernels = select(backend, problem.rows)
     start = None if warm_start is None else start_from(warm_start, problem)
     vectors = _Solve.apply(problem, settings, kernels, start, *parameters)
     if not problem.batched:

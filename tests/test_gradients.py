@@ -6,6 +6,8 @@ import torch
 
 import qplayer_gpu as qp
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 EXACT = qp.Settings(eps_abs=1e-11)
 ALL = ("x", "y", "z", "z_box", "s_eq", "s_in", "s_box")
 STEP = 1e-6

@@ -8,6 +8,8 @@ from test_gradients import CASES, check, one_matrix
 
 import qplayer_gpu as qp
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 
 def test_shift_is_that_of_weighted_least_squares():
     args = {k: v for k, v in f.overdetermined(4, 7).items() if k not in ("C", "u")}
