@@ -1,0 +1,264 @@
+"""The solve and its adjoint as operators of PyTorch: ``torch.ops.qplayer_gpu.solve`` and ``.adjoint``.
+
+Each operator has a fake implementation and rules for autograd and vmap. In eager mode the same rules serve a
+``torch.autograd.Function``, which has one for forward mode besides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .adjoint import gradients, share
+from .backend import select
+from .kernels.interface import Adjoint, Answer, Rows, Seeds, Start, Status
+from .linearized import Change, Linearized, Point
+from .problem import MATRICES, Parameters, Problem, Sizes, array, sides
+from .settings import Settings
+from .solve import solve as solve_rows
+
+N_PARAMETERS = len(Parameters._fields)
+N_VECTORS = 4  # of the answer, that its derivatives need: x, z, s, status
+N_DIFFERENTIABLE = 3  # of the answer's vectors: x, z, s
+
+
+def encode(settings: Settings, dtype: torch.dtype) -> str:
+    """The settings as an operator takes them, with the precision that None means for this dtype."""
+    mixed = settings.options(dtype).mixed
+    return json.dumps({**vars(settings), "precision": "mixed" if mixed else "float64"})
+
+
+def decode(settings: str) -> Settings:
+    return Settings(**json.loads(settings))
+
+
+def solve(parameters: Parameters, start: Start | None, settings: Settings, backend: str) -> tuple[Tensor, ...]:
+    """The vectors of an answer, in their order, differentiable in the parameters."""
+    begin = (None, None, None) if start is None else (start.x, start.z, start.s)
+    arguments = (*parameters, *begin, encode(settings, parameters.g.dtype), backend)
+    return solve_operator(*arguments) if torch.compiler.is_compiling() else _Solve.apply(*arguments)
+
+
+@torch.library.custom_op(
+    "qplayer_gpu::solve",
+    mutates_args=(),
+    schema="(Tensor? H, Tensor g, Tensor? A, Tensor? b, Tensor? C, Tensor? l, Tensor? u, Tensor? lb, Tensor? ub, "
+    "Tensor? start_x, Tensor? start_z, Tensor? start_s, str settings, str backend) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def solve_operator(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, settings, backend = arguments
+    problem = Problem.of(Parameters(*tensors[:N_PARAMETERS]))
+    start = None if tensors[-1] is None else Start(*tensors[N_PARAMETERS:])
+    answer = solve_rows(problem, decode(settings), select(backend), start)
+    return tuple(vars(answer).values())
+
+
+@solve_operator.register_fake
+def _(*arguments: Any) -> tuple[Tensor, ...]:
+    parameters = Parameters(*arguments[:N_PARAMETERS])
+    sizes = Sizes.of(parameters)
+    batch = 1 if sizes.batch is None else sizes.batch
+    m = sum(sizes.rows)
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return parameters.g.new_empty(shape, dtype=dtype)
+
+    counts = (empty(batch, dtype=torch.int64) for _ in range(2))
+    return empty(batch, sizes.n), empty(batch, m), empty(batch, m), *counts, *(empty(batch) for _ in range(3))
+
+
+@torch.library.custom_op(
+    "qplayer_gpu::adjoint",
+    mutates_args=(),
+    schema="(Tensor? H, Tensor g, Tensor A, Tensor C, Tensor lo, Tensor hi, Tensor x, Tensor z, Tensor s, "
+    "Tensor status, Tensor grad_x, Tensor grad_z, Tensor grad_s, str settings, str backend) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, settings, backend = arguments
+    rows, (x, z, s, status), seeds = _split(tensors)
+    unknown = torch.full_like(x[:, 0], torch.nan)
+    answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
+    return tuple(vars(select(backend).adjoint(rows, answer, Seeds(*seeds), decode(settings).options(x.dtype))).values())
+
+
+@adjoint_operator.register_fake
+def _(*arguments: Any) -> tuple[Tensor, ...]:
+    x, z = arguments[6:8]
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, x, z, x))
+
+
+def _split(tensors: Sequence[Tensor]) -> tuple[Rows, Point, Sequence[Tensor]]:
+    """The tensors of the adjoint operator as rows, the point, and the cotangents."""
+    return Rows(*tensors[:6], tensors[6].shape[0]), Point(*tensors[6:10]), tensors[10:]
+
+
+def _operator(settings: str, backend: str) -> Any:
+    """The adjoint operator as :class:`Linearized` calls it."""
+
+    def apply(rows: Rows, point: Point, *seeds: Tensor) -> Adjoint:
+        arguments = (rows.H, rows.g, rows.A, rows.C, rows.lo, rows.hi, *point, *seeds, settings, backend)
+        return Adjoint(*(adjoint_operator if torch.compiler.is_compiling() else _Adjoint.apply)(*arguments))
+
+    return apply
+
+
+def _setup_solve(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+    ctx.settings, ctx.backend = inputs[-2:]
+    saved = (*inputs[:N_PARAMETERS], *output[:N_VECTORS])
+    ctx.save_for_backward(*saved)
+    ctx.save_for_forward(*saved)
+    ctx.mark_non_differentiable(*output[N_DIFFERENTIABLE:])
+
+
+def _linearized(ctx: Any) -> tuple[Parameters, Linearized, Tensor]:
+    """The parameters, the conditions at the answer, and which problems have derivatives: [B, 1] bool."""
+    parameters = Parameters(*ctx.saved_tensors[:N_PARAMETERS])
+    x, z, s, status = ctx.saved_tensors[N_PARAMETERS:]
+    solved = (status <= Status.SOLVED_CLOSEST_FEASIBLE).unsqueeze(-1)
+    if decode(ctx.settings).gradient_on_failure:
+        solved = x.isfinite().all(-1, keepdim=True)
+    x, z, s = (torch.where(solved, t, 0.0) for t in (x, z, s))
+    problem = Problem.of(parameters)
+    return parameters, Linearized(problem.rows, Point(x, z, s, status), _operator(ctx.settings, ctx.backend)), solved
+
+
+def _solve_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    parameters, at, solved = _linearized(ctx)
+    seeds = [torch.where(solved, t, 0.0) for t in cotangents[:3]]
+    adjoint = (at.pullback if torch.is_grad_enabled() else at.solve)(*seeds)
+    x, z, s, _ = at.point
+    return *gradients(parameters, ctx.needs_input_grad[:N_PARAMETERS], at.rows, x, z, s, adjoint), *(None,) * 5
+
+
+def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
+    parameters, at, solved = _linearized(ctx)
+    d = Parameters(
+        *(
+            torch.zeros_like(p) if p is not None and t is None else t
+            for p, t in zip(parameters, tangents, strict=False)
+        )
+    )
+    counts = [at.rows.n_eq, at.rows.n_in, at.rows.m - at.rows.n_eq - at.rows.n_in]
+    _, z, s, _ = at.point
+    dh = share(True, at.rows, z, s) * sides(d, ("b", "u", "ub"), counts, 0.0)
+    dh = dh + share(False, at.rows, z, s) * sides(d, ("b", "l", "lb"), counts, 0.0)
+    dH, dA, dC = (array(d, name) for name in MATRICES)
+    dH = None if dH is None else 0.5 * (dH + dH.mT)
+    change = Change(dH, *(torch.zeros_like(G) if dG is None else dG for G, dG in ((at.rows.A, dA), (at.rows.C, dC))))
+    dg = d.g.double() if d.g.dim() == 2 else d.g.double().unsqueeze(0)
+    moved = at.pushforward(change, dg, dh)
+    return *(torch.where(solved, t, 0.0) for t in moved), *(None,) * 5
+
+
+def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+    *tensors, ctx.settings, ctx.backend = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.save_for_forward(*tensors, *output)
+
+
+def _linearized_again(ctx: Any) -> tuple[Linearized, Adjoint]:
+    rows, point, _ = _split(ctx.saved_tensors[:-6])
+    return Linearized(rows, point, _operator(ctx.settings, ctx.backend)), Adjoint(*ctx.saved_tensors[-6:])
+
+
+def _adjoint_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    at, vectors = _linearized_again(ctx)
+    b_x_, p_, _, b_s_, q_z_, _ = cotangents
+    H, A, C, *seeds = at.pullback_of_solve(vectors, b_x_, p_, b_s_, q_z_)
+    return H, None, A, C, *(None,) * 6, *seeds, None, None
+
+
+def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
+    at, vectors = _linearized_again(ctx)
+    inputs = ctx.saved_tensors[:-6]
+    dH, _, dA, dC, *_, dx_, dz_, ds_ = (
+        torch.zeros_like(t) if t is not None and dt is None else dt for t, dt in zip(inputs, tangents, strict=False)
+    )
+    b_x, p, b_s, q_z = at.pushforward_of_solve(vectors, Change(dH, dA, dC), dx_, dz_, ds_)
+    return b_x, p, None, b_s, q_z, None
+
+
+def _lift(t: Any, dim: int | None, rank: int, size: int, batch: int) -> Any:
+    """A tensor of problems of a given rank, with the mapped dimension merged into the batch: [size * batch, ...].
+
+    What is neither mapped nor batched stays shared.
+    """
+    if not isinstance(t, Tensor):
+        return t
+    if dim is None:
+        if t.dim() == rank or t.shape[0] == 1:
+            return t
+        return t.expand(size, *t.shape).flatten(0, 1)
+    t = t.movedim(dim, 0)
+    t = t.unsqueeze(1) if t.dim() == rank + 1 else t
+    return t.expand(size, batch, *t.shape[2:]).flatten(0, 1)
+
+
+SOLVE_RANKS = (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0)
+
+
+def _vmap(operator: Any, ranks: Sequence[int], key: int, info: Any, in_dims: Any, arguments: Any) -> tuple[Any, Any]:
+    """One call for all the mapped batches; the argument ``key`` tells that the call is batched."""
+    tensors = [(t, dim, rank) for t, dim, rank in zip(arguments, in_dims, ranks, strict=True) if isinstance(t, Tensor)]
+    batches = [t.shape[0 if dim != 0 else 1] for t, dim, rank in tensors if t.dim() - (dim is not None) > rank]
+    batch = next((b for b in batches if b != 1), 1)
+    lifted = [
+        _lift(t, dim, rank, info.batch_size, batch) for t, dim, rank in zip(arguments, in_dims, ranks, strict=True)
+    ]
+    if in_dims[key] is None:
+        t = arguments[key]
+        t = t if t.dim() > ranks[key] else t.unsqueeze(0)
+        lifted[key] = t.expand(info.batch_size, batch, *t.shape[1:]).flatten(0, 1)
+    output = operator(*lifted)
+    return tuple(t.unflatten(0, (info.batch_size, batch)) for t in output), (0,) * len(output)
+
+
+def _solve_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
+    return _vmap(_Solve.apply, SOLVE_RANKS, 1, info, in_dims, arguments)
+
+
+def _adjoint_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
+    return _vmap(_Adjoint.apply, ADJOINT_RANKS, 6, info, in_dims, arguments)
+
+
+class _Solve(torch.autograd.Function):
+    """The operator in eager mode, under any transform."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        return solve_operator(*arguments)
+
+    setup_context = staticmethod(_setup_solve)
+    backward = staticmethod(_solve_backward)
+    jvp = staticmethod(_solve_jvp)
+    vmap = staticmethod(_solve_vmap)
+
+
+class _Adjoint(torch.autograd.Function):
+    """The adjoint operator in eager mode, under any transform."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        return adjoint_operator(*arguments)
+
+    setup_context = staticmethod(_setup_adjoint)
+    backward = staticmethod(_adjoint_backward)
+    jvp = staticmethod(_adjoint_jvp)
+    vmap = staticmethod(_adjoint_vmap)
+
+
+solve_operator.register_autograd(_solve_backward, setup_context=_setup_solve)
+solve_operator.register_vmap(_solve_vmap)
+adjoint_operator.register_autograd(_adjoint_backward, setup_context=_setup_adjoint)
+adjoint_operator.register_vmap(_adjoint_vmap)
+for _device in ("cpu", "cuda"):
+    solve_operator.register_autocast(_device, torch.float32)
+    adjoint_operator.register_autocast(_device, torch.float32)
