@@ -185,48 +185,47 @@ def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
     return b_x, p, None, b_s, q_z, None
 
 
-def _lift(t: Any, dim: int | None, rank: int, size: int, batch: int) -> Any:
+# The rank of each argument without a batch, and the arguments that a batch needs whole.
+SOLVE_RANKS = (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+SOLVE_WHOLE = (1, 9, 10, 11)
+ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0)
+ADJOINT_WHOLE = range(6, 13)
+
+
+def _lift(t: Any, dim: int | None, rank: int, size: int, batch: int, whole: bool) -> Any:
     """A tensor of problems of a given rank, with the mapped dimension merged into the batch: [size * batch, ...].
 
-    What is neither mapped nor batched stays shared.
+    What is neither mapped nor batched stays shared, unless it is wanted whole.
     """
     if not isinstance(t, Tensor):
         return t
-    if dim is None:
-        if t.dim() == rank or t.shape[0] == 1:
-            return t
-        return t.expand(size, *t.shape).flatten(0, 1)
-    t = t.movedim(dim, 0)
+    if dim is None and not whole and (t.dim() == rank or t.shape[0] == 1):
+        return t
+    t = t.unsqueeze(0) if dim is None else t.movedim(dim, 0)
     t = t.unsqueeze(1) if t.dim() == rank + 1 else t
     return t.expand(size, batch, *t.shape[2:]).flatten(0, 1)
 
 
-SOLVE_RANKS = (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 0, 0)
-ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0)
-
-
-def _vmap(operator: Any, ranks: Sequence[int], key: int, info: Any, in_dims: Any, arguments: Any) -> tuple[Any, Any]:
-    """One call for all the mapped batches; the argument ``key`` tells that the call is batched."""
-    tensors = [(t, dim, rank) for t, dim, rank in zip(arguments, in_dims, ranks, strict=True) if isinstance(t, Tensor)]
-    batches = [t.shape[0 if dim != 0 else 1] for t, dim, rank in tensors if t.dim() - (dim is not None) > rank]
-    batch = next((b for b in batches if b != 1), 1)
-    lifted = [
-        _lift(t, dim, rank, info.batch_size, batch) for t, dim, rank in zip(arguments, in_dims, ranks, strict=True)
-    ]
-    if in_dims[key] is None:
-        t = arguments[key]
-        t = t if t.dim() > ranks[key] else t.unsqueeze(0)
-        lifted[key] = t.expand(info.batch_size, batch, *t.shape[1:]).flatten(0, 1)
+def _vmap(operator: Any, ranks: Any, whole: Any, info: Any, in_dims: Any, arguments: Any) -> tuple[Any, Any]:
+    """One call of the operator for all the mapped batches."""
+    batch = 1
+    for t, dim, rank in zip(arguments, in_dims, ranks, strict=True):
+        if isinstance(t, Tensor) and t.dim() - (dim is not None) > rank and batch == 1:
+            batch = t.shape[1 if dim == 0 else 0]
+    lifted = (
+        _lift(t, dim, rank, info.batch_size, batch, i in whole)
+        for i, (t, dim, rank) in enumerate(zip(arguments, in_dims, ranks, strict=True))
+    )
     output = operator(*lifted)
     return tuple(t.unflatten(0, (info.batch_size, batch)) for t in output), (0,) * len(output)
 
 
 def _solve_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-    return _vmap(_Solve.apply, SOLVE_RANKS, 1, info, in_dims, arguments)
+    return _vmap(_Solve.apply, SOLVE_RANKS, SOLVE_WHOLE, info, in_dims, arguments)
 
 
 def _adjoint_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-    return _vmap(_Adjoint.apply, ADJOINT_RANKS, 6, info, in_dims, arguments)
+    return _vmap(_Adjoint.apply, ADJOINT_RANKS, ADJOINT_WHOLE, info, in_dims, arguments)
 
 
 class _Solve(torch.autograd.Function):
