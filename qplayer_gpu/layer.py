@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -59,25 +57,25 @@ def solve_qp(
     """
     settings = Settings() if settings is None else settings
     select(backend)
-    parameters = Parameters(*autocast((H, g, A, b, C, l, u, lb, ub)))
+    parameters = autocast(Parameters(H, g, A, b, C, l, u, lb, ub))
     sizes = Sizes.of(parameters)
     start = None if warm_start is None else start_from(warm_start, sizes, parameters.g.device)
     x, z, s, status, iterations, *residuals = solve(parameters, start, settings, backend)
-    vectors = [t.to(parameters.g.dtype) for t in (x, *parts(z, sizes), *parts(s, sizes))]
-    info = [iterations, *(t.detach().to(parameters.g.dtype) for t in residuals)]
-    if sizes.batch is None:
-        vectors, info, status = [t[0] for t in vectors], [t[0] for t in info], status[0]
-    return Solution(*vectors, status, Info(*info))
+    dtype = parameters.g.dtype
+    vectors = (t.to(dtype) for t in (x, *parts(z, sizes), *parts(s, sizes)))
+    info = Info(iterations, *(t.detach().to(dtype) for t in residuals))
+    solution = Solution(*vectors, status=status, info=info)
+    return solution[0] if sizes.batch is None else solution
 
 
-def autocast(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+def autocast(parameters: Parameters) -> Parameters:
     """In a region of torch.autocast, half and bfloat16 tensors as float32, as its operators in float32 take them."""
 
-    def cast(t: Tensor | None) -> Tensor | None:
+    def cast(t: Tensor) -> Tensor:
         low = isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16)
         return t.float() if low and torch.is_autocast_enabled(t.device.type) else t
 
-    return [cast(t) for t in tensors]
+    return Parameters(*(t if t is None else cast(t) for t in parameters))  # type: ignore[arg-type]
 
 
 class QPLayer(nn.Module):

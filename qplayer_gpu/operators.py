@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import eager_transforms
 
 from .adjoint import gradients, share
 from .backend import select
@@ -34,6 +34,7 @@ def encode(settings: Settings, dtype: torch.dtype) -> str:
 
 
 def decode(settings: str) -> Settings:
+    """The settings that :func:`encode` wrote."""
     return Settings(**json.loads(settings))
 
 
@@ -52,6 +53,7 @@ def solve(parameters: Parameters, start: Start | None, settings: Settings, backe
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def solve_operator(*arguments: Any) -> tuple[Tensor, ...]:
+    """Parameters, warm start, settings and backend -> the vectors of an Answer, in double precision."""
     *tensors, settings, backend = arguments
     problem = Problem.of(Parameters(*tensors[:N_PARAMETERS]))
     start = None if tensors[-1] is None else Start(*tensors[N_PARAMETERS:])
@@ -81,6 +83,7 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
+    """Rows, the point, cotangents, settings and backend -> the vectors of an Adjoint."""
     *tensors, settings, backend = arguments
     rows, (x, z, s, status), seeds = _split(tensors)
     unknown = torch.full_like(x[:, 0], torch.nan)
@@ -96,7 +99,8 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _split(tensors: Sequence[Tensor]) -> tuple[Rows, Point, Sequence[Tensor]]:
     """The tensors of the adjoint operator as rows, the point, and the cotangents."""
-    return Rows(*tensors[:6], tensors[6].shape[0]), Point(*tensors[6:10]), tensors[10:]
+    H, g, A, C, lo, hi = tensors[:6]
+    return Rows(H, g, A, C, lo, hi, tensors[6].shape[0]), Point(*tensors[6:10]), tensors[10:]
 
 
 def _operator(settings: str, backend: str) -> Any:
@@ -137,13 +141,17 @@ def _solve_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
     return *gradients(parameters, ctx.needs_input_grad[:N_PARAMETERS], at.rows, x, z, s, adjoint), *(None,) * 5
 
 
+def _refuse_forward_over_forward() -> None:
+    """Through an autograd.Function, PyTorch loses the outer of two forward modes without a word (seen in 2.13)."""
+    if getattr(eager_transforms, "JVP_NESTING", 0) > 1:
+        raise NotImplementedError("forward mode over forward mode: take jacfwd(jacrev(f)), that is torch.func.hessian")
+
+
 def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
+    _refuse_forward_over_forward()
     parameters, at, solved = _linearized(ctx)
     d = Parameters(
-        *(
-            torch.zeros_like(p) if p is not None and t is None else t
-            for p, t in zip(parameters, tangents, strict=False)
-        )
+        *(torch.zeros_like(p) if p is not None and t is None else t for p, t in zip(parameters, tangents, strict=False))
     )
     counts = [at.rows.n_eq, at.rows.n_in, at.rows.m - at.rows.n_eq - at.rows.n_in]
     _, z, s, _ = at.point
@@ -161,6 +169,8 @@ def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) ->
     *tensors, ctx.settings, ctx.backend = inputs
     ctx.save_for_backward(*tensors, *output)
     ctx.save_for_forward(*tensors, *output)
+    _, _, z, _, _, b_z = output
+    ctx.mark_non_differentiable(z, b_z)
 
 
 def _linearized_again(ctx: Any) -> tuple[Linearized, Adjoint]:
@@ -176,6 +186,7 @@ def _adjoint_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...
 
 
 def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
+    _refuse_forward_over_forward()
     at, vectors = _linearized_again(ctx)
     inputs = ctx.saved_tensors[:-6]
     dH, _, dA, dC, *_, dx_, dz_, ds_ = (

@@ -3,13 +3,11 @@
 import families as f
 import pytest
 import torch
-from test_gradients import ALL, CASES, EXACT, one_matrix
+from test_gradients import CASES, EXACT, one_matrix
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 import qplayer_gpu as qp
-
-FLOATS = (*ALL, "x")
 
 
 def small(case):
@@ -121,7 +119,8 @@ def test_hessians_agree(problem, name):
     forward_over_reverse = hessian(loss)(problem[name])
     torch.testing.assert_close(forward_over_reverse, jacrev(jacrev(loss))(problem[name]), rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(forward_over_reverse, jacrev(jacfwd(loss))(problem[name]), rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(forward_over_reverse, jacfwd(jacfwd(loss))(problem[name]), rtol=1e-7, atol=1e-7)
+    with pytest.raises(NotImplementedError, match="forward mode over forward mode"):
+        jacfwd(jacfwd(loss))(problem[name])
 
 
 @pytest.mark.parametrize("shared", [(), ("g",), ("A", "b"), ("H", "C", "l", "u", "lb", "ub")], ids="-".join)
