@@ -62,9 +62,9 @@ def solve_qp(
     start = None if warm_start is None else start_from(warm_start, sizes, parameters.g.device)
     x, z, s, status, iterations, *residuals = solve(parameters, start, settings, backend)
     dtype = parameters.g.dtype
-    vectors = (t.to(dtype) for t in (x, *parts(z, sizes), *parts(s, sizes)))
+    x, y, z, z_box, s_eq, s_in, s_box = (t.to(dtype) for t in (x, *parts(z, sizes), *parts(s, sizes)))
     info = Info(iterations, *(t.detach().to(dtype) for t in residuals))
-    solution = Solution(*vectors, status=status, info=info)
+    solution = Solution(x, y, z, z_box, s_eq, s_in, s_box, status, info)
     return solution[0] if sizes.batch is None else solution
 
 

@@ -6,8 +6,9 @@ Each operator has a fake implementation and rules for autograd and vmap. In eage
 
 from __future__ import annotations
 
-import json
+from ast import literal_eval
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -29,13 +30,16 @@ N_DIFFERENTIABLE = 3  # of the answer's vectors: x, z, s
 
 def encode(settings: Settings, dtype: torch.dtype) -> str:
     """The settings as an operator takes them, with the precision that None means for this dtype."""
-    mixed = settings.options(dtype).mixed
-    return json.dumps({**vars(settings), "precision": "mixed" if mixed else "float64"})
+    precision = "mixed" if settings.options(dtype).mixed else "float64"
+    values = {**vars(settings), "precision": precision}
+    return "\n".join([f"{name}={value!r}" for name, value in values.items()])  # torch.compile traces this, not json
 
 
+@lru_cache
 def decode(settings: str) -> Settings:
     """The settings that :func:`encode` wrote."""
-    return Settings(**json.loads(settings))
+    values = dict(line.split("=", 1) for line in settings.splitlines())
+    return Settings(**{name: literal_eval(value) for name, value in values.items()})
 
 
 def solve(parameters: Parameters, start: Start | None, settings: Settings, backend: str) -> tuple[Tensor, ...]:

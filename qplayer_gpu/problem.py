@@ -158,5 +158,5 @@ def sides(p: Parameters, names: tuple[str, str, str], counts: Sequence[int], abs
     for name, count in zip(names, counts, strict=True):
         side = array(p, name)
         parts.append(p.g.new_full((1, count), absent, dtype=torch.float64) if side is None else side)
-    batch = max(parts, key=lambda t: t.shape[0] != 1).shape[0]
+    batch = next((t.shape[0] for t in parts if t.shape[0] != 1), 1)
     return torch.cat([t.expand(batch, -1) for t in parts], -1)
