@@ -6,9 +6,8 @@ Each operator has a fake implementation and rules for autograd and vmap. In eage
 
 from __future__ import annotations
 
-from ast import literal_eval
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,24 +27,10 @@ N_VECTORS = 4  # of the answer, that its derivatives need: x, z, s, status
 N_DIFFERENTIABLE = 3  # of the answer's vectors: x, z, s
 
 
-def encode(settings: Settings, dtype: torch.dtype) -> str:
-    """The settings as an operator takes them, with the precision that None means for this dtype."""
-    precision = "mixed" if settings.options(dtype).mixed else "float64"
-    values = {**vars(settings), "precision": precision}
-    return "\n".join([f"{name}={value!r}" for name, value in values.items()])  # torch.compile traces this, not json
-
-
-@lru_cache
-def decode(settings: str) -> Settings:
-    """The settings that :func:`encode` wrote."""
-    values = dict(line.split("=", 1) for line in settings.splitlines())
-    return Settings(**{name: literal_eval(value) for name, value in values.items()})
-
-
 def solve(parameters: Parameters, start: Start | None, settings: Settings, backend: str) -> tuple[Tensor, ...]:
     """The vectors of an answer, in their order, differentiable in the parameters."""
     begin = (None, None, None) if start is None else (start.x, start.z, start.s)
-    arguments = (*parameters, *begin, encode(settings, parameters.g.dtype), backend)
+    arguments = (*parameters, *begin, settings.text, backend)
     return solve_operator(*arguments) if torch.compiler.is_compiling() else _Solve.apply(*arguments)
 
 
@@ -61,7 +46,7 @@ def solve_operator(*arguments: Any) -> tuple[Tensor, ...]:
     *tensors, settings, backend = arguments
     problem = Problem.of(Parameters(*tensors[:N_PARAMETERS]))
     start = None if tensors[-1] is None else Start(*tensors[N_PARAMETERS:])
-    answer = solve_rows(problem, decode(settings), select(backend), start)
+    answer = solve_rows(problem, Settings.of(settings), select(backend), start)
     return tuple(vars(answer).values())
 
 
@@ -83,16 +68,17 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
     "qplayer_gpu::adjoint",
     mutates_args=(),
     schema="(Tensor? H, Tensor g, Tensor A, Tensor C, Tensor lo, Tensor hi, Tensor x, Tensor z, Tensor s, "
-    "Tensor status, Tensor grad_x, Tensor grad_z, Tensor grad_s, str settings, str backend) "
+    "Tensor status, Tensor grad_x, Tensor grad_z, Tensor grad_s, ScalarType dtype, str settings, str backend) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
-    """Rows, the point, cotangents, settings and backend -> the vectors of an Adjoint."""
-    *tensors, settings, backend = arguments
+    """Rows, the point, cotangents, dtype of the parameters, settings and backend -> the vectors of an Adjoint."""
+    *tensors, dtype, settings, backend = arguments
     rows, (x, z, s, status), seeds = _split(tensors)
     unknown = torch.full_like(x[:, 0], torch.nan)
     answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
-    return tuple(vars(select(backend).adjoint(rows, answer, Seeds(*seeds), decode(settings).options(x.dtype))).values())
+    options = Settings.of(settings).options(dtype)
+    return tuple(vars(select(backend).adjoint(rows, answer, Seeds(*seeds), options)).values())
 
 
 @adjoint_operator.register_fake
@@ -107,11 +93,11 @@ def _split(tensors: Sequence[Tensor]) -> tuple[Rows, Point, Sequence[Tensor]]:
     return Rows(H, g, A, C, lo, hi, tensors[6].shape[0]), Point(*tensors[6:10]), tensors[10:]
 
 
-def _operator(settings: str, backend: str) -> Any:
+def _operator(*options: Any) -> Any:
     """The adjoint operator as :class:`Linearized` calls it."""
 
     def apply(rows: Rows, point: Point, *seeds: Tensor) -> Adjoint:
-        arguments = (rows.H, rows.g, rows.A, rows.C, rows.lo, rows.hi, *point, *seeds, settings, backend)
+        arguments = (rows.H, rows.g, rows.A, rows.C, rows.lo, rows.hi, *point, *seeds, *options)
         return Adjoint(*(adjoint_operator if torch.compiler.is_compiling() else _Adjoint.apply)(*arguments))
 
     return apply
@@ -130,11 +116,15 @@ def _linearized(ctx: Any) -> tuple[Parameters, Linearized, Tensor]:
     parameters = Parameters(*ctx.saved_tensors[:N_PARAMETERS])
     x, z, s, status = ctx.saved_tensors[N_PARAMETERS:]
     solved = (status <= Status.SOLVED_CLOSEST_FEASIBLE).unsqueeze(-1)
-    if decode(ctx.settings).gradient_on_failure:
+    if Settings.of(ctx.settings).gradient_on_failure:
         solved = x.isfinite().all(-1, keepdim=True)
     x, z, s = (torch.where(solved, t, 0.0) for t in (x, z, s))
     problem = Problem.of(parameters)
-    return parameters, Linearized(problem.rows, Point(x, z, s, status), _operator(ctx.settings, ctx.backend)), solved
+    return (
+        parameters,
+        Linearized(problem.rows, Point(x, z, s, status), _operator(problem.dtype, ctx.settings, ctx.backend)),
+        solved,
+    )
 
 
 def _solve_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -170,7 +160,8 @@ def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
 
 
 def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
-    *tensors, ctx.settings, ctx.backend = inputs
+    *tensors, dtype, settings, backend = inputs
+    ctx.options = dtype, settings, backend
     ctx.save_for_backward(*tensors, *output)
     ctx.save_for_forward(*tensors, *output)
     _, _, z, _, _, b_z = output
@@ -179,14 +170,14 @@ def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) ->
 
 def _linearized_again(ctx: Any) -> tuple[Linearized, Adjoint]:
     rows, point, _ = _split(ctx.saved_tensors[:-6])
-    return Linearized(rows, point, _operator(ctx.settings, ctx.backend)), Adjoint(*ctx.saved_tensors[-6:])
+    return Linearized(rows, point, _operator(*ctx.options)), Adjoint(*ctx.saved_tensors[-6:])
 
 
 def _adjoint_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
     at, vectors = _linearized_again(ctx)
     b_x_, p_, _, b_s_, q_z_, _ = cotangents
     H, A, C, *seeds = at.pullback_of_solve(vectors, b_x_, p_, b_s_, q_z_)
-    return H, None, A, C, *(None,) * 6, *seeds, None, None
+    return H, None, A, C, *(None,) * 6, *seeds, None, None, None
 
 
 def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
@@ -203,7 +194,7 @@ def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
 # The rank of each argument without a batch, and the arguments that a batch needs whole.
 SOLVE_RANKS = (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 0, 0)
 SOLVE_WHOLE = (1, 9, 10, 11)
-ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0)
+ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0)
 ADJOINT_WHOLE = range(6, 13)
 
 
@@ -221,7 +212,7 @@ def _lift(t: Any, dim: int | None, rank: int, size: int, batch: int, whole: bool
     return t.expand(size, batch, *t.shape[2:]).flatten(0, 1)
 
 
-def _vmap(operator: Any, ranks: Any, whole: Any, info: Any, in_dims: Any, arguments: Any) -> tuple[Any, Any]:
+def _vmap(operator: Any, ranks: Any, whole: Any, info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
     """One call of the operator for all the mapped batches."""
     batch = 1
     for t, dim, rank in zip(arguments, in_dims, ranks, strict=True):
@@ -235,14 +226,6 @@ def _vmap(operator: Any, ranks: Any, whole: Any, info: Any, in_dims: Any, argume
     return tuple(t.unflatten(0, (info.batch_size, batch)) for t in output), (0,) * len(output)
 
 
-def _solve_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-    return _vmap(_Solve.apply, SOLVE_RANKS, SOLVE_WHOLE, info, in_dims, arguments)
-
-
-def _adjoint_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-    return _vmap(_Adjoint.apply, ADJOINT_RANKS, ADJOINT_WHOLE, info, in_dims, arguments)
-
-
 class _Solve(torch.autograd.Function):
     """The operator in eager mode, under any transform."""
 
@@ -253,7 +236,10 @@ class _Solve(torch.autograd.Function):
     setup_context = staticmethod(_setup_solve)
     backward = staticmethod(_solve_backward)
     jvp = staticmethod(_solve_jvp)
-    vmap = staticmethod(_solve_vmap)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
+        return _vmap(_Solve.apply, SOLVE_RANKS, SOLVE_WHOLE, info, in_dims, *arguments)
 
 
 class _Adjoint(torch.autograd.Function):
@@ -266,13 +252,16 @@ class _Adjoint(torch.autograd.Function):
     setup_context = staticmethod(_setup_adjoint)
     backward = staticmethod(_adjoint_backward)
     jvp = staticmethod(_adjoint_jvp)
-    vmap = staticmethod(_adjoint_vmap)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
+        return _vmap(_Adjoint.apply, ADJOINT_RANKS, ADJOINT_WHOLE, info, in_dims, *arguments)
 
 
 solve_operator.register_autograd(_solve_backward, setup_context=_setup_solve)
-solve_operator.register_vmap(_solve_vmap)
+solve_operator.register_vmap(partial(_vmap, solve_operator, SOLVE_RANKS, SOLVE_WHOLE))
 adjoint_operator.register_autograd(_adjoint_backward, setup_context=_setup_adjoint)
-adjoint_operator.register_vmap(_adjoint_vmap)
+adjoint_operator.register_vmap(partial(_vmap, adjoint_operator, ADJOINT_RANKS, ADJOINT_WHOLE))
 for _device in ("cpu", "cuda"):
     solve_operator.register_autocast(_device, torch.float32)
     adjoint_operator.register_autocast(_device, torch.float32)

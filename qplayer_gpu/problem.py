@@ -134,7 +134,8 @@ def _validate_tensor(name: str, t: object, g: Tensor) -> None:
         raise ProblemTypeError(f"{name} must be a torch.Tensor, not {type(t).__name__}")
     if t.dtype not in DTYPES or t.dtype != g.dtype:
         wanted = f"{g.dtype}, like g" if g.dtype in DTYPES else "torch.float64 or torch.float32"
-        raise ProblemTypeError(f"{name} must be {wanted}, not {t.dtype}: convert it with .to()")
+        how = " or call in a region of torch.autocast" if t.dtype in (torch.float16, torch.bfloat16) else ""
+        raise ProblemTypeError(f"{name} must be {wanted}, not {t.dtype}: convert it with .to(){how}")
     if t.device != g.device:
         raise ProblemError(f"{name} is on {t.device}, g on {g.device}: move all arguments to one device")
     base = 1 + (name in MATRICES)

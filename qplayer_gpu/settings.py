@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ast import literal_eval
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
 
@@ -45,12 +46,22 @@ class Settings:
     gradient_on_failure: bool = False
     """Whether a problem that was not solved passes on the gradient at its last iterate; otherwise it is zero."""
 
+    text: str = field(init=False, repr=False, compare=False)
+    """All of the above, one a line, as an operator of PyTorch can take it; made by means that torch.compile traces."""
+
     def __post_init__(self) -> None:
         for name in ("eps_abs", "mu_eq", "mu_in", "rho"):
             self._require(name, isfinite(getattr(self, name)) and getattr(self, name) > 0, "a finite number > 0")
         self._require("eps_rel", isfinite(self.eps_rel) and self.eps_rel >= 0, "a finite number >= 0")
         self._require("precision", self.precision in (None, "float64", "mixed"), '"float64", "mixed" or None')
         self._require("max_iter", isinstance(self.max_iter, int) and self.max_iter >= 0, "an integer >= 0")
+        object.__setattr__(self, "text", "\n".join([f"{name} {value!r}" for name, value in vars(self).items()]))
+
+    @classmethod
+    def of(cls, text: str) -> Settings:
+        """The settings of a text."""
+        lines = (line.split(" ", 1) for line in text.splitlines())
+        return cls(**{name: literal_eval(value) for name, value in lines})
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
