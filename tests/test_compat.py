@@ -137,3 +137,51 @@ def test_qpth_refuses_a_semidefinite_q():
     with pytest.raises(RuntimeError, match="Q is not SPD"):
         QpthQPFunction()(*call)
     assert QpthQPFunction(check_Q_spd=False)(*call).abs().max() <= 1e-7
+
+
+class Sudoku(torch.nn.Module):
+    """An LP layer that learns its equalities, called as the Sudoku models of OptNet and of QPLayer call theirs."""
+
+    def __init__(self, call, n=16, n_eq=8):
+        super().__init__()
+        self.call = call
+        self.Q, self.G = (1e-1 if call is of_optnet else 0.0) * torch.eye(n).double(), -torch.eye(n).double()
+        self.h, self.l = torch.zeros(n).double(), -1.0e20 * torch.ones(n).double()
+        self.A = torch.nn.Parameter(torch.rand(n_eq, n).double())
+        self.log_z0 = torch.nn.Parameter(torch.zeros(n).double())
+
+    def forward(self, puzzles):
+        p = -puzzles.view(puzzles.size(0), -1)
+        return self.call(self, p.double()).float().view_as(puzzles)
+
+
+def of_optnet(m, p):
+    return QpthQPFunction(verbose=-1)(m.Q, p, m.G, m.h, m.A, m.A.mv(m.log_z0.exp()))
+
+
+def of_qplayer(m, p):
+    x, _, _ = ProxsuiteQPFunction(maxIter=1000, omp_parallel=False)(m.Q, p, m.A, m.A.mv(m.log_z0.exp()), m.G, m.l, m.h)
+    return x
+
+
+def of_qplayer_learning_feasibility(m, p):
+    b = torch.ones(len(m.A)).double()
+    call = ProxsuiteQPFunction(structural_feasibility=False, omp_parallel=False)
+    x, _, _, s_e, s_i = call(m.Q, p, m.A, b, m.G, m.l, m.h)
+    m.penalty = 1e-3 * (s_e.norm(2) + s_i.norm(2))
+    return x
+
+
+@pytest.mark.parametrize("call", [of_optnet, of_qplayer, of_qplayer_learning_feasibility])
+def test_sudoku_models_train(call):
+    model = Sudoku(call)
+    puzzles, target = torch.rand(8, 2, 2, 4).round(), torch.rand(8, 2, 2, 4).round()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-2)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = torch.nn.MSELoss()(model(puzzles), target) + getattr(model, "penalty", 0.0)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
