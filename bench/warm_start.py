@@ -71,12 +71,12 @@ def plan(horizon: int, dt: float = 0.1) -> dict[str, Tensor]:
     return {"H": H, "free": free, "forced": forced, "step": step, "push": push}
 
 
-def control(mode: str, batch: int, horizon: int, times: int) -> float:
+def control(mode: str, batch: int, horizon: int, times: int, distance: float) -> float:
     """Drives a batch of systems to the origin under bounds on control and speed; the mean Newton steps of a solve."""
     generator = torch.Generator().manual_seed(0)
-    state = 2 * torch.rand(batch, 2, generator=generator, dtype=DOUBLE) - 1
+    state = (2 * torch.rand(batch, 2, generator=generator, dtype=DOUBLE) - 1) * torch.tensor([distance, 1.0])
     p, last, steps = plan(horizon), None, []
-    bound, speed = torch.ones(horizon, dtype=DOUBLE), 0.5
+    bound, speed = torch.ones(horizon, dtype=DOUBLE), 1.0
     for _ in range(times):
         coasting = torch.einsum("kij,bj->bki", p["free"], state)
         g = torch.einsum("kij,bki->bj", p["forced"], coasting)
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--systems", type=int, default=64)
-    parser.add_argument("--horizon", type=int, default=20)
+    parser.add_argument("--horizon", type=int, default=40)
     parser.add_argument("--times", type=int, default=30)
     a = parser.parse_args()
     print("Sudoku LP, mean Newton steps of each epoch")
@@ -117,7 +117,8 @@ def main() -> None:
         print(f"  {'warm' if warm else 'cold'}", *(f"{steps:6.1f}" for steps in history))
     print("receding horizon, mean Newton steps of a solve")
     for mode in ("cold", "last", "moved"):
-        print(f"  {mode:5s} {control(mode, a.systems, a.horizon, a.times):6.1f}")
+        steps = (control(mode, a.systems, a.horizon, a.times, distance) for distance in (1.0, 5.0))
+        print("  {:5s} near {:4.1f}, far, where the bounds hold back more {:4.1f}".format(mode, *steps))
 
 
 if __name__ == "__main__":
