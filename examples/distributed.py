@@ -78,7 +78,7 @@ def main() -> None:
         if rank == 0:
             print(f"step {i}: loss of this part {loss.item():.6f}, of the whole {whole.item():.6f}, ", end="")
             print(f"largest difference of gradients {difference:.1e}")
-        if difference > 1e-10:
+        if difference > 1e-8:  # the solves are good to 1e-9
             raise SystemExit("the gradients of the processes are not those of one")
         optimizer.step()
     dist.destroy_process_group()
