@@ -24,6 +24,7 @@ from .solve import solve as solve_rows
 
 N_PARAMETERS = len(Parameters._fields)
 N_VECTORS = 4  # of the answer, that its derivatives need: x, z, s, status
+TAGS = (torch.Tag.cudagraph_unsafe,)  # the number of steps depends on the data: inductor keeps them out of CUDA graphs
 N_DIFFERENTIABLE = 3  # of the answer's vectors: x, z, s
 
 
@@ -37,6 +38,7 @@ def solve(parameters: Parameters, start: Start | None, settings: Settings, backe
 @torch.library.custom_op(
     "qplayer_gpu::solve",
     mutates_args=(),
+    tags=TAGS,
     schema="(Tensor? H, Tensor g, Tensor? A, Tensor? b, Tensor? C, Tensor? l, Tensor? u, Tensor? lb, Tensor? ub, "
     "Tensor? start_x, Tensor? start_z, Tensor? start_s, str settings, str backend) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
@@ -67,6 +69,7 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 @torch.library.custom_op(
     "qplayer_gpu::adjoint",
     mutates_args=(),
+    tags=TAGS,
     schema="(Tensor? H, Tensor g, Tensor A, Tensor C, Tensor lo, Tensor hi, Tensor x, Tensor z, Tensor s, "
     "Tensor status, Tensor grad_x, Tensor grad_z, Tensor grad_s, ScalarType dtype, str settings, str backend) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",

@@ -24,18 +24,16 @@ def parameters(args, requires_grad=False):
     return Parameters(*(None if v is None else v.clone().requires_grad_(requires_grad) for v in values))
 
 
-@pytest.mark.parametrize("case", ["feasible", "lp", "positive-qp"])
-@pytest.mark.parametrize("shared", [False, True], ids=["batched", "shared"])
+@pytest.mark.parametrize(("case", "shared"), [("feasible", False), ("lp", True), ("positive-qp", True)])
 def test_opcheck_solve(case, shared):
     args = one_matrix(CASES[case][0]) if shared else CASES[case][0]
     sizes = Problem.of(parameters(args)).rows
-    starts = ((None,) * 3, [torch.zeros(3, k).double() for k in (sizes.n, sizes.m, sizes.m)])
-    for start in starts:
-        torch.library.opcheck(operators.solve_operator, (*parameters(args, True), *start, SETTINGS, "torch"))
+    cold, warm = (None,) * 3, [torch.zeros(3, k).double() for k in (sizes.n, sizes.m, sizes.m)]
+    start = warm if case == "feasible" else cold
+    torch.library.opcheck(operators.solve_operator, (*parameters(args, True), *start, SETTINGS, "torch"))
 
 
-@pytest.mark.parametrize("case", ["feasible", "lp", "positive-qp"])
-@pytest.mark.parametrize("shared", [False, True], ids=["batched", "shared"])
+@pytest.mark.parametrize(("case", "shared"), [("feasible", False), ("lp", True), ("positive-qp", True)])
 def test_opcheck_adjoint(case, shared):
     args = one_matrix(CASES[case][0]) if shared else CASES[case][0]
     given = parameters(args)
@@ -50,6 +48,11 @@ def test_opcheck_adjoint(case, shared):
 def test_settings_travel_as_text():
     settings = qp.Settings(eps_abs=1e-7, max_iter=17, closest_feasible=False, gradient_on_failure=True)
     assert qp.Settings.of(settings.text) == settings
+
+
+def test_operators_stay_out_of_cuda_graphs():
+    for operator in (torch.ops.qplayer_gpu.solve, torch.ops.qplayer_gpu.adjoint):
+        assert torch.Tag.cudagraph_unsafe in operator.default.tags
 
 
 def backward(solution, outputs):
@@ -72,8 +75,10 @@ def compiler(**options):
     return torch.compile(qp.QPLayer(), backend=counter, fullgraph=True, **options), counter
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("shared", [False, True], ids=["batched", "shared"])
+SHARED = [(case, False) for case in CASES] + [("feasible", True), ("positive-lp", True)]
+
+
+@pytest.mark.parametrize(("case", "shared"), SHARED)
 def test_compiled_without_breaks(case, shared):
     args, _, outputs = CASES[case]
     compiled, counter = compiler()
