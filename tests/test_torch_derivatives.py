@@ -99,6 +99,7 @@ def test_unsolved_problems_have_no_derivative_and_touch_no_other():
 
 SINGLE = {k: v[0] for k, v in CASES["feasible"][0].items()}
 INFEASIBLE = {k: v[0] for k, v in CASES["positive-qp"][0].items()}
+EQUALITIES = {k: v[0] for k, v in CASES["only-equalities"][0].items()}  # infeasible, y has derivatives
 
 
 @pytest.mark.parametrize("problem", [SINGLE, INFEASIBLE], ids=["feasible", "infeasible"])
@@ -110,11 +111,16 @@ def test_jacobians_agree(problem):
             torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("problem", [SINGLE, INFEASIBLE], ids=["feasible", "infeasible"])
 @pytest.mark.parametrize("name", ["A", "g"])
-def test_hessians_agree(problem, name):
+@pytest.mark.parametrize(
+    ("problem", "outputs"),
+    [(SINGLE, "xyz"), (INFEASIBLE, "x"), (EQUALITIES, "xy")],
+    ids=["feasible", "infeasible", "equalities"],
+)
+def test_hessians_agree(problem, outputs, name):
     def loss(value):
-        return qp.solve_qp(**{**problem, name: value}, settings=EXACT).x.square().sum()
+        sol = qp.solve_qp(**{**problem, name: value}, settings=EXACT)
+        return sum(getattr(sol, k).pow(3).sum() for k in outputs)  # squares of y would have cotangents in its range
 
     forward_over_reverse = hessian(loss)(problem[name])
     torch.testing.assert_close(forward_over_reverse, jacrev(jacrev(loss))(problem[name]), rtol=1e-7, atol=1e-7)
