@@ -53,9 +53,8 @@ def main() -> None:
     for family in FAMILIES:
         wrong += soak(family, batches, settings, args.backend)
     total = batches * BATCH * len(FAMILIES)
-    print(
-        f"{total} problems, {wrong} with a wrong status, {time.perf_counter() - start:.0f} s, {args.precision}, {args.backend}"
-    )
+    how = f"{time.perf_counter() - start:.0f} s, {args.precision}, {args.backend}"
+    print(f"{total} problems, {wrong} with a wrong status, {how}")
 
 
 def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> int:
