@@ -10,11 +10,7 @@
 namespace qplayer {
 
 constexpr int CHUNK = 32;  // rows gathered for one pass over S
-#ifdef __AVX512F__
-constexpr int TILE = 2;  // packs of columns in one tile: what fits into the registers
-#else
-constexpr int TILE = 1;
-#endif
+constexpr int TILE = LANES > 2 ? 2 : 4;  // packs of columns in one tile: what fits into the registers
 
 template <class F>
 struct Factor {
