@@ -91,13 +91,12 @@ void saddle_point(Problem<F>& p) {
     block.sync();
 }
 
-// From z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, b_s to b_s, q_z to z_k, b_z to beta.
+// W and K, the right-hand side x_ + W's_ in push, the target on K, z / w in v; whether the problem is infeasible.
 template <class F>
-void adjoint(Problem<F>& p, bool same_matrices) {
+bool prepare_adjoint(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    measure_scaling(p, same_matrices);
     const bool infeasible = shifted_set(p, work.s);
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
@@ -108,11 +107,23 @@ void adjoint(Problem<F>& p, bool same_matrices) {
         store(work.u_m + i, load(work.in_W + i) * load(work.seed_s + i));
         store(work.v + i, z / load(work.w + i));
     }
+    block.sync();
     set(block, work.beta, mat.np, 0);
     set(block, work.b_s, mat.np, 0);
     columns(block, mat, work.u_m, work.push);
     QP_EACH(j, mat.np) store(work.push + j, load(work.push + j) + load(work.seed_x + j));
     block.sync();
+    return infeasible;
+}
+
+// From z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, b_s to b_s, q_z to z_k, b_z to beta.
+template <class F>
+void adjoint(Problem<F>& p, bool same_matrices) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    measure_scaling(p, same_matrices);
+    const bool infeasible = prepare_adjoint(p);
     if (infeasible) {
         factor_shifted(p);
         fit(p, work.v, work.beta, work.Gx);

@@ -26,6 +26,7 @@ bool shifted_set(Problem<F>& p, const double* s) {
 // The factor of H (unless it is null) + diag(diagonal) + G' diag(weight) G, with weights of all rows, many of them 0.
 template <class F>
 bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
+    Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
     int count = 0;
@@ -33,11 +34,11 @@ bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
         work.list[count] = i, work.weights[count] = weight[i];
         count += weight[i] != 0;
     }
-    for (int i = 0; i < mat.np * mat.np; i++) work.S[i] = 0;
-    add_rows(p.block, work.factor, mat.G, work.S, work.list, work.weights, count);
-    for (int j = 0; j < (mat.mp > mat.sp ? mat.n : 0); j++) work.diagonal[j] += weight[mat.sp + j];
-    p.block.sync();
-    return factorize(p.block, work.factor, Terms<F>{H, work.S, 1, nullptr, 0, work.diagonal});
+    clear(block, work.S, mat.np * mat.np);
+    add_rows(block, work.factor, mat.G, work.S, work.list, work.weights, count);
+    if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.diagonal[j] += weight[mat.sp + j];
+    block.sync();
+    return factorize(block, work.factor, Terms<F>{H, work.S, 1, nullptr, 0, work.diagonal});
 }
 
 // The factor for fits: W' diag(w) W + damping. The rows weigh as their shifts do: any other weights, also those of

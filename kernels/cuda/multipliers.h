@@ -19,24 +19,21 @@ constexpr int DUAL_STEPS = 50;
 constexpr double DUAL_ACCURACY = 0.1;     // of eps_abs, on W'z_W = r
 constexpr double DUAL_ROUNDING = 1e-14;   // of the largest multiplier, on the same
 
-// From beta: the multipliers w d in q, on W; whether they were found. Takes the place of the state.
+// The dual as a problem without H, started at beta; r takes the place of beta, -r in unit weights that of g.
 template <class F>
-bool solve_dual(Problem<F>& p) {
+State begin_dual(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
-    Problem<F> dual = p;
-    dual.matrices.H = nullptr;
-    const Matrices& mat = dual.matrices;
+    const Matrices& mat = p.matrices;
     copy(block, work.x, work.beta, mat.np);
     set(block, work.z, mat.mp, 0);
     set(block, work.s, mat.mp, 0);
     QP_EACH(i, mat.mp) store(work.t_m + i, pick(load(work.in_W + i) != 0, load(work.q + i), all(0)));
     block.sync();
-    columns(block, mat, work.t_m, work.beta);  // r
-    copy(block, work.u_x, work.g, mat.np);
+    columns(block, mat, work.t_m, work.beta);
     QP_EACH(j, mat.np) store(work.g + j, -p.row_unit * load(work.beta + j));
     block.sync();
-    State st = begin(dual);
+    State st = begin(p);
     st.mu_eq = st.mu_in = 1;
     QP_EACH(j, mat.np) {
         Pack D = load(work.D + j);
@@ -50,8 +47,22 @@ bool solve_dual(Problem<F>& p) {
         store(work.metric_rows + i, p.row_unit * load(work.w + i));
     }
     block.sync();
-    mark_firm_rows(dual);
-    set_omega(dual, st);
+    mark_firm_rows(p);
+    set_omega(p, st);
+    return st;
+}
+
+// From beta and the answer's s in seed_s: the multipliers w d in q, on W; whether they were found. Takes the place of
+// the state.
+template <class F>
+bool solve_dual(Problem<F>& p) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    Problem<F> dual = p;
+    dual.matrices.H = nullptr;
+    const Matrices& mat = dual.matrices;
+    copy(block, work.u_x, work.g, mat.np);
+    State st = begin_dual(dual);
     bool found = false;
     for (int step = 0; step < DUAL_STEPS && !found; step++) {
         newton_step(dual, st);

@@ -54,7 +54,7 @@ void update_sums(Problem<F>& p, State& st) {
             work.list[firm] = i, work.weights[firm] = metric[i];
             firm += work.is_firm[i] != 0;
         }
-        for (int i = 0; i < mat.np * mat.np; i++) work.S[i] = 0;
+        clear(block, work.S, mat.np * mat.np);
         add_rows(block, work.factor, mat.G, work.S, work.list, work.weights, firm);
     }
     int changed = 0, count = 0;
@@ -71,7 +71,7 @@ void update_sums(Problem<F>& p, State& st) {
             work.list[changed] = i, work.weights[changed] = metric[i];
             changed += work.member[i] != 0;
         }
-        for (int i = 0; i < mat.np * mat.np; i++) work.T[i] = 0;
+        clear(block, work.T, mat.np * mat.np);
         st.sums_are_updated = false;
     } else {
         st.sums_are_updated |= changed > 0;

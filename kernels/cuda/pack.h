@@ -2,7 +2,8 @@
 //
 // A block solves one problem. On the host it is one thread, and a Pack is a vector of LANES numbers; a GPU build gives
 // the same names other bodies: a Pack is one number, a barrier waits, and reductions go through shared memory. All
-// else is written as loops over packs (QP_EACH) with block.sync() between loops of which one needs the other's results.
+// else is written as loops over packs (QP_EACH) with block.sync() between loops of which one needs the other's results;
+// the lists of rows (newton.h, least_squares.h) and the factor (factor.h) are what a GPU build has to write anew.
 // Vectors are padded to whole packs, with numbers that change nothing.
 #pragma once
 
@@ -13,6 +14,7 @@
 
 #define QP_FN inline __attribute__((always_inline))
 #define QP_EACH(i, count) for (int i = block.rank * LANES; i < (count); i += block.size * LANES)
+#define QP_EACH_NUMBER(i, count) for (int i = block.rank; i < (count); i += block.size)
 
 namespace qplayer {
 
