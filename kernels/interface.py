@@ -37,6 +37,7 @@ class Rows:
     lo: Tensor  # [B|1, m], m = n_eq + n_in (+ n where x is bounded), -inf allowed
     hi: Tensor  # [B|1, m], +inf allowed
     w: Tensor  # [1, m], > 0, of the shifts: an infeasible problem minimises sum w_i s_i^2
+    hard: Tensor  # [1, m] bool: rows that are never shifted
     batch: int  # B
 
     @property
@@ -50,7 +51,9 @@ class Rows:
             return t if t.shape[0] == 1 else t[index]
 
         H = None if self.H is None else pick(self.H)
-        return Rows(H, pick(self.g), pick(self.A), pick(self.C), pick(self.lo), pick(self.hi), self.w, len(index))
+        return Rows(
+            H, pick(self.g), pick(self.A), pick(self.C), pick(self.lo), pick(self.hi), self.w, self.hard, len(index)
+        )
 
     @property
     def m(self) -> int:
@@ -121,13 +124,14 @@ class Seeds:
 class Adjoint:
     """What the backward returns: vectors from which every parameter gradient is an outer product.
 
-    ``dL/dG = -(z b_x' + p x' + w s b_s' - q_z b_z')``, ``dL/dg = -b_x``, ``dL/dH = -(b_x x' + x b_x')/2``; the active
+    ``dL/dG = -(z b_x' + p x' + ws b_s' - q_z b_z')``, ``dL/dg = -b_x``, ``dL/dH = -(b_x x' + x b_x')/2``; the active
     side of a row has the gradient ``p``.
     """
 
     b_x: Tensor  # [B, n]
     p: Tensor  # [B, m]
     z: Tensor  # [B, m] the multipliers, those of the shifted rows of least norm
+    ws: Tensor  # [B, m] w s, and the multipliers by which hard rows press on the shift
     b_s: Tensor  # [B, n], zero where the problem is feasible
     q_z: Tensor  # [B, m], zero where the problem is feasible
     b_z: Tensor  # [B, n], zero where the problem is feasible

@@ -1,5 +1,6 @@
 """Thousands of small dense QPs solved and differentiated in parallel in PyTorch, feasible or not."""
 
+from .certificate import Certificate, certificate
 from .errors import BackendError, ProblemError, QPError, SettingsError, SolveError
 from .kernels.interface import Status
 from .layer import QPLayer, solve_qp
@@ -10,6 +11,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "Certificate",
     "Info",
     "ProblemError",
     "QPError",
@@ -20,5 +22,6 @@ __all__ = [
     "SolveError",
     "Status",
     "__version__",
+    "certificate",
     "solve_qp",
 ]

@@ -51,17 +51,17 @@ def _gradient(name: str, parameter: Tensor, problem: Problem, answer: Answer, ad
     if name == "g":
         return _vector(-adjoint.b_x, parameter)
     if name in ("A", "C"):
-        left = torch.stack([adjoint.z, adjoint.p, rows.w * answer.s, -adjoint.q_z], 1)[..., part[name]]
+        left = torch.stack([adjoint.z, adjoint.p, adjoint.ws, -adjoint.q_z], 1)[..., part[name]]
         right = torch.stack([adjoint.b_x, answer.x, adjoint.b_s, adjoint.b_z], 1)
         terms = 4 if (answer.status == Status.SOLVED_CLOSEST_FEASIBLE).any() else 2
         return _outer(left[:, :terms], right[:, :terms], parameter)
-    p = adjoint.p if name == "b" else adjoint.p * _share(name, problem, answer)
+    p = adjoint.p if name == "b" else adjoint.p * _share(name, problem, answer, adjoint)
     return _vector(p[..., part[name]], parameter)
 
 
-def _share(name: str, problem: Problem, answer: Answer) -> Tensor:
+def _share(name: str, problem: Problem, answer: Answer, adjoint: Adjoint) -> Tensor:
     """How much of a row's gradient its side takes: all where it is the active side, half where lo = hi."""
-    upper = torch.where(answer.s != 0, answer.s, answer.z) > 0
+    upper = torch.where(adjoint.ws != 0, adjoint.ws, answer.z) > 0
     active = upper if name in ("u", "ub") else ~upper
     return torch.where(problem.rows.lo == problem.rows.hi, 0.5, active.to(answer.z.dtype))
 

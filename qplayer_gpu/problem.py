@@ -69,7 +69,7 @@ class Problem:
         crossed = lo > hi
         halfway = 0.5 * (lo + hi)
         lo, hi = torch.where(crossed, halfway, lo), torch.where(crossed, halfway, hi)
-        rows = Rows(H, g, A, C, lo, hi, w, batch=1 if batch is None else batch)
+        rows = Rows(H, g, A, C, lo, hi, w.masked_fill(w.isinf(), 1.0), w.isinf(), batch=1 if batch is None else batch)
         return cls(rows, crossed.any(-1), batch is not None, p.g.dtype)
 
 

@@ -43,13 +43,14 @@ class Settings:
     closest_feasible: bool = True
     """Whether an infeasible problem is solved as the closest feasible one; otherwise it ends as INFEASIBLE."""
     w_eq: float | Sequence[float] | Tensor = 1.0
-    """Weight w > 0 of each equality's shift, one for all or one each: an infeasible problem minimises sum w_i s_i^2."""
+    """Weight w > 0 of each equality's shift, one for all or one each: an infeasible problem minimises sum w_i s_i^2.
+    A row with an infinite weight is never shifted; where such rows exclude each other, the problem is INFEASIBLE."""
     w_in: float | Sequence[float] | Tensor = 1.0
     """The same of the inequalities."""
     w_box: float | Sequence[float] | Tensor = 1.0
     """The same of the bounds on x."""
     precision: Literal["float64", "mixed"] | None = None
-    """Of the factorizations: "mixed" has them in float32, refined, and all else in float64. None chooses by dtype."""
+    """Of the factorizations: "mixed" has them in float32, and all else in float64. None chooses by dtype."""
     gradient_on_failure: bool = False
     """Whether a problem that was not solved passes on the gradient at its last iterate; otherwise it is zero."""
 
@@ -62,8 +63,7 @@ class Settings:
 
         for name in ("w_eq", "w_in", "w_box"):
             weights = torch.as_tensor(getattr(self, name), dtype=torch.float64).detach()
-            fits = weights.dim() <= 1 and bool(((weights > 0) & weights.isfinite()).all())
-            self._require(name, fits, "a finite number > 0, or one for each row")
+            self._require(name, weights.dim() <= 1 and bool((weights > 0).all()), "a number > 0, or one for each row")
             object.__setattr__(self, name, tuple(weights.tolist()) if weights.dim() else weights.item())
 
     def weights(self, n_eq: int, n_in: int, n_box: int) -> Tensor:

@@ -4,6 +4,8 @@ from hypothesis import settings
 
 from qplayer_gpu import backend as backends
 
+torch.set_num_threads(1)  # the problems are small, and threads that wait for each other slow a busy machine down
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

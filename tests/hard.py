@@ -67,3 +67,33 @@ def netlib_like(B: int, n: int, seed: int = 0, little: float = 0.0) -> Arguments
         args["H"] = M @ M.mT
         g = g - times(args["H"], x)
     return {**args, "g": g, "lb": torch.zeros(n, dtype=torch.float64)}
+
+
+def unbounded(B: int, n: int, seed: int = 0) -> Arguments:
+    """A direction of descent without curvature that no row stops: H of any rank below n, n / 4 equalities, n rows."""
+    normal, uniform = _random(seed)
+    d = normal(B, n, 1)
+    d = d / d.norm(dim=1, keepdim=True)
+
+    def across(M):
+        return M - (M @ d) * d.mT
+
+    k, rank = n // 4, seed % n
+    M = across(normal(B, max(rank, 1), n)) * (rank > 0)
+    A, C = across(normal(B, k, n)), across(normal(B, n, n)) - uniform(B, n, 1) * d.mT
+    x, g = normal(B, n), across(normal(B, 1, n)) - (0.1 + uniform(B, 1, 1)) * d.mT
+    args = {"H": M.mT @ M, "g": g.squeeze(1), "C": C, "u": times(C, x) + uniform(B, n)}
+    return args | ({"A": A, "b": times(A, x)} if k else {})
+
+
+def rescaled(args: Arguments, seed: int, decades: float = 4.0) -> Arguments:
+    """The same problems with each row in another unit, over the decades: an infeasible one has another closest."""
+    _, uniform = _random(seed)
+    out = dict(args)
+    for rows, sides in (("A", ("b",)), ("C", ("l", "u"))):
+        if args.get(rows) is None:
+            continue
+        factor = 10 ** (decades * (uniform(args[rows].shape[-2]) - 0.5))
+        out[rows] = args[rows] * factor[:, None]
+        out |= {side: args[side] * factor for side in sides if args.get(side) is not None}
+    return out

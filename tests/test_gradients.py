@@ -38,7 +38,7 @@ def one_matrix(args):
     return f.shared(args, *(k for k, v in args.items() if k != "g" and v is not None and v.dim() == 2 + (k in "HAC")))
 
 
-def check(args, status, outputs, settings=EXACT):
+def check(args, status, outputs, settings=EXACT, frozen=()):
     weights = {k: torch.randn_like(v) for k, v in vars(qp.solve_qp(**args, settings=settings)).items() if k in outputs}
 
     def loss(problem):
@@ -49,7 +49,7 @@ def check(args, status, outputs, settings=EXACT):
     leaves = {k: None if v is None else v.clone().requires_grad_() for k, v in args.items()}
     loss(leaves).backward()
     for name, leaf in leaves.items():
-        if leaf is None:
+        if leaf is None or name in frozen:
             continue
         gradient = leaf.grad
         assert gradient.shape == leaf.shape
@@ -188,3 +188,15 @@ def test_second_derivatives_are_refused_with_a_message():
     (first,) = torch.autograd.grad(x.square().sum(), g, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("n", [6, 33])
+@pytest.mark.parametrize("family", [f.feasible, f.overdetermined, f.lp])
+def test_mixed_precision_has_the_gradients_of_double(family, n):
+    gradients = []
+    for precision in ("float64", "mixed"):
+        leaves = {k: v.clone().requires_grad_() for k, v in family(8, n).items() if v is not None}
+        qp.solve_qp(**{"H": None, **leaves}, settings=qp.Settings(precision=precision)).x.square().sum().backward()
+        gradients.append(torch.cat([leaf.grad.flatten() for leaf in leaves.values()]))
+    exact, mixed = gradients
+    assert (mixed - exact).norm() <= 1e-7 * exact.norm()  # eps_abs through the conditioning of the problems

@@ -43,8 +43,17 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     Raises:
         BuildError: the library cannot be compiled here.
     """
-    shapes = (answer.x, answer.z, answer.z, answer.x, answer.z, answer.x)
-    result = Adjoint(*(torch.zeros(t.shape, dtype=torch.float64) for t in shapes))
+    zeros = torch.zeros
+    x, z = answer.x.shape, answer.z.shape
+    result = Adjoint(
+        b_x=zeros(x, dtype=torch.float64),
+        p=zeros(z, dtype=torch.float64),
+        z=zeros(z, dtype=torch.float64),
+        ws=rows.w * answer.s,
+        b_s=zeros(x, dtype=torch.float64),
+        q_z=zeros(z, dtype=torch.float64),
+        b_z=zeros(x, dtype=torch.float64),
+    )
     given = _Pointers()
     call = BackwardCall(rows=given.rows(rows, options))
     for name, t in (("z", answer.z), ("s", answer.s), *((f"seed_{k}", v) for k, v in vars(seeds).items())):

@@ -5,11 +5,16 @@
 
 namespace qplayer {
 
+constexpr double ROUNDING = 1e-15;  // of the terms of a product with G
+
 struct Measure {
     double primal, dual, gap;  // max |violation|, max |Hx + g + G'z|, sum of |z_i| times the distance from its side
     double primal_tolerance, dual_tolerance, gap_tolerance;
     double inner_scaled, inner_absolute;  // residual of the inner loop
+    double inner_rounding;                // what rounding errors may leave of inner_scaled
     double scaled_violation;              // max |E violation|
+    // The largest residual next to its tolerance.
+    QP_FN double worst() const { return fmax(fmax(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance); }
     QP_FN bool hold() const { return primal <= primal_tolerance && dual <= dual_tolerance && gap <= gap_tolerance; }
 };
 
@@ -18,7 +23,7 @@ template <class F>
 void measure_rows_at(Problem<F>& p, Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
-    Most primal, scaled_violation, inner_scaled, inner_absolute, size;
+    Most primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier;
     Sum gap;
     QP_EACH(i, p.matrices.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), z = load(work.z + i), Gx = load(work.Gx + i);
@@ -28,12 +33,13 @@ void measure_rows_at(Problem<F>& p, Measure& at) {
         Pack slack = pick(z == 0, all(0), Gx - pick(z > 0, high, low));
         store(work.violation + i, violation);
         primal.add(violation), scaled_violation.add(E * violation), size.add(Gx);
-        inner_scaled.add(E * inner), inner_absolute.add(inner);
+        inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(p.c * z / E);
         gap.add(magnitude(z) * magnitude(slack));
     }
     block.sync();
     at.primal = primal.value(block), at.gap = gap.value(block);
     at.scaled_violation = scaled_violation.value(block);
+    at.inner_rounding = ROUNDING * multiplier.value(block);
     at.inner_scaled = inner_scaled.value(block), at.inner_absolute = inner_absolute.value(block);
     at.primal_tolerance = p.options.eps_abs + p.options.eps_rel * size.value(block);
 }

@@ -16,9 +16,9 @@ constexpr double INNER_FLOOR = 0.1;          // of eps_abs: the inner loop need 
 constexpr double SHIFT_FLOOR = 0.1;          // of eps_abs: a smaller shift of a row is none
 constexpr double SHIFT_ACCURACY = 0.01;      // of eps_abs, on G's = 0
 constexpr double SHIFT_INNER = 1e-6;         // residual that ends the inner loop of phase SHIFT, scaled
-constexpr int SHIFT_STEPS = 50;              // after which the search for a shift is given up
+constexpr int SHIFT_STEPS = 100;             // after which the search for a shift is given up
 constexpr double SHIFT_BALANCE = 1e-7;       // of the size of s, on G's = 0
-constexpr double ROUNDING = 1e-15;           // of the terms of G'G x, the same
+constexpr double SHIFT_BALANCE_ROUNDED = 1e-5;  // the same where G's is a rounding error
 constexpr int EXTRA_STEPS = 1;               // of a shifted problem that is solved, for its larger multipliers
 constexpr double SUSPICION = 1e-4;           // of the size of the increment v of the multipliers, on G'v = 0
 constexpr double STAGNANT_SUSPICION = 0.1;   // the same where the primal residual hardly falls
@@ -38,7 +38,7 @@ template <class F>
 bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
-    if (!(at.primal > 100 * p.options.eps_abs)) return false;
+    if (!(at.primal > 2 * at.primal_tolerance)) return false;
     measure_push(p);
     double increment =
         largest(block, p.matrices.mp, [&](int i) { return load(work.t_m + i) / load(work.E + i); });
@@ -82,7 +82,7 @@ bool is_shift_found(Problem<F>& p, const Measure& at) {
     QP_EACH(i, p.matrices.mp) {
         Pack w = load(work.w + i), E = load(work.E + i);
         size.add(w * load(work.violation + i) / E);
-        weight.add(w / (E * E));
+        weight.add(pick(load(work.violation + i) != 0, w / (E * E), all(0)));
     }
     QP_EACH(j, p.matrices.np) {
         Pack D = load(work.D + j);
@@ -91,7 +91,8 @@ bool is_shift_found(Problem<F>& p, const Measure& at) {
         x.add(load(work.x + j) / D);
     }
     const double scaled = scaled_push.value(block), rounding = ROUNDING * x.value(block) * weight.value(block);
-    const bool flat = push.value(block) <= SHIFT_ACCURACY * p.options.eps_abs || scaled <= rounding;
+    const bool flat = push.value(block) <= SHIFT_ACCURACY * p.options.eps_abs;
+    if (scaled <= rounding && scaled <= SHIFT_BALANCE_ROUNDED * size.value(block)) return true;
     return flat && scaled <= SHIFT_BALANCE * size.value(block);
 }
 
@@ -179,7 +180,7 @@ void enter(Problem<F>& p, State& st, Phase phase) {
 template <class F>
 void outer_step(Problem<F>& p, State& st, const Measure& at) {
     st.extra += st.phase == SHIFTED && at.hold();
-    const bool ended = at.inner_scaled <= st.eta_in || at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
+    const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) || at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
     if (st.rho > RHO_CEILING) st.status = NUMERICAL_ERROR;
     if (st.phase == SHIFT) {
         const bool found = is_shift_found(p, at), overdue = st.steps > st.entered + SHIFT_STEPS;

@@ -59,6 +59,7 @@ struct Workspace {
     double *x, *x_k, *dx, *Hx, *Hx_k, *Hdx, *metric_x;                     // state and step
     double *z, *z_k, *s, *Gx, *Gx_k, *Gdx, *low, *high;                    // low and high: lo and hi, shifted
     double *metric_rows, *metric_shift, *omega, *omega_inverse, *is_firm;  // is_firm: 1 where mu_eq weighs the row
+    double *best_x, *best_z, *best_s;                                      // the best iterate so far
     double *Gz, *push, *violation;                                         // measures
     double *gradient, *diagonal, *v, *z_trial, *active;                    // of a step; active: 1 or 0
     double *t_x, *u_x, *t_m, *u_m;                                         // temporary
@@ -71,11 +72,11 @@ struct Workspace {
     QP_FN Workspace(const Sizes& sizes, Arena& arena) {
         const int np = sizes.np(), mp = sizes.mp(), sp = sizes.sp();
         H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
-        for (double** a : {&g, &D, &x, &x_k, &dx, &Hx, &Hx_k, &Hdx, &metric_x, &Gz, &push, &gradient, &diagonal, &t_x,
+        for (double** a : {&g, &D, &x, &x_k, &dx, &Hx, &Hx_k, &Hdx, &metric_x, &best_x, &Gz, &push, &gradient, &diagonal, &t_x,
                            &u_x, &seed_x, &beta, &b_s})
             *a = arena.take<double>(np);
         for (double** a : {&lo, &hi, &w, &E, &z, &z_k, &s, &Gx, &Gx_k, &Gdx, &low, &high, &metric_rows, &metric_shift,
-                           &omega, &omega_inverse, &is_firm, &violation, &v, &z_trial, &active, &t_m, &u_m, &q,
+                           &omega, &omega_inverse, &is_firm, &best_z, &best_s, &violation, &v, &z_trial, &active, &t_m, &u_m, &q,
                            &target, &seed_z, &seed_s, &in_W, &in_K, &weights, &member})
             *a = arena.take<double>(mp);
         list = arena.take<int>(sp);

@@ -23,31 +23,30 @@ from torch import Tensor
 
 from ..interface import Adjoint, Answer, Options, Rows, Seeds
 from .factor import Factor
-from .least_squares import ShiftedRows, shifted_set
+from .least_squares import ShiftedRows, shifted_rows
 from .products import Matrices, largest, take
 from .scaling import Scaling, measure_scaling
 
-MU = 1e-6  # scaled; the rows weigh 1 / MU
-RHO = 1e-8  # scaled
-PASSES = 10
+# Scaled: the rows weigh 1 / mu, the proximal term rho; and how many passes there may be. A factor in single precision
+# bears less of a difference between the two, and so needs more passes.
+MU, RHO, PASSES = 1e-6, 1e-8, 10
+MU_MIXED, RHO_MIXED, PASSES_MIXED = 1e-4, 1e-6, 30
 ACCURACY = 1e-11  # of the solution, for the last step, scaled
 
 
 def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
     """The adjoint vectors of each problem; those whose cotangents are all zero are not looked at and get zeros."""
-    whole = Adjoint(*(torch.zeros_like(t) for t in (answer.x, answer.z, answer.z, answer.x, answer.z, answer.x)))
     index = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1).nonzero().squeeze(-1)
+    x, z = torch.zeros_like(answer.x), torch.zeros_like(answer.z)
+    whole = Adjoint(b_x=x, p=z, z=z.clone(), ws=z.clone(), b_s=x.clone(), q_z=z.clone(), b_z=x.clone())
     if not len(index):
         return whole
     matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
-    part = _adjoint(
-        matrices.take(index),
-        scaling.take(index),
-        rows.w,
-        take(rows.lo == rows.hi, index),
-        *(t[index] for t in (answer.z, answer.s, seeds.x, seeds.z, seeds.s)),
-    )
+    matrices, scaling, rows = matrices.take(index), scaling.take(index), rows.take(index)
+    x, z, s, *cotangents = (t[index] for t in (answer.x, answer.z, answer.s, seeds.x, seeds.z, seeds.s))
+    W, w, s = shifted_rows(matrices, scaling, rows, x, s, options)
+    part = _adjoint(matrices, scaling, W, w, rows.lo == rows.hi, z, s, *cotangents)
     for f in fields(Adjoint):
         getattr(whole, f.name)[index] = getattr(part, f.name)
     return whole
@@ -56,7 +55,8 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
 def _adjoint(
     matrices: Matrices,
     scaling: Scaling,
-    w: Tensor,  # [1, m]
+    W: Tensor,  # [B, m] bool
+    w: Tensor,  # [B|1, m]
     equality: Tensor,  # [B|1, m] bool
     z: Tensor,  # [B, m]
     s: Tensor,  # [B, m]
@@ -64,12 +64,11 @@ def _adjoint(
     z_: Tensor,  # [B, m]
     s_: Tensor,  # [B, m]
 ) -> Adjoint:
-    W = shifted_set(s, equality)
     K = ~W & ((z != 0) | equality)
     infeasible = W.any(-1).nonzero().squeeze(-1)
     fits = x_.new_zeros(len(x_), 3, matrices.n)  # beta, eta, b_s
     if len(infeasible):
-        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], w)
+        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], take(w, infeasible))
         fits[infeasible, :2] = shifted.fit(torch.stack([z / w, z_], 1)[infeasible])
     z_fit, target = matrices.rows(fits[:, :2]).unbind(1)
     target = torch.where(W, target, K * z_)
@@ -77,7 +76,8 @@ def _adjoint(
     if len(infeasible):
         fits[infeasible, 2:] = shifted.fit((q / w)[infeasible].unsqueeze(1))
     b_z, _, b_s = fits.unbind(1)
-    return Adjoint(b_x, q - W * s_, torch.where(W, w * z_fit, z), b_s, W * w * (z_ - target), b_z)
+    z = torch.where(W, w * z_fit, z)
+    return Adjoint(b_x=b_x, p=q - W * s_, z=z, ws=w * s, b_s=b_s, q_z=W * w * (z_ - target), b_z=b_z)
 
 
 def saddle_point(
@@ -89,12 +89,14 @@ def saddle_point(
     the range of w W, provided that these rows weigh as their shifts do. Where the system is singular, each pass adds
     the same step along the null space; taking these steps back leaves the least-squares solution.
     """
-    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * MU)
-    P = (RHO / (scaling.c * scaling.D.square())).expand_as(r)
+    mixed = matrices.single is not None
+    mu, rho, most = (MU_MIXED, RHO_MIXED, PASSES_MIXED) if mixed else (MU, RHO, PASSES)
+    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * mu)
+    P = (rho / (scaling.c * scaling.D.square())).expand_as(r)
     factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
-    while passes < PASSES:
+    while passes < most:
         passes += 1
         step = factor.solve(r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
         b = b + step

@@ -1,4 +1,4 @@
-"""The factor that every step solves with, in double precision or in single precision with refinement."""
+"""The factor that every step solves with: in double precision, or in single precision as a preconditioner."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from .products import Matrices
 
 JITTER = 3e-7  # added to the unit diagonal before a factorization in single precision
-REFINEMENTS = 2
+STEPS = 4  # of conjugate gradients
 
 
 class Factor:
     """The Cholesky factor of ``K = sigma H + diag(diagonal) + G' diag(w) G``.
 
-    In mixed precision K is assembled in float32, scaled to a unit diagonal and factored there; each solve is refined
-    twice with residuals in float64, taken with H and G, not with K.
+    In mixed precision K is assembled in float32, scaled to a unit diagonal and factored there; each solve takes a few
+    steps of conjugate gradients in float64, which multiply by H and G, not by K.
     """
 
     def __init__(self, matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor | None = None):
@@ -35,11 +35,23 @@ class Factor:
             return self.solve(r.unsqueeze(1)).squeeze(1)
         if self.matrices.single is None:
             return self._substitute(r)
-        scale = self.scale.unsqueeze(1)
-        x = torch.zeros_like(r)
-        for _ in range(1 + REFINEMENTS):
-            x = x + scale * self._substitute((scale * (r - self._times(x))).float())
+        return self._conjugate_gradients(r)
+
+    def _conjugate_gradients(self, r: Tensor) -> Tensor:
+        x, p, before = torch.zeros_like(r), torch.zeros_like(r), torch.ones_like(r[..., :1])
+        for _ in range(STEPS):
+            y = self._precondition(r)
+            now = (r * y).sum(-1, keepdim=True)
+            p = y + torch.where(before > 0, now / before, 0.0) * p
+            Kp = self._times(p)
+            curvature = (p * Kp).sum(-1, keepdim=True)
+            alpha = torch.where(curvature > 0, now / curvature, 0.0)
+            x, r, before = x + alpha * p, r - alpha * Kp, now
         return x
+
+    def _precondition(self, r: Tensor) -> Tensor:
+        scale = self.scale.unsqueeze(1)
+        return scale * self._substitute((scale * r).float())
 
     def _substitute(self, r: Tensor) -> Tensor:
         y = torch.linalg.solve_triangular(self.L, r.mT, upper=False)

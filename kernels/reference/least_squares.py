@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..interface import Options, Rows
 from .factor import Factor
 from .products import Matrices, largest
 from .scaling import Scaling
@@ -12,6 +13,8 @@ from .scaling import Scaling
 DAMPING = 1e-8  # scaled
 PASSES = 10
 ACCURACY = 1e-14  # of W't, for the residual that ends the passes
+HARD = 1e6  # weight of a hard row, next to the largest of the others
+PRESSING = 1e-7  # of the largest w s: a hard row with less does not press on the shift
 
 
 class ShiftedRows:
@@ -24,7 +27,7 @@ class ShiftedRows:
         self.matrices = matrices
         self.W = W.to(w.dtype).unsqueeze(1)  # [B, 1, m]
         self.unit = scaling.row_unit(w).unsqueeze(-1)
-        self.weights = self.unit * w * self.W
+        self.weights = self.unit * w.unsqueeze(1) * self.W
         damping = (DAMPING / scaling.D.square()).expand(len(W), -1)
         self.factor = Factor(matrices, self.weights.squeeze(1), damping, sigma=damping.new_zeros(len(W)))
 
@@ -45,7 +48,22 @@ class ShiftedRows:
         return b
 
 
-def shifted_set(s: Tensor, equality: Tensor) -> Tensor:
-    """W: the shifted rows and, where any row is shifted, all equalities: [B, m] bool."""
-    infeasible = (s != 0).any(-1, keepdim=True)
-    return infeasible & (equality | (s != 0))
+def shifted_rows(
+    matrices: Matrices, scaling: Scaling, rows: Rows, x: Tensor, s: Tensor, options: Options
+) -> tuple[Tensor, Tensor, Tensor]:
+    """W, the shifted rows and the equalities of infeasible problems, with their weights and shifts: [B, m] each.
+
+    Hard rows that press on the shift (``W'(w s) + T'lambda = 0``) are among them, with a weight so large that their
+    ``w s = lambda`` is finite and their shift is next to nothing.
+    """
+    W = (s != 0).any(-1, keepdim=True) & ~rows.hard & ((rows.lo == rows.hi) | (s != 0))
+    if not rows.hard.any():
+        return W, rows.w, s
+    Gx, infeasible = matrices.rows(x), W.any(-1, keepdim=True)
+    touching = torch.minimum((Gx - rows.lo).abs(), (rows.hi - Gx).abs()) <= 10 * options.eps_abs
+    T = infeasible & rows.hard & touching
+    w = torch.where(T, HARD * rows.w.max(), rows.w)
+    shifted = ShiftedRows(matrices, scaling, W | T, w)
+    pressed = T * shifted.times(shifted.fit(-s.unsqueeze(1))).squeeze(1)
+    T = (w * pressed).abs() > PRESSING * largest(rows.w * s).unsqueeze(-1)
+    return W | T, w, torch.where(T, pressed, s)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..interface import Options, Start
-from .least_squares import ShiftedRows, shifted_set
+from ..interface import Options, Rows, Start
+from .least_squares import ShiftedRows, shifted_rows
 from .newton import newton_step
-from .products import Matrices, largest
+from .products import Matrices, largest, take
 from .scaling import Scaling
 from .state import begin
 
@@ -27,10 +27,11 @@ ROUNDING = 1e-14  # of the largest multiplier, on the same
 
 
 def signed_multipliers(
-    matrices: Matrices, scaling: Scaling, w: Tensor, equality: Tensor, z: Tensor, s: Tensor, options: Options
+    rows: Rows, matrices: Matrices, scaling: Scaling, x: Tensor, z: Tensor, s: Tensor, options: Options
 ) -> tuple[Tensor, Tensor]:
     """The multipliers with those of W made unique [B, m], and whether these were found [B]."""
-    W = shifted_set(s, equality)
+    equality = rows.lo == rows.hi
+    W, w, s = shifted_rows(matrices, scaling, rows, x, s, options)
     shifted = ShiftedRows(matrices, scaling, W, w)
     beta = shifted.fit((z / w).unsqueeze(1))
     z = torch.where(W, w * shifted.times(beta).squeeze(1), z)
@@ -40,7 +41,9 @@ def signed_multipliers(
         lo = torch.where(W & (equality | (s < 0)), 0.0, -torch.inf)[wrong]
         hi = torch.where(W & (equality | (s > 0)), 0.0, torch.inf)[wrong]
         r = matrices.columns(W * z)[wrong]
-        signed, found[wrong] = _dual(matrices.take(wrong), scaling.take(wrong), w, r, lo, hi, beta[wrong, 0], options)
+        signed, found[wrong] = _dual(
+            matrices.take(wrong), scaling.take(wrong), take(w, wrong), r, lo, hi, beta[wrong, 0], options
+        )
         z[wrong] = torch.where(W[wrong], signed, z[wrong])
     return z, found
 
@@ -48,7 +51,7 @@ def signed_multipliers(
 def _dual(
     matrices: Matrices,
     scaling: Scaling,
-    w: Tensor,  # [1, m]
+    w: Tensor,  # [B|1, m]
     r: Tensor,  # [B, n]
     lo: Tensor,  # [B, m] and hi: the cone that d leaves out
     hi: Tensor,  # [B, m]
@@ -59,7 +62,17 @@ def _dual(
     matrices = matrices.without_cost()
     unit = scaling.row_unit(w)
     nothing = torch.zeros_like(lo)
-    st = begin(-unit * r, lo, hi, w, matrices, scaling, options, Start(beta, nothing, nothing))
+    st = begin(
+        -unit * r,
+        lo,
+        hi,
+        w,
+        torch.zeros_like(w[:1], dtype=torch.bool),
+        matrices,
+        scaling,
+        options,
+        Start(beta, nothing, nothing),
+    )
     st.metric_rows, st.metric_x = (unit * w).expand_as(nothing), 1 / scaling.D.square()
     st.mu_eq, st.mu_in = torch.ones_like(st.mu_eq), torch.ones_like(st.mu_in)
     for _ in range(STEPS):

@@ -25,9 +25,10 @@ INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
 SHIFT_FLOOR = 0.1  # of eps_abs: a smaller shift of a row is none
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
 SHIFT_INNER = 1e-6  # residual that ends the inner loop of phase SHIFT, scaled
-SHIFT_STEPS = 50  # Newton steps after which the search for a shift is given up, as rounding errors hide that none is
+SHIFT_STEPS = 100  # Newton steps after which the search for a shift is given up, as rounding errors hide that none is
 SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
-ROUNDING = 1e-15  # of the terms of G'G x, the same
+SHIFT_BALANCE_ROUNDED = 1e-5  # the same where G's is a rounding error
+ROUNDING = 1e-15  # of the terms of a product with G
 EXTRA_STEPS = 1  # of a shifted problem that is solved, for multipliers larger than those it was solved with
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual hardly falls
@@ -40,7 +41,7 @@ class Measure(Residuals):
     """Where a problem stands, in the units of the data."""
 
     violation: Tensor  # [B, m] Gx - clamp(Gx, lo, hi)
-    push: Tensor  # [B, n] G' (omega violation)
+    push: Tensor  # [B, n] G' (omega violation), with z for the hard rows of phase SHIFT
     inner_dual: Tensor  # [B, n] gradient of the augmented Lagrangian at (x, z)
     inner_primal: Tensor  # [B, m] d - z / omega
 
@@ -49,7 +50,8 @@ def measure(st: State, matrices: Matrices, options: Options) -> Measure:
     """Residuals and tolerances at the present point."""
     omega = st.omega()
     violation = st.Gx - st.Gx.clamp(st.lo, st.hi)
-    Gz, push = matrices.columns(torch.stack([st.z, omega * violation], 1)).unbind(1)
+    pushing = torch.where(st.searches_shift() & st.hard, st.z, omega * violation)
+    Gz, push = matrices.columns(torch.stack([st.z, pushing], 1)).unbind(1)
     v = st.Gx + st.z_k / omega
     return Measure(
         **vars(residuals(st.x, st.z, st.Hx, st.Gx, Gz, st.g, st.lo, st.hi, options)),
@@ -75,19 +77,23 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     st.extra = st.extra + ((st.phase == SHIFTED) & at.hold())
     scaled = torch.maximum(largest(scaling.c * scaling.D * at.inner_dual), largest(scaling.E * at.inner_primal))
     absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
-    ended = (scaled <= st.eta_in) | (absolute <= INNER_FLOOR * options.eps_abs)
+    rounding = ROUNDING * largest(scaling.c * st.z / scaling.E)
+    ended = (scaled <= torch.maximum(st.eta_in, rounding)) | (absolute <= INNER_FLOOR * options.eps_abs)
     st.status = torch.where(st.rho > RHO_CEILING, int(Status.NUMERICAL_ERROR), st.status)
 
     searching = st.phase == SHIFT
     found = searching & _shift_found(st, at, scaling, options)
     optimizing = ended & ~searching
     st.status = torch.where(optimizing & _unbounded(st, scaling), int(Status.UNBOUNDED), st.status)
-    suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling, options)
-    _multipliers(st, at, scaling, optimizing & ~suspect, options)
+    suspect = optimizing & (st.phase == AS_POSED) & _suspect(st, at, scaling)
+    moving = optimizing & ~suspect | ended & searching & ~found & st.hard.any(-1)
+    _multipliers(st, at, scaling, moving, options)
     st.rho = torch.where(ended & searching & ~found, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
     _centre(st, at, ended | found)
     _enter(st, SHIFT, suspect, options)
-    overdue = searching & (st.steps > st.entered + SHIFT_STEPS)
+    overdue = searching & ~found & (st.steps > st.entered + SHIFT_STEPS)
+    impossible = overdue & (largest(at.violation * st.hard) > at.primal_tolerance)
+    st.status = torch.where(impossible, int(Status.INFEASIBLE), st.status)
     if found.any():
         _shift(st, at, found, options)
     _enter(st, SHIFTED, found | overdue, options)
@@ -97,9 +103,10 @@ def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, optio
     """Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu."""
     floor = MU_FLOOR_MIXED if options.mixed else MU_FLOOR
     at_floor = (st.mu_eq <= floor) & (st.mu_in <= floor)
-    accept = update & ((largest(scaling.E * at.violation) <= st.eta_out) | at_floor)
+    posed = ~st.searches_shift() | st.hard  # what may be violated has no multipliers
+    accept = update & ((largest(scaling.E * at.violation * posed) <= st.eta_out) | at_floor)
     refuse = update & ~accept
-    st.z_k = torch.where(accept.unsqueeze(-1), st.z, st.z_k)
+    st.z_k = torch.where(accept.unsqueeze(-1) & posed, st.z, st.z_k)
     st.mu_eq = torch.where(refuse, (st.mu_eq * MU_SHRINK).clamp(min=floor), st.mu_eq)
     st.mu_in = torch.where(refuse, (st.mu_in * MU_SHRINK).clamp(min=floor), st.mu_in)
     st.eta_out = torch.where(accept, st.eta_out * st.mu_in**0.9, st.eta_out)
@@ -107,7 +114,7 @@ def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, optio
     st.eta_in = torch.where(accept, st.eta_in * st.mu_in, torch.where(refuse, st.mu_in, st.eta_in))
 
     proximal = largest(st.prox() * (st.x - st.x_k))
-    sticky = update & (proximal > 0.5 * at.dual) & (at.dual > at.dual_tolerance)
+    sticky = update & (st.phase != SHIFT) & (proximal > 0.5 * at.dual) & (at.dual > at.dual_tolerance)
     st.rho = torch.where(sticky, (st.rho * 0.1).clamp(min=RHO_FLOOR), st.rho)
 
 
@@ -118,12 +125,12 @@ def _centre(st: State, at: Measure, move: Tensor) -> None:
     st.primal_k = torch.where(move.squeeze(-1), at.primal, st.primal_k)
 
 
-def _suspect(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
+def _suspect(st: State, at: Measure, scaling: Scaling) -> Tensor:
     """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = largest(st.omega() * at.violation / scaling.E)
     balance = largest(scaling.D * at.push) / increment
     stagnant = (balance <= STAGNANT_SUSPICION) & (at.primal >= STAGNATION * st.primal_k)
-    return ((balance <= SUSPICION) | stagnant) & (at.primal > 100 * options.eps_abs)
+    return ((balance <= SUSPICION) | stagnant) & (at.primal > 2 * at.primal_tolerance)
 
 
 def _unbounded(st: State, scaling: Scaling) -> Tensor:
@@ -140,15 +147,18 @@ def _unbounded(st: State, scaling: Scaling) -> Tensor:
 def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
     """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
     push, w = at.push / st.shift_unit, st.metric_shift / st.shift_unit
-    balanced = largest(scaling.D * push) <= SHIFT_BALANCE * largest(w * at.violation / scaling.E)
-    rounding = ROUNDING * largest(st.x / scaling.D) * largest(w / scaling.E.square())
-    flat = (largest(push) <= SHIFT_ACCURACY * options.eps_abs) | (largest(scaling.D * push) <= rounding)
-    return (at.primal <= at.primal_tolerance) | (flat & balanced)
+    kept = largest(at.violation * st.hard) <= SHIFT_FLOOR * at.primal_tolerance
+    scaled, size = largest(scaling.D * push), largest(w * at.violation / scaling.E)
+    rounding = ROUNDING * largest(st.x / scaling.D) * largest((at.violation != 0) * w / scaling.E.square())
+    rounded = (scaled <= rounding) & (scaled <= SHIFT_BALANCE_ROUNDED * size)
+    balanced = (scaled <= SHIFT_BALANCE * size) & (largest(push) <= SHIFT_ACCURACY * options.eps_abs)
+    return (at.primal <= at.primal_tolerance) | ((balanced | rounded) & kept)
 
 
 def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:
     """Shifts the rows by their violation, which makes x feasible."""
-    s = at.violation.masked_fill(at.violation.abs() <= SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1), 0.0)
+    small = at.violation.abs() <= SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1)
+    s = at.violation.masked_fill(small | st.hard, 0.0)
     s = s.masked_fill((~found | (at.primal <= at.primal_tolerance)).unsqueeze(-1), 0.0)
     st.s = st.s + s
     st.lo, st.hi = shifted_sides(st.lo, st.hi, s)

@@ -26,10 +26,10 @@ class Scaling(Batched):
     c: Tensor  # [B|1, 1]
 
     def row_unit(self, w: Tensor) -> Tensor:
-        """The factor that brings the weights w [1, m] of shifts to about E^2, those of equilibrated rows: [B|1, 1]."""
+        """The factor that brings the weights w [B|1, m] of shifts to about E^2, as equilibrated rows have: [B|1, 1]."""
         if not w.shape[-1]:
             return torch.ones_like(self.c)
-        return self.E.square().mean(-1, keepdim=True) / w.log().mean().exp()
+        return self.E.square().mean(-1, keepdim=True) / w.log().mean(-1, keepdim=True).exp()
 
 
 def measure_scaling(matrices: Matrices, g: Tensor, equilibrate: bool) -> Scaling:

@@ -27,6 +27,7 @@ class State(Batched):
     equality: Tensor  # [B, m] bool, as posed
     metric_rows: Tensor  # [B|1, m] E^2 / c
     metric_x: Tensor  # [B|1, n] 1 / (c D^2)
+    hard: Tensor  # [1, m] bool, never shifted
     metric_shift: Tensor  # [B|1, m] the weight of each row in phase SHIFT
     shift_unit: Tensor  # [B|1, 1] the same of a row with w = 1
     x: Tensor  # [B, n]
@@ -52,9 +53,9 @@ class State(Batched):
     eta_in: Tensor  # [B] residual that ends the inner loop, scaled
 
     def omega(self) -> Tensor:
-        """The weight of each row's violation: E^2 / (c mu), and that of its shift in phase SHIFT."""
+        """The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift."""
         mu = torch.where(self.equality | (self.s != 0), self.mu_eq.unsqueeze(-1), self.mu_in.unsqueeze(-1))
-        return torch.where(self.searches_shift(), self.metric_shift, self.metric_rows / mu)
+        return torch.where(self.searches_shift() & ~self.hard, self.metric_shift, self.metric_rows / mu)
 
     def prox(self) -> Tensor:
         """The weight of each entry of x - x_k: rho / (c D^2)."""
@@ -74,6 +75,7 @@ def begin(
     lo: Tensor,  # [B, m]
     hi: Tensor,  # [B, m]
     w: Tensor,  # [1, m]
+    hard: Tensor,  # [1, m] bool
     matrices: Matrices,
     scaling: Scaling,
     options: Options,
@@ -100,6 +102,7 @@ def begin(
         equality=lo == hi,
         metric_rows=scaling.E.square() / scaling.c,
         metric_x=1 / (scaling.c * scaling.D.square()),
+        hard=hard,
         metric_shift=shift_unit * w,
         shift_unit=shift_unit,
         x=x,

@@ -1,0 +1,75 @@
+"""One certificate for all solvers: the optimality conditions, recomputed in numpy from the data alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .problems import QP
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-8  # ten times what the solvers are asked for: they measure by another arithmetic
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a solver returns, rows in the order A, C, x; ``Hx + g + G'z = 0``, ``lo + s <= G x <= hi + s``."""
+
+    x: Array  # [B, n]
+    z: Array  # [B, m]
+    s: Array | None = None  # [B, m], None where the solver knows no shifts
+    iterations: float | None = None  # mean, None where the solver does not say
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The residual of each condition and problem, in the units of the data."""
+
+    primal: Array  # [B] largest distance of a shifted row from its side, or violation of another one
+    dual: Array  # [B] largest |Hx + g + G'z|
+    gap: Array  # [B] sum over the other rows of |z| times the distance from its side, relative to 1 + |objective|
+    shift: Array  # [B] largest |G's|: zero where s is of least norm
+
+    @property
+    def solved(self) -> float:
+        """The share of the problems all of whose residuals are within the tolerance; NaN is not."""
+        return float((np.stack([self.primal, self.dual, self.gap, self.shift]).max(0) <= TOLERANCE).mean())
+
+    def worst(self) -> dict[str, float]:
+        """The largest of each residual over the batch."""
+        return {name: float(residual.max()) for name, residual in vars(self).items()}
+
+
+def certify(qp: QP, answer: Answer) -> Certificate:
+    """Measures an answer to the QPs, or to the closest feasible ones.
+
+    A shifted row holds with equality on the side that s moves, and its multiplier may have either sign: a multiple of s
+    can be added to z without changing ``G'z``.
+    """
+    G, lo, hi = (t.numpy() for t in qp.rows())
+    x, z = answer.x, answer.z
+    s = np.zeros_like(z) if answer.s is None else answer.s
+    Gx = (G @ x[..., None])[..., 0]
+    Hx = np.zeros_like(x) if qp.H is None else (qp.H.numpy() @ x[..., None])[..., 0]
+    g = qp.g.numpy()
+    objective = (x * (0.5 * Hx + g)).sum(-1)
+
+    below, above = Gx - lo - s, hi + s - Gx
+    shifted = np.abs(s) > TOLERANCE
+    off_side = np.abs(np.where(np.where(shifted, s, z) > 0, above, below))
+    violation = np.where(shifted, off_side, np.maximum(-below, -above))
+    distance = np.where(np.isinf(off_side), 1.0, off_side)  # a multiplier of an absent side counts as it is
+    return Certificate(
+        primal=violation.max(-1, initial=0.0),
+        dual=np.abs(Hx + g + _columns(G, z)).max(-1),
+        gap=(np.abs(z) * distance * ~shifted).sum(-1) / (1 + np.abs(objective)),
+        shift=np.abs(_columns(G, s)).max(-1),
+    )
+
+
+def _columns(G: Array, z: Array) -> Array:
+    """``G'z``: [B|1, m, n], [B, m] -> [B, n]."""
+    return (z[:, None, :] @ G)[:, 0]

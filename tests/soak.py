@@ -1,0 +1,82 @@
+"""Solves many random problems of all families and reports every status that is not right.
+
+python tests/soak.py                      # 100,000 problems
+python tests/soak.py --count 20000 --precision mixed
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+
+import families as f
+import hard as h
+import torch
+
+import qplayer_gpu as qp
+
+BATCH = 100
+SOLVED, CLOSEST, UNBOUNDED = qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.UNBOUNDED
+# family: arguments of (batch, n, seed), and the right status
+FAMILIES = {
+    "feasible": (lambda B, n, s: f.feasible(B, n, s, two_sided=s % 2 == 0, bounds=s % 3 == 0), SOLVED),
+    "lp": (lambda B, n, s: f.lp(B, n + 1, s), SOLVED),
+    "ill-scaled": (lambda B, n, s: h.ill_scaled(B, n, s, decades=s % 9), SOLVED),
+    "degenerate": (lambda B, n, s: h.degenerate(B, n, s), SOLVED),
+    "netlib-like": (lambda B, n, s: h.netlib_like(B, n + 3, s), SOLVED),
+    "little-H": (lambda B, n, s: h.netlib_like(B, n + 3, s, little=0.1), SOLVED),
+    "overdetermined": (lambda B, n, s: f.overdetermined(B, n, s), CLOSEST),
+    "excluding": (lambda B, n, s: f.excluding_halfspaces(B, n, seed=s), CLOSEST),
+    "opposite": (lambda B, n, s: f.opposite_halfspaces(B, n, 1 + s % 7, s), CLOSEST),
+    "positive-lp": (lambda B, n, s: f.positive_equalities(B, n + 2, 2 + s % 3, s), CLOSEST),
+    "positive-qp": (lambda B, n, s: f.positive_equalities(B, n + 2, 2 + s % 3, s, H=True), CLOSEST),
+    "rescaled-over": (lambda B, n, s: h.rescaled(f.overdetermined(B, n, s), s), CLOSEST),
+    "rescaled-excl": (lambda B, n, s: h.rescaled(f.excluding_halfspaces(B, n, seed=s), s), CLOSEST),
+    "rescaled-opp": (lambda B, n, s: h.rescaled(f.opposite_halfspaces(B, n, 1 + s % 7, s), s), CLOSEST),
+    "unbounded": (lambda B, n, s: h.unbounded(B, n, s), UNBOUNDED),
+}
+
+
+def main() -> None:
+    """One line for each family, and one for each problem whose status is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100_000, help="problems, over all families")
+    parser.add_argument("--precision", choices=["float64", "mixed"], default="float64")
+    args = parser.parse_args()
+    settings = qp.Settings(precision=args.precision)
+    batches = -(-args.count // (BATCH * len(FAMILIES)))
+    start, wrong = time.perf_counter(), 0
+    titles = " ".join(f"{title:>8}" for title in ("primal", "dual", "gap", "shift"))
+    print(f"{'family':15} {'problems':>8} {'wrong':>5} {'steps':>6} {'most':>5} {titles}")
+    for family in FAMILIES:
+        wrong += soak(family, batches, settings)
+    total = batches * BATCH * len(FAMILIES)
+    print(f"{total} problems, {wrong} with a wrong status, {time.perf_counter() - start:.0f} s, {args.precision}")
+
+
+def soak(family: str, batches: int, settings: qp.Settings) -> int:
+    """Solves the batches of a family, of n = 1 to 24; returns how many statuses are wrong."""
+    make, expected = FAMILIES[family]
+    wrong, steps, most, worst = Counter(), 0, 0, torch.zeros(4, dtype=torch.float64)
+    for seed in range(batches):
+        problems = make(BATCH, 1 + 7 * seed % 24, seed)
+        sol = qp.solve_qp(**problems, settings=settings)
+        for i in (sol.status != expected).nonzero().flatten().tolist():
+            wrong[f"seed {seed}, problem {i}: {qp.Status(int(sol.status[i])).name}"] += 1
+        right = (sol.status == expected) & (expected != UNBOUNDED)
+        residuals = torch.stack(list(vars(qp.certificate(sol, **problems, settings=settings)).values()))
+        H = 0.0 if problems["H"] is None else 0.5 * f.times(problems["H"], sol.x)
+        objective = (sol.x * (H + problems["g"])).sum(-1).abs()
+        residuals[2] /= 1 + objective
+        worst = torch.maximum(worst, residuals[:, right].amax(-1)) if right.any() else worst
+        steps, most = steps + int(sol.info.iterations.sum()), max(most, int(sol.info.iterations.max()))
+    numbers = " ".join(f"{value:8.1e}" for value in worst.tolist())
+    print(f"{family:15} {batches * BATCH:8} {wrong.total():5} {steps / batches / BATCH:6.1f} {most:5} {numbers}")
+    for line in wrong:
+        print("   ", line)
+    return wrong.total()
+
+
+if __name__ == "__main__":
+    main()
