@@ -97,7 +97,7 @@ bool prepare_adjoint(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    const bool infeasible = shifted_set(p, work.s);
+    const bool infeasible = shifted_rows(p, work.x, work.s);
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = load(work.z + i), seed = load(work.seed_z + i);
@@ -116,13 +116,15 @@ bool prepare_adjoint(Problem<F>& p) {
     return infeasible;
 }
 
-// From z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, b_s to b_s, q_z to z_k, b_z to beta.
+// From x, z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, w s to s, b_s to b_s, q_z to z_k,
+// b_z to beta.
 template <class F>
-void adjoint(Problem<F>& p, bool same_matrices) {
+void adjoint(Problem<F>& posed, bool same_matrices) {
+    measure_scaling(posed, same_matrices);
+    Problem<F> p = posed;  // whose weights are not those of the next problem
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    measure_scaling(p, same_matrices);
     const bool infeasible = prepare_adjoint(p);
     if (infeasible) {
         factor_shifted(p);
@@ -144,6 +146,7 @@ void adjoint(Problem<F>& p, bool same_matrices) {
     }
     QP_EACH(i, mat.mp) {
         Pack in_W = load(work.in_W + i);
+        store(work.s + i, load(work.w + i) * load(work.s_W + i));
         store(work.z_trial + i, load(work.q + i) - in_W * load(work.seed_s + i));
         store(work.z_k + i, in_W * load(work.w + i) * (load(work.seed_z + i) - load(work.target + i)));
     }

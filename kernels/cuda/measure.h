@@ -79,12 +79,16 @@ Measure measure(Problem<F>& p, const State& st) {
     return at;
 }
 
-// push = G' (omega violation)
+// push = G' (omega violation), with z for the hard rows of phase SHIFT; t_m gets what is pushed.
 template <class F>
-void measure_push(Problem<F>& p) {
+void measure_push(Problem<F>& p, const State& st) {
     Block block = p.block;
     Workspace<F>& work = p.work;
-    QP_EACH(i, p.matrices.mp) store(work.t_m + i, load(work.omega + i) * load(work.violation + i));
+    QP_EACH(i, p.matrices.mp) {
+        Pack push = load(work.omega + i) * load(work.violation + i);
+        if (st.phase == SHIFT) push = pick(load(work.hard + i) != 0, load(work.z + i), push);
+        store(work.t_m + i, push);
+    }
     block.sync();
     columns(block, p.matrices, work.t_m, work.push);
 }

@@ -41,7 +41,7 @@ State begin_dual(Problem<F>& p) {
     }
     QP_EACH(i, mat.mp) {
         Mask in = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
-        Pack s = load(work.seed_s + i);
+        Pack s = load(work.s_W + i);
         store(work.low + i, pick(in & (equality | (s < 0)), all(0), all(-INFINITY)));
         store(work.high + i, pick(in & (equality | (s > 0)), all(0), all(INFINITY)));
         store(work.metric_rows + i, p.row_unit * load(work.w + i));
@@ -52,7 +52,7 @@ State begin_dual(Problem<F>& p) {
     return st;
 }
 
-// From beta and the answer's s in seed_s: the multipliers w d in q, on W; whether they were found. Takes the place of
+// From beta, and the shifts in s_W: the multipliers w d in q, on W; whether they were found. Takes the place of
 // the state.
 template <class F>
 bool solve_dual(Problem<F>& p) {
@@ -82,14 +82,15 @@ bool solve_dual(Problem<F>& p) {
 // From the answer x, z, s in the state: writes z with the multipliers of W made unique, where these leave the residuals
 // within the tolerances. Elsewhere they stay as the solve found them; their signs may be those of equalities.
 template <class F>
-void settle_multipliers(Problem<F>& p, Measure& answered) {
+void settle_multipliers(const Problem<F>& posed, Measure& answered) {
+    Problem<F> p = posed;  // whose weights are not those of the next problem
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
     copy(block, work.seed_x, work.x, mat.np);  // the answer, while the dual takes the state
     copy(block, work.seed_z, work.z, mat.mp);
     copy(block, work.seed_s, work.s, mat.mp);
-    shifted_set(p, work.seed_s);
+    shifted_rows(p, work.seed_x, work.seed_s);
     if (!factor_shifted(p)) return;
     QP_EACH(i, mat.mp) store(work.target + i, load(work.z + i) / load(work.w + i));
     block.sync();
@@ -99,7 +100,7 @@ void settle_multipliers(Problem<F>& p, Measure& answered) {
         Mask in = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = pick(in, load(work.w + i) * load(work.v + i), load(work.z + i));
         store(work.q + i, z);
-        wrong.add(in & ~equality & (z * load(work.seed_s + i) < 0));
+        wrong.add(in & ~equality & (z * load(work.s_W + i) < 0));
     }
     block.sync();
     bool found = !wrong.value(block) || solve_dual(p);

@@ -47,7 +47,7 @@ void update_sums(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    const double* metric = st.phase == SHIFT ? work.metric_shift : work.metric_rows;
+    const double* metric = st.phase == SHIFT ? work.omega : work.metric_rows;
     if (st.sums_are_old) {
         int firm = 0;
         for (int i = 0; i < mat.stored; i++) {
