@@ -140,7 +140,7 @@ class Solver {
     void backward(const Backward& call, int64_t k) {
         const Sizes& sizes = rows.sizes;
         const int n = sizes.n, m = sizes.m();
-        auto zero = [](const double* v, int count) { return std::all_of(v, v + count, [](double a) { return a == 0; }); };
+        auto zero = [](const double* v, int count) { return std::count(v, v + count, 0.0) == count; };
         if (zero(call.seed_x + k * n, n) && zero(call.seed_z + k * m, m) && zero(call.seed_s + k * m, m)) return;
         load(k);
         load_x(sizes, work.x, call.x + k * n);

@@ -14,7 +14,9 @@ struct Measure {
     double inner_rounding;                // what rounding errors may leave of inner_scaled
     double scaled_violation;              // max |E violation|
     // The largest residual next to its tolerance.
-    QP_FN double worst() const { return fmax(fmax(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance); }
+    QP_FN double worst() const {
+        return fmax(fmax(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance);
+    }
     QP_FN bool hold() const { return primal <= primal_tolerance && dual <= dual_tolerance && gap <= gap_tolerance; }
 };
 

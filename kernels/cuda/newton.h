@@ -25,7 +25,8 @@ double exact_line_search(Problem<F>& p, double slope, double curvature) {
     for (int trial = 0; trial < LINE_SEARCH_TRIALS; trial++) {
         Sum values, slopes;
         QP_EACH(i, p.matrices.mp) {
-            Pack step = load(work.Gdx + i), v = load(work.v + i) + alpha * step, weighted = load(work.omega + i) * step;
+            Pack step = load(work.Gdx + i), v = load(work.v + i) + alpha * step;
+            Pack weighted = load(work.omega + i) * step;
             Pack d = v - clamp(v, load(work.low + i), load(work.high + i));
             values.add(weighted * d);
             slopes.add(pick(d != 0, weighted * step, all(0)));
@@ -65,7 +66,7 @@ void update_sums(Problem<F>& p, State& st) {
         work.member[i] = now;
         count += now != 0;
     }
-    if (st.sums_are_old || (changed && changed >= count)) {  // as cheap, and without the rounding errors of rows that left
+    if (st.sums_are_old || (changed && changed >= count)) {  // without rounding errors of rows that left
         changed = 0;
         for (int i = 0; i < mat.stored; i++) {
             work.list[changed] = i, work.weights[changed] = metric[i];

@@ -196,7 +196,8 @@ void enter(Problem<F>& p, State& st, Phase phase) {
 template <class F>
 void outer_step(Problem<F>& p, State& st, const Measure& at) {
     st.extra += st.phase == SHIFTED && at.hold();
-    const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) || at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
+    const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) ||
+                       at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
     if (st.rho > RHO_CEILING) st.status = NUMERICAL_ERROR;
     if (st.phase == SHIFT) {
         const bool found = is_shift_found(p, st, at), overdue = !found && st.steps > st.entered + SHIFT_STEPS;

@@ -64,7 +64,8 @@ struct Workspace {
     double *Gz, *push, *violation;                                         // measures
     double *gradient, *diagonal, *v, *z_trial, *active;                    // of a step; active: 1 or 0
     double *t_x, *u_x, *t_m, *u_m;                                         // temporary
-    double *q, *target, *seed_x, *seed_z, *seed_s, *in_W, *in_K, *s_W, *beta, *b_s;  // of the adjoint and of multipliers
+    double *q, *target, *seed_x, *seed_z, *seed_s;                         // of the adjoint and of multipliers
+    double *in_W, *in_K, *s_W, *beta, *b_s;                                // the same
     double *weights, *member;                                              // of listed rows; 1 where T has the row
     int* list;
     F *S, *T;
@@ -73,12 +74,12 @@ struct Workspace {
     QP_FN Workspace(const Sizes& sizes, Arena& arena) {
         const int np = sizes.np(), mp = sizes.mp(), sp = sizes.sp();
         H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
-        for (double** a : {&g, &D, &x, &x_k, &dx, &Hx, &Hx_k, &Hdx, &metric_x, &best_x, &Gz, &push, &gradient, &diagonal, &t_x,
-                           &u_x, &seed_x, &beta, &b_s})
+        for (double** a : {&g, &D, &x, &x_k, &dx, &Hx, &Hx_k, &Hdx, &metric_x, &best_x, &Gz, &push, &gradient,
+                           &diagonal, &t_x, &u_x, &seed_x, &beta, &b_s})
             *a = arena.take<double>(np);
-        for (double** a : {&lo, &hi, &w, &hard, &E, &z, &z_k, &s, &Gx, &Gx_k, &Gdx, &low, &high, &metric_rows, &metric_shift,
-                           &omega, &omega_inverse, &is_firm, &best_z, &best_s, &violation, &v, &z_trial, &active, &t_m, &u_m, &q,
-                           &target, &seed_z, &seed_s, &in_W, &in_K, &s_W, &weights, &member})
+        for (double** a : {&lo, &hi, &w, &hard, &E, &z, &z_k, &s, &Gx, &Gx_k, &Gdx, &low, &high, &metric_rows,
+                           &metric_shift, &omega, &omega_inverse, &is_firm, &best_z, &best_s, &violation, &v, &z_trial,
+                           &active, &t_m, &u_m, &q, &target, &seed_z, &seed_s, &in_W, &in_K, &s_W, &weights, &member})
             *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
         S = arena.take<F>(np * np), T = arena.take<F>(np * np);

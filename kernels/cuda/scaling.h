@@ -33,7 +33,8 @@ void measure_sizes(Problem<F>& p) {
     }
     block.sync();
     for (int j = 0; j < (mat.H ? mat.n : 0); j++) {
-        double size = work.D[j] * largest(block, np, [&](int k) { return load(mat.H + j * np + k) * load(work.D + k); });
+        const double* line = mat.H + j * np;
+        double size = work.D[j] * largest(block, np, [&](int k) { return load(line + k) * load(work.D + k); });
         if (block.rank == 0 && size > work.t_x[j]) work.t_x[j] = size;
     }
     block.sync();

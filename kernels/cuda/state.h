@@ -31,7 +31,8 @@ void set_omega(Problem<F>& p, const State& st) {
     Workspace<F>& work = p.work;
     const bool searches = st.phase == SHIFT;
     QP_EACH(i, p.matrices.mp) {
-        Pack omega = load(work.metric_rows + i) * pick(load(work.is_firm + i) != 0, all(1 / st.mu_eq), all(1 / st.mu_in));
+        Pack mu_inverse = pick(load(work.is_firm + i) != 0, all(1 / st.mu_eq), all(1 / st.mu_in));
+        Pack omega = load(work.metric_rows + i) * mu_inverse;
         if (searches) omega = pick(load(work.hard + i) != 0, omega, load(work.metric_shift + i));
         store(work.omega + i, omega);
         store(work.omega_inverse + i, 1 / omega);
