@@ -260,3 +260,14 @@ def test_sanitizers_have_nothing_to_say():
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split()[-1] == "clean"
+
+
+@pytest.mark.slow
+def test_threads_do_not_race(tmp_path):
+    """A program of its own, as the thread sanitizer does not go with Python."""
+    command, _ = build._compiler()
+    program = tmp_path / "threads"
+    flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wno-psabi", "-fsanitize=thread"]
+    subprocess.run([*command, *flags, "-o", program, Path(__file__).with_name("threads.cpp")], check=True)
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "clean\n"), done.stderr[-4000:]
