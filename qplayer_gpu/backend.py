@@ -27,8 +27,6 @@ def select(name: str, rows: Rows) -> Kernels:
     if name == "cpu":
         device = rows.g.device.type
         why = why_no_cpu() if device == "cpu" else f"the tensors are on {device}: move them, or use 'torch'"
-        if rows.hard.any():
-            why = "it knows no rows of infinite weight: use 'torch' or 'auto'"
         if why:
             raise BackendError(f"backend 'cpu' cannot run here: {why}")
     return BACKENDS[name]
@@ -36,7 +34,7 @@ def select(name: str, rows: Rows) -> Kernels:
 
 def fastest(rows: Rows) -> str:
     """The name of the fastest backend for these rows that runs here."""
-    if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not rows.hard.any() and not why_no_cpu():
+    if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
         return "cpu"
     return "torch"
 

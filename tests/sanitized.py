@@ -14,8 +14,9 @@ def main() -> None:
     library.build = partial(build.build, FLAGS)
     import test_cpu
 
-    for make in test_cpu.CASES.values():
-        rows = test_cpu.rows_of(make())
+    problems = [test_cpu.rows_of(make()) for make in test_cpu.CASES.values()]
+    problems += [test_cpu.rows_of(*case) for case in test_cpu.HARD_ROWS.values()]
+    for rows in problems:
         answer = test_cpu.cpu.forward(rows, test_cpu.OPTIONS)
         seeds = test_cpu.Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
         test_cpu.cpu.adjoint(rows, answer, seeds, test_cpu.OPTIONS)

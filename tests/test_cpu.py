@@ -1,5 +1,6 @@
 """The compiled kernels against their readable twin, and how they are built."""
 
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import families as f
 import hard
 import published
 import pytest
+import test_hard_rows as hard_rows
 import torch
 from test_kernels import OPTIONS, rows_of
 
@@ -17,7 +19,7 @@ import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu, reference
 from qplayer_gpu.kernels.cpu import build
-from qplayer_gpu.kernels.interface import Adjoint, Answer, Seeds, Start, Status
+from qplayer_gpu.kernels.interface import Answer, Seeds, Start, Status
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
@@ -46,6 +48,13 @@ CASES = {
 }
 PUBLISHED = ["hs21", "hs35", "hs51", "hs52", "hs53", "hs76", "hs118", "hs268", "genhs28", "lotschd", "tame"]
 CASES |= {name: lambda name=name: getattr(published, name)()[0] for name in PUBLISHED}
+HARD_ROWS = {
+    "box": (hard_rows.demand(3, 5), qp.Settings(w_box=math.inf)),
+    "equalities": (hard_rows.budget(3, 6), qp.Settings(w_eq=math.inf, w_in=[1.0, 3.0])),
+    "inequalities": (f.overdetermined(3, 6), qp.Settings(w_in=math.inf)),
+    "infeasible": (f.excluding_halfspaces(3, 4), qp.Settings(w_in=math.inf)),
+    "feasible": (f.feasible(3, 9, bounds=True), qp.Settings(w_box=math.inf)),
+}
 # Rounding errors of two orders of summation, where the data let an optimum be known; else the tolerance of the solve.
 SAME, SAME_MULTIPLIERS, SAME_ADJOINT = 1e-8, 1e-7, 1e-7
 UNKNOWN_GRADIENTS = ("degenerate", "netlib-like", "netlib-like-qp")  # a singular system, solved up to rounding errors
@@ -65,13 +74,15 @@ def test_same_as_the_reference(case):
     assert_same(ours.s, theirs.s, SAME)
     assert_same(ours.z, theirs.z, SAME_MULTIPLIERS)
     assert max(t.max() for t in (ours.primal, ours.dual)) <= OPTIONS.eps_abs
-    if case in UNKNOWN_GRADIENTS:
-        return
-    seeds = Seeds(*(torch.randn_like(t) for t in (theirs.x, theirs.z, theirs.s)))
-    expected, adjoint = (kernels.adjoint(rows, theirs, seeds, OPTIONS) for kernels in (reference, cpu))
-    for field in fields(Adjoint):
-        theirs, ours = getattr(expected, field.name), getattr(adjoint, field.name)
-        assert (ours - theirs).norm() <= SAME_ADJOINT * (1 + theirs.norm()), field.name
+    if case not in UNKNOWN_GRADIENTS:
+        assert_same_adjoints(rows, theirs)
+
+
+def assert_same_adjoints(rows, answer):
+    seeds = Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
+    theirs, ours = (vars(kernels.adjoint(rows, answer, seeds, OPTIONS)) for kernels in (reference, cpu))
+    for name, vector in theirs.items():
+        assert (ours[name] - vector).norm() <= SAME_ADJOINT * (1 + vector.norm()), name
 
 
 @pytest.mark.parametrize(
@@ -100,6 +111,19 @@ def test_same_weights_of_shifts():
     args = f.excluding_halfspaces(4, 5)
     rows = replace(rows_of(args), w=0.1 + torch.rand(1, args["u"].shape[1]).double())
     assert_same(cpu.forward(rows, OPTIONS).s, reference.forward(rows, OPTIONS).s, SAME)
+
+
+@pytest.mark.parametrize("case", HARD_ROWS)
+def test_same_with_rows_that_are_never_shifted(case):
+    args, settings = HARD_ROWS[case]
+    rows = rows_of(args, settings)
+    theirs, ours = (kernels.forward(rows, OPTIONS) for kernels in (reference, cpu))
+    assert ours.status.tolist() == theirs.status.tolist()
+    assert (ours.iterations - theirs.iterations).abs().max() <= 2
+    assert_same(ours.x, theirs.x, SAME)
+    assert_same(ours.s, theirs.s, SAME)
+    if (theirs.status <= Status.SOLVED_CLOSEST_FEASIBLE).all():
+        assert_same_adjoints(rows, theirs)
 
 
 def test_same_from_a_warm_start():
@@ -236,3 +260,14 @@ def test_sanitizers_have_nothing_to_say():
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split()[-1] == "clean"
+
+
+@pytest.mark.slow
+def test_threads_do_not_race(tmp_path):
+    """A program of its own, as the thread sanitizer does not go with Python."""
+    command, _ = build._compiler()
+    program = tmp_path / "threads"
+    flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wno-psabi", "-fsanitize=thread"]
+    subprocess.run([*command, *flags, "-o", program, Path(__file__).with_name("threads.cpp")], check=True)
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "clean\n"), done.stderr[-4000:]

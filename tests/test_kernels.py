@@ -10,11 +10,12 @@ from qplayer_gpu.backend import select
 from qplayer_gpu.kernels.interface import Seeds
 from qplayer_gpu.problem import Parameters, Problem
 
-OPTIONS = qp.Settings().options(torch.float64)
+SETTINGS = qp.Settings()
+OPTIONS = SETTINGS.options(torch.float64)
 
 
-def rows_of(args):
-    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), qp.Settings()).rows
+def rows_of(args, settings=SETTINGS):
+    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), settings).rows
 
 
 def test_the_adjoint_takes_any_multipliers_of_the_shifted_rows(backend):

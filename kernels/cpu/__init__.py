@@ -43,23 +43,15 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     Raises:
         BuildError: the library cannot be compiled here.
     """
-    zeros = torch.zeros
-    x, z = answer.x.shape, answer.z.shape
-    result = Adjoint(
-        b_x=zeros(x, dtype=torch.float64),
-        p=zeros(z, dtype=torch.float64),
-        z=zeros(z, dtype=torch.float64),
-        ws=rows.w * answer.s,
-        b_s=zeros(x, dtype=torch.float64),
-        q_z=zeros(z, dtype=torch.float64),
-        b_z=zeros(x, dtype=torch.float64),
-    )
+    b_x, b_s, b_z = torch.zeros(3, *answer.x.shape, dtype=torch.float64)
+    p, z, ws, q_z = torch.zeros(4, *answer.z.shape, dtype=torch.float64)
+    result = Adjoint(b_x=b_x, p=p, z=z, ws=ws, b_s=b_s, q_z=q_z, b_z=b_z)
     given = _Pointers()
     call = BackwardCall(rows=given.rows(rows, options))
-    for name, t in (("z", answer.z), ("s", answer.s), *((f"seed_{k}", v) for k, v in vars(seeds).items())):
+    for name, t in (*((k, getattr(answer, k)) for k in "xzs"), *((f"seed_{k}", v) for k, v in vars(seeds).items())):
         setattr(call, name, given.pointer(t))
-    for name, field in (("b_x", "b_x"), ("p", "p"), ("z_unique", "z"), ("b_s", "b_s"), ("q_z", "q_z"), ("b_z", "b_z")):
-        setattr(call, name, getattr(result, field).data_ptr())
+    for name, t in vars(result).items():
+        setattr(call, "z_unique" if name == "z" else name, t.data_ptr())
     _check(load().qplayer_backward(ctypes.byref(call)))
     return result
 
@@ -86,6 +78,7 @@ class _Pointers:
 
     def rows(self, rows: Rows, options: Options) -> RowsStruct:
         arrays = {name: self.array(getattr(rows, name)) for name in ("H", "g", "A", "C", "lo", "hi", "w")}
+        arrays["hard"] = self.array(rows.hard.double() if rows.hard.any() else None)
         names = [name for name, *_ in OptionsStruct._fields_]
         return RowsStruct(
             batch=rows.batch,

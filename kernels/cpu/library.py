@@ -38,7 +38,7 @@ class RowsStruct(Structure):
     _fields_ = (
         ("batch", c_int64),
         ("sizes", Sizes),
-        *((name, Array) for name in ("H", "g", "A", "C", "lo", "hi", "w")),
+        *((name, Array) for name in ("H", "g", "A", "C", "lo", "hi", "w", "hard")),
         ("options", OptionsStruct),
         ("threads", c_int64),
         ("parallel", c_void_p),
@@ -60,8 +60,8 @@ class BackwardCall(Structure):
 
     _fields_ = (
         ("rows", RowsStruct),
-        *((name, c_void_p) for name in ("z", "s", "seed_x", "seed_z", "seed_s")),
-        *((name, c_void_p) for name in ("b_x", "p", "z_unique", "b_s", "q_z", "b_z")),
+        *((name, c_void_p) for name in ("x", "z", "s", "seed_x", "seed_z", "seed_s")),
+        *((name, c_void_p) for name in ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")),
     )
 
 

@@ -27,7 +27,7 @@ struct Array {
 struct Rows {
     int64_t batch;
     Sizes sizes;
-    Array H, g, A, C, lo, hi, w;
+    Array H, g, A, C, lo, hi, w, hard;
     Options options;
     int64_t threads;
     void (*parallel)(void (*)(void*), void*, unsigned, unsigned);  // GOMP_parallel of the process; null: std::thread
@@ -42,8 +42,8 @@ struct Forward {
 
 struct Backward {
     Rows rows;
-    const double *z, *s, *seed_x, *seed_z, *seed_s;
-    double *b_x, *p, *z_unique, *b_s, *q_z, *b_z;  // zero at first
+    const double *x, *z, *s, *seed_x, *seed_z, *seed_s;
+    double *b_x, *p, *z_unique, *ws, *b_s, *q_z, *b_z;  // zero at first
 };
 
 // Copies numbers; whether all are finite.
@@ -97,7 +97,8 @@ class Solver {
                   work} {
         const int m = rows.sizes.m();
         for (int i = 0; i < m; i++) problem.log_mean_w += log(rows.w.data[i]) / m;
-        load_rows(rows.sizes, work.w, rows.w.data, 1);
+        load_rows(rows.sizes, work.hard, rows.hard.data, 0);
+        problem.has_hard = std::any_of(work.hard, work.hard + rows.sizes.mp(), [](double h) { return h != 0; });
     }
 
     // Whether all numbers of problem k are finite, sides that are absent (lo = -inf, hi = inf) aside.
@@ -107,6 +108,7 @@ class Solver {
         const double *lo = rows.lo.of(k), *hi = rows.hi.of(k);
         load_rows(sizes, work.lo, lo, -INFINITY);
         load_rows(sizes, work.hi, hi, INFINITY);
+        load_rows(sizes, work.w, rows.w.data, 1);
         bool usable = copy_finite(work.g, rows.g.of(k), sizes.n) && matrices_are_finite;
         for (int i = 0; i < sizes.m(); i++) usable &= lo[i] < INFINITY && hi[i] > -INFINITY;
         return usable;
@@ -138,9 +140,10 @@ class Solver {
     void backward(const Backward& call, int64_t k) {
         const Sizes& sizes = rows.sizes;
         const int n = sizes.n, m = sizes.m();
-        auto zero = [](const double* v, int count) { return std::all_of(v, v + count, [](double a) { return a == 0; }); };
+        auto zero = [](const double* v, int count) { return std::count(v, v + count, 0.0) == count; };
         if (zero(call.seed_x + k * n, n) && zero(call.seed_z + k * m, m) && zero(call.seed_s + k * m, m)) return;
         load(k);
+        load_x(sizes, work.x, call.x + k * n);
         load_rows(sizes, work.z, call.z + k * m, 0);
         load_rows(sizes, work.s, call.s + k * m, 0);
         load_x(sizes, work.seed_x, call.seed_x + k * n);
@@ -153,6 +156,7 @@ class Solver {
         std::copy_n(work.beta, n, call.b_z + k * n);
         store_rows(sizes, call.p + k * m, work.z_trial);
         store_rows(sizes, call.z_unique + k * m, work.z);
+        store_rows(sizes, call.ws + k * m, work.s);
         store_rows(sizes, call.q_z + k * m, work.z_k);
     }
 

@@ -91,14 +91,13 @@ void saddle_point(Problem<F>& p) {
     block.sync();
 }
 
-// From z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, b_s to b_s, q_z to z_k, b_z to beta.
+// W and K, the right-hand side x_ + W's_ in push, the target on K, z / w in v; whether the problem is infeasible.
 template <class F>
-void adjoint(Problem<F>& p, bool same_matrices) {
+bool prepare_adjoint(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    measure_scaling(p, same_matrices);
-    const bool infeasible = shifted_set(p, work.s);
+    const bool infeasible = shifted_rows(p, work.x, work.s);
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = load(work.z + i), seed = load(work.seed_z + i);
@@ -108,11 +107,25 @@ void adjoint(Problem<F>& p, bool same_matrices) {
         store(work.u_m + i, load(work.in_W + i) * load(work.seed_s + i));
         store(work.v + i, z / load(work.w + i));
     }
+    block.sync();
     set(block, work.beta, mat.np, 0);
     set(block, work.b_s, mat.np, 0);
     columns(block, mat, work.u_m, work.push);
     QP_EACH(j, mat.np) store(work.push + j, load(work.push + j) + load(work.seed_x + j));
     block.sync();
+    return infeasible;
+}
+
+// From x, z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, w s to s, b_s to b_s, q_z to z_k,
+// b_z to beta.
+template <class F>
+void adjoint(Problem<F>& posed, bool same_matrices) {
+    measure_scaling(posed, same_matrices);
+    Problem<F> p = posed;  // whose weights are not those of the next problem
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    const bool infeasible = prepare_adjoint(p);
     if (infeasible) {
         factor_shifted(p);
         fit(p, work.v, work.beta, work.Gx);
@@ -133,6 +146,7 @@ void adjoint(Problem<F>& p, bool same_matrices) {
     }
     QP_EACH(i, mat.mp) {
         Pack in_W = load(work.in_W + i);
+        store(work.s + i, load(work.w + i) * load(work.s_W + i));
         store(work.z_trial + i, load(work.q + i) - in_W * load(work.seed_s + i));
         store(work.z_k + i, in_W * load(work.w + i) * (load(work.seed_z + i) - load(work.target + i)));
     }

@@ -10,11 +10,7 @@
 namespace qplayer {
 
 constexpr int CHUNK = 32;  // rows gathered for one pass over S
-#ifdef __AVX512F__
-constexpr int TILE = 2;  // packs of columns in one tile: what fits into the registers
-#else
-constexpr int TILE = 1;
-#endif
+constexpr int TILE = LANES > 2 ? 2 : 4;  // packs of columns in one tile: what fits into the registers
 
 template <class F>
 struct Factor {
@@ -79,6 +75,12 @@ QP_FN void sum_tile(const Factor<F>& f, F* S, int count, int i, int j) {
     add_products<W, false>(tile, f.left, f.right, f.np, count, i, j);
     for (int r = 0; r < LANES; r++)
         for (int v = 0; v < W; v++) pack_at(S + (i + r) * f.np + j + v * LANES) = tile[r][v];
+}
+
+template <class F>
+QP_FN void clear(Block block, F* S, int count) {
+    QP_EACH(i, count) pack_at(S + i) = typename PackOf<F>::type{};
+    block.sync();
 }
 
 // S += sum over the listed rows of weight[row] G_row G_row'; only the upper triangle of panels counts.
@@ -167,7 +169,7 @@ QP_FN void factor_tile(const Factor<F>& f, const Terms<F>& terms, int i, int j) 
 template <class F>
 bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms) {
     bool positive = true;
-    for (int i = f.n + block.rank; i < f.np; i += block.size) f.inverse[i] = 1;
+    QP_EACH_NUMBER(i, f.np - f.n) f.inverse[f.n + i] = 1;
     for (int i = 0; i < f.np && positive; i += LANES) {
         positive = factor_diagonal(f, terms, i);
         block.sync();

@@ -14,7 +14,9 @@ struct Measure {
     double inner_rounding;                // what rounding errors may leave of inner_scaled
     double scaled_violation;              // max |E violation|
     // The largest residual next to its tolerance.
-    QP_FN double worst() const { return fmax(fmax(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance); }
+    QP_FN double worst() const {
+        return fmax(fmax(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance);
+    }
     QP_FN bool hold() const { return primal <= primal_tolerance && dual <= dual_tolerance && gap <= gap_tolerance; }
 };
 
@@ -79,12 +81,16 @@ Measure measure(Problem<F>& p, const State& st) {
     return at;
 }
 
-// push = G' (omega violation)
+// push = G' (omega violation), with z for the hard rows of phase SHIFT; t_m gets what is pushed.
 template <class F>
-void measure_push(Problem<F>& p) {
+void measure_push(Problem<F>& p, const State& st) {
     Block block = p.block;
     Workspace<F>& work = p.work;
-    QP_EACH(i, p.matrices.mp) store(work.t_m + i, load(work.omega + i) * load(work.violation + i));
+    QP_EACH(i, p.matrices.mp) {
+        Pack push = load(work.omega + i) * load(work.violation + i);
+        if (st.phase == SHIFT) push = pick(load(work.hard + i) != 0, load(work.z + i), push);
+        store(work.t_m + i, push);
+    }
     block.sync();
     columns(block, p.matrices, work.t_m, work.push);
 }

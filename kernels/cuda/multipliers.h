@@ -19,24 +19,21 @@ constexpr int DUAL_STEPS = 50;
 constexpr double DUAL_ACCURACY = 0.1;     // of eps_abs, on W'z_W = r
 constexpr double DUAL_ROUNDING = 1e-14;   // of the largest multiplier, on the same
 
-// From beta: the multipliers w d in q, on W; whether they were found. Takes the place of the state.
+// The dual as a problem without H, started at beta; r takes the place of beta, -r in unit weights that of g.
 template <class F>
-bool solve_dual(Problem<F>& p) {
+State begin_dual(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
-    Problem<F> dual = p;
-    dual.matrices.H = nullptr;
-    const Matrices& mat = dual.matrices;
+    const Matrices& mat = p.matrices;
     copy(block, work.x, work.beta, mat.np);
     set(block, work.z, mat.mp, 0);
     set(block, work.s, mat.mp, 0);
     QP_EACH(i, mat.mp) store(work.t_m + i, pick(load(work.in_W + i) != 0, load(work.q + i), all(0)));
     block.sync();
-    columns(block, mat, work.t_m, work.beta);  // r
-    copy(block, work.u_x, work.g, mat.np);
+    columns(block, mat, work.t_m, work.beta);
     QP_EACH(j, mat.np) store(work.g + j, -p.row_unit * load(work.beta + j));
     block.sync();
-    State st = begin(dual);
+    State st = begin(p);
     st.mu_eq = st.mu_in = 1;
     QP_EACH(j, mat.np) {
         Pack D = load(work.D + j);
@@ -44,14 +41,28 @@ bool solve_dual(Problem<F>& p) {
     }
     QP_EACH(i, mat.mp) {
         Mask in = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
-        Pack s = load(work.seed_s + i);
+        Pack s = load(work.s_W + i);
         store(work.low + i, pick(in & (equality | (s < 0)), all(0), all(-INFINITY)));
         store(work.high + i, pick(in & (equality | (s > 0)), all(0), all(INFINITY)));
         store(work.metric_rows + i, p.row_unit * load(work.w + i));
     }
     block.sync();
-    mark_firm_rows(dual);
-    set_omega(dual, st);
+    mark_firm_rows(p);
+    set_omega(p, st);
+    return st;
+}
+
+// From beta, and the shifts in s_W: the multipliers w d in q, on W; whether they were found. Takes the place of
+// the state.
+template <class F>
+bool solve_dual(Problem<F>& p) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    Problem<F> dual = p;
+    dual.matrices.H = nullptr;
+    const Matrices& mat = dual.matrices;
+    copy(block, work.u_x, work.g, mat.np);
+    State st = begin_dual(dual);
     bool found = false;
     for (int step = 0; step < DUAL_STEPS && !found; step++) {
         newton_step(dual, st);
@@ -71,14 +82,15 @@ bool solve_dual(Problem<F>& p) {
 // From the answer x, z, s in the state: writes z with the multipliers of W made unique, where these leave the residuals
 // within the tolerances. Elsewhere they stay as the solve found them; their signs may be those of equalities.
 template <class F>
-void settle_multipliers(Problem<F>& p, Measure& answered) {
+void settle_multipliers(const Problem<F>& posed, Measure& answered) {
+    Problem<F> p = posed;  // whose weights are not those of the next problem
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
     copy(block, work.seed_x, work.x, mat.np);  // the answer, while the dual takes the state
     copy(block, work.seed_z, work.z, mat.mp);
     copy(block, work.seed_s, work.s, mat.mp);
-    shifted_set(p, work.seed_s);
+    shifted_rows(p, work.seed_x, work.seed_s);
     if (!factor_shifted(p)) return;
     QP_EACH(i, mat.mp) store(work.target + i, load(work.z + i) / load(work.w + i));
     block.sync();
@@ -88,7 +100,7 @@ void settle_multipliers(Problem<F>& p, Measure& answered) {
         Mask in = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = pick(in, load(work.w + i) * load(work.v + i), load(work.z + i));
         store(work.q + i, z);
-        wrong.add(in & ~equality & (z * load(work.seed_s + i) < 0));
+        wrong.add(in & ~equality & (z * load(work.s_W + i) < 0));
     }
     block.sync();
     bool found = !wrong.value(block) || solve_dual(p);

@@ -25,7 +25,8 @@ double exact_line_search(Problem<F>& p, double slope, double curvature) {
     for (int trial = 0; trial < LINE_SEARCH_TRIALS; trial++) {
         Sum values, slopes;
         QP_EACH(i, p.matrices.mp) {
-            Pack step = load(work.Gdx + i), v = load(work.v + i) + alpha * step, weighted = load(work.omega + i) * step;
+            Pack step = load(work.Gdx + i), v = load(work.v + i) + alpha * step;
+            Pack weighted = load(work.omega + i) * step;
             Pack d = v - clamp(v, load(work.low + i), load(work.high + i));
             values.add(weighted * d);
             slopes.add(pick(d != 0, weighted * step, all(0)));
@@ -47,14 +48,14 @@ void update_sums(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    const double* metric = st.phase == SHIFT ? work.metric_shift : work.metric_rows;
+    const double* metric = st.phase == SHIFT ? work.omega : work.metric_rows;
     if (st.sums_are_old) {
         int firm = 0;
         for (int i = 0; i < mat.stored; i++) {
             work.list[firm] = i, work.weights[firm] = metric[i];
             firm += work.is_firm[i] != 0;
         }
-        for (int i = 0; i < mat.np * mat.np; i++) work.S[i] = 0;
+        clear(block, work.S, mat.np * mat.np);
         add_rows(block, work.factor, mat.G, work.S, work.list, work.weights, firm);
     }
     int changed = 0, count = 0;
@@ -65,13 +66,13 @@ void update_sums(Problem<F>& p, State& st) {
         work.member[i] = now;
         count += now != 0;
     }
-    if (st.sums_are_old || (changed && changed >= count)) {  // as cheap, and without the rounding errors of rows that left
+    if (st.sums_are_old || (changed && changed >= count)) {  // without rounding errors of rows that left
         changed = 0;
         for (int i = 0; i < mat.stored; i++) {
             work.list[changed] = i, work.weights[changed] = metric[i];
             changed += work.member[i] != 0;
         }
-        for (int i = 0; i < mat.np * mat.np; i++) work.T[i] = 0;
+        clear(block, work.T, mat.np * mat.np);
         st.sums_are_updated = false;
     } else {
         st.sums_are_updated |= changed > 0;

@@ -39,7 +39,7 @@ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     if (!(at.primal > 2 * at.primal_tolerance)) return false;
-    measure_push(p);
+    measure_push(p, st);
     double increment =
         largest(block, p.matrices.mp, [&](int i) { return load(work.t_m + i) / load(work.E + i); });
     double balance =
@@ -70,13 +70,19 @@ bool is_unbounded(Problem<F>& p) {
     return approach.value(block) <= bound;
 }
 
+template <class F>
+double hard_violation(Problem<F>& p) {
+    return largest(p.block, p.matrices.mp, [&](int i) { return load(p.work.violation + i) * load(p.work.hard + i); });
+}
+
 // Whether x is feasible, or the shift s has G'(w s) = 0, up to rounding errors and next to the size of s.
 template <class F>
-bool is_shift_found(Problem<F>& p, const Measure& at) {
+bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     if (at.primal <= at.primal_tolerance) return true;
-    measure_push(p);
+    if (p.has_hard && !(hard_violation(p) <= SHIFT_FLOOR * at.primal_tolerance)) return false;
+    measure_push(p, st);
     const double unit = p.row_unit / p.c;
     Most size, weight, push, scaled_push, x;
     QP_EACH(i, p.matrices.mp) {
@@ -104,8 +110,18 @@ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
     const double proximal = largest(block, p.matrices.np, [&](int j) {
         return st.rho * load(work.metric_x + j) * (load(work.x + j) - load(work.x_k + j));
     });
-    if (at.scaled_violation <= st.eta_out || (st.mu_eq <= MU_FLOOR && st.mu_in <= MU_FLOOR)) {
-        copy(block, work.z_k, work.z, p.matrices.mp);
+    const bool searches = st.phase == SHIFT;  // what may be violated there has no multipliers
+    double violation = at.scaled_violation;
+    if (searches)
+        violation = largest(block, p.matrices.mp, [&](int i) {
+            return load(work.E + i) * load(work.violation + i) * load(work.hard + i);
+        });
+    if (violation <= st.eta_out || (st.mu_eq <= MU_FLOOR && st.mu_in <= MU_FLOOR)) {
+        QP_EACH(i, p.matrices.mp) {
+            Pack z = load(work.z + i);
+            store(work.z_k + i, searches ? pick(load(work.hard + i) != 0, z, load(work.z_k + i)) : z);
+        }
+        block.sync();
         st.eta_out *= pow(st.mu_in, 0.9);
         st.eta_in *= st.mu_in;
     } else {
@@ -113,10 +129,10 @@ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
         st.mu_in = fmax(st.mu_in * MU_SHRINK, MU_FLOOR);
         st.eta_out = FIRST_ETA_OUT * pow(st.mu_in, 0.1);
         st.eta_in = st.mu_in;
-        st.sums_are_old |= st.sums_are_updated;  // their rounding errors would weigh more
+        st.sums_are_old |= searches || st.sums_are_updated;  // whose rounding errors would weigh more
         set_omega(p, st);
     }
-    if (proximal > 0.5 * at.dual && at.dual > at.dual_tolerance) st.rho = fmax(st.rho * 0.1, RHO_FLOOR);
+    if (!searches && proximal > 0.5 * at.dual && at.dual > at.dual_tolerance) st.rho = fmax(st.rho * 0.1, RHO_FLOOR);
 }
 
 template <class F>
@@ -151,7 +167,7 @@ void shift(Problem<F>& p, State& st, const Measure& at) {
     Any shifted;
     QP_EACH(i, p.matrices.mp) {
         Pack violation = load(work.violation + i);
-        Pack s = pick(magnitude(violation) <= floor, all(0), violation);
+        Pack s = pick((magnitude(violation) <= floor) | (load(work.hard + i) != 0), all(0), violation);
         shifted.add(s != 0);
         store(work.t_m + i, s);
         store(work.s + i, load(work.s + i) + s);
@@ -180,10 +196,13 @@ void enter(Problem<F>& p, State& st, Phase phase) {
 template <class F>
 void outer_step(Problem<F>& p, State& st, const Measure& at) {
     st.extra += st.phase == SHIFTED && at.hold();
-    const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) || at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
+    const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) ||
+                       at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
     if (st.rho > RHO_CEILING) st.status = NUMERICAL_ERROR;
     if (st.phase == SHIFT) {
-        const bool found = is_shift_found(p, at), overdue = st.steps > st.entered + SHIFT_STEPS;
+        const bool found = is_shift_found(p, st, at), overdue = !found && st.steps > st.entered + SHIFT_STEPS;
+        if (ended && !found && p.has_hard) move_multipliers(p, st, at);
+        if (overdue && hard_violation(p) > at.primal_tolerance) st.status = INFEASIBLE;
         if (ended && !found) st.rho = fmax(st.rho * 0.1, RHO_FLOOR);
         if (ended || found) centre(p, st, at);
         if (found) shift(p, st, at);

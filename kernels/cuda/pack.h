@@ -2,19 +2,29 @@
 //
 // A block solves one problem. On the host it is one thread, and a Pack is a vector of LANES numbers; a GPU build gives
 // the same names other bodies: a Pack is one number, a barrier waits, and reductions go through shared memory. All
-// else is written as loops over packs (QP_EACH) with block.sync() between loops of which one needs the other's results.
+// else is written as loops over packs (QP_EACH) with block.sync() between loops of which one needs the other's results;
+// the lists of rows (newton.h, least_squares.h) and the factor (factor.h) are what a GPU build has to write anew.
 // Vectors are padded to whole packs, with numbers that change nothing.
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
 
+#include <utility>
+
 #define QP_FN inline __attribute__((always_inline))
 #define QP_EACH(i, count) for (int i = block.rank * LANES; i < (count); i += block.size * LANES)
+#define QP_EACH_NUMBER(i, count) for (int i = block.rank; i < (count); i += block.size)
 
 namespace qplayer {
 
+#if defined(__AVX512F__)
 constexpr int LANES = 8;
+#elif defined(__AVX__)
+constexpr int LANES = 4;
+#else
+constexpr int LANES = 2;
+#endif
 
 template <class F>
 struct PackOf {
@@ -40,23 +50,36 @@ QP_FN Pack clamp(Pack v, Pack lo, Pack hi) {  // NaN stays NaN
 }
 QP_FN Pack magnitude(Pack v) { return (Pack)((Mask)v & INT64_MAX); }
 
-#if defined(__clang__) || __GNUC__ >= 12
+// Numbers from a and b, lane by lane: those of b count on from LANES.
+#ifdef __clang__
 #define QP_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #define QP_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Mask{__VA_ARGS__})
 #endif
 
+using Lanes = std::make_integer_sequence<int, LANES>;
+
+template <int D, class V, int... L>
+QP_FN V swap(V v, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(v, v, (L ^ D)...);
+}
+
+// Sums of lanes at distance D: of a where bit D of the lane is 0, of b where it is 1.
+template <int D, int... L>
+QP_FN Pack add_pairs(Pack a, Pack b, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(a, b, (L & D ? LANES + (L ^ D) : L)...) + QP_SHUFFLE(a, b, (L & D ? LANES + L : L ^ D)...);
+}
+
 // Lane r of the result is the sum of the lanes of v[r].
-QP_FN Pack fold(const Pack (&v)[LANES]) {
-    Pack pair[4], four[2];
-    for (int r = 0; r < 4; r++)
-        pair[r] = QP_SHUFFLE(v[2 * r], v[2 * r + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
-                  QP_SHUFFLE(v[2 * r], v[2 * r + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-    for (int r = 0; r < 2; r++)
-        four[r] = QP_SHUFFLE(pair[2 * r], pair[2 * r + 1], 0, 1, 8, 9, 4, 5, 12, 13) +
-                  QP_SHUFFLE(pair[2 * r], pair[2 * r + 1], 2, 3, 10, 11, 6, 7, 14, 15);
-    return QP_SHUFFLE(four[0], four[1], 0, 1, 2, 3, 8, 9, 10, 11) +
-           QP_SHUFFLE(four[0], four[1], 4, 5, 6, 7, 12, 13, 14, 15);
+template <int D = 1>
+QP_FN Pack fold(const Pack (&v)[LANES / D]) {
+    if constexpr (D == LANES) {
+        return v[0];
+    } else {
+        Pack half[LANES / D / 2];
+        for (int r = 0; r < LANES / D / 2; r++) half[r] = add_pairs<D>(v[2 * r], v[2 * r + 1], Lanes());
+        return fold<2 * D>(half);
+    }
 }
 
 // The largest magnitude, NaN if any is NaN: as integers, magnitudes are ordered and NaN is above all.
@@ -66,25 +89,26 @@ struct Most {
         Mask bits = (Mask)v & INT64_MAX;
         most = bits > most ? bits : most;
     }
-    QP_FN double value(Block) const {
-        Mask m = most, other = QP_SHUFFLE(m, m, 4, 5, 6, 7, 0, 1, 2, 3);
+    template <int D = LANES / 2>
+    QP_FN static Mask reduce(Mask m) {
+        Mask other = swap<D>(m, Lanes());
         m = m > other ? m : other;
-        other = QP_SHUFFLE(m, m, 2, 3, 0, 1, 6, 7, 4, 5);
-        m = m > other ? m : other;
-        other = QP_SHUFFLE(m, m, 1, 0, 3, 2, 5, 4, 7, 6);
-        m = m > other ? m : other;
-        return ((Pack)m)[0];
+        if constexpr (D > 1) m = reduce<D / 2>(m);
+        return m;
     }
+    QP_FN double value(Block) const { return ((Pack)reduce(most))[0]; }
 };
 
 struct Sum {
     Pack sum{};
     QP_FN void add(Pack v) { sum += v; }
-    QP_FN double value(Block) const {
-        Pack s = sum + QP_SHUFFLE(sum, sum, 4, 5, 6, 7, 0, 1, 2, 3);
-        s += QP_SHUFFLE(s, s, 2, 3, 0, 1, 6, 7, 4, 5);
-        return s[0] + s[1];
+    template <int D = LANES / 2>
+    QP_FN static Pack reduce(Pack s) {
+        s += swap<D>(s, Lanes());
+        if constexpr (D > 1) s = reduce<D / 2>(s);
+        return s;
     }
+    QP_FN double value(Block) const { return reduce(sum)[0]; }
 };
 
 struct Any {

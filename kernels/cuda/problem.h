@@ -55,6 +55,7 @@ template <class F>
 struct Workspace {
     double *H, *G;                                                         // the matrices, padded
     double *g, *lo, *hi, *w;                                               // as posed
+    double *hard;                                                          // 1 where a row is never shifted
     double *D, *E;                                                         // the scaling
     double *x, *x_k, *dx, *Hx, *Hx_k, *Hdx, *metric_x;                     // state and step
     double *z, *z_k, *s, *Gx, *Gx_k, *Gdx, *low, *high;                    // low and high: lo and hi, shifted
@@ -63,7 +64,8 @@ struct Workspace {
     double *Gz, *push, *violation;                                         // measures
     double *gradient, *diagonal, *v, *z_trial, *active;                    // of a step; active: 1 or 0
     double *t_x, *u_x, *t_m, *u_m;                                         // temporary
-    double *q, *target, *seed_x, *seed_z, *seed_s, *in_W, *in_K, *beta, *b_s;  // of the adjoint and of multipliers
+    double *q, *target, *seed_x, *seed_z, *seed_s;                         // of the adjoint and of multipliers
+    double *in_W, *in_K, *s_W, *beta, *b_s;                                // the same
     double *weights, *member;                                              // of listed rows; 1 where T has the row
     int* list;
     F *S, *T;
@@ -72,12 +74,12 @@ struct Workspace {
     QP_FN Workspace(const Sizes& sizes, Arena& arena) {
         const int np = sizes.np(), mp = sizes.mp(), sp = sizes.sp();
         H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
-        for (double** a : {&g, &D, &x, &x_k, &dx, &Hx, &Hx_k, &Hdx, &metric_x, &best_x, &Gz, &push, &gradient, &diagonal, &t_x,
-                           &u_x, &seed_x, &beta, &b_s})
+        for (double** a : {&g, &D, &x, &x_k, &dx, &Hx, &Hx_k, &Hdx, &metric_x, &best_x, &Gz, &push, &gradient,
+                           &diagonal, &t_x, &u_x, &seed_x, &beta, &b_s})
             *a = arena.take<double>(np);
-        for (double** a : {&lo, &hi, &w, &E, &z, &z_k, &s, &Gx, &Gx_k, &Gdx, &low, &high, &metric_rows, &metric_shift,
-                           &omega, &omega_inverse, &is_firm, &best_z, &best_s, &violation, &v, &z_trial, &active, &t_m, &u_m, &q,
-                           &target, &seed_z, &seed_s, &in_W, &in_K, &weights, &member})
+        for (double** a : {&lo, &hi, &w, &hard, &E, &z, &z_k, &s, &Gx, &Gx_k, &Gdx, &low, &high, &metric_rows,
+                           &metric_shift, &omega, &omega_inverse, &is_firm, &best_z, &best_s, &violation, &v, &z_trial,
+                           &active, &t_m, &u_m, &q, &target, &seed_z, &seed_s, &in_W, &in_K, &s_W, &weights, &member})
             *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
         S = arena.take<F>(np * np), T = arena.take<F>(np * np);
@@ -105,6 +107,7 @@ struct Problem {
     Options options;
     Matrices matrices;
     Workspace<F>& work;
+    bool has_hard = false;     // whether some rows are never shifted
     double c = 1;              // cost scale
     double log_mean_w = 0;     // mean of log w
     double row_unit = 1;       // brings w to about E^2, the weights of equilibrated rows

@@ -31,9 +31,11 @@ void measure_sizes(Problem<F>& p) {
         }
         work.t_m[i] = row.value(block);
     }
+    block.sync();
     for (int j = 0; j < (mat.H ? mat.n : 0); j++) {
-        double size = work.D[j] * largest(block, np, [&](int k) { return load(mat.H + j * np + k) * load(work.D + k); });
-        if (size > work.t_x[j]) work.t_x[j] = size;
+        const double* line = mat.H + j * np;
+        double size = work.D[j] * largest(block, np, [&](int k) { return load(line + k) * load(work.D + k); });
+        if (block.rank == 0 && size > work.t_x[j]) work.t_x[j] = size;
     }
     block.sync();
 }
@@ -63,17 +65,16 @@ void measure_rows(Problem<F>& p) {
     set(block, work.E, mat.mp, 1);
     for (int pass = 0; pass < (p.options.equilibrate ? RUIZ_PASSES : 0); pass++) {
         measure_sizes(p);
-        for (int j = 0; j < mat.n; j++) work.D[j] *= inverse_root(work.t_x[j]);
-        for (int i = 0; i < mat.stored; i++) work.E[i] *= inverse_root(work.t_m[i]);
+        QP_EACH_NUMBER(j, mat.n) work.D[j] *= inverse_root(work.t_x[j]);
+        QP_EACH_NUMBER(i, mat.stored) work.E[i] *= inverse_root(work.t_m[i]);
         block.sync();
     }
-    double squares = 0;
-    for (int i = 0; i < mat.stored; i++) squares += work.E[i] * work.E[i];
-    for (int j = 0; j < (mat.mp > mat.sp ? mat.n : 0); j++) {
-        work.E[mat.sp + j] = 1 / work.D[j];
-        squares += work.E[mat.sp + j] * work.E[mat.sp + j];
-    }
+    if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.E[mat.sp + j] = 1 / work.D[j];
     block.sync();
+    double squares = -(mat.mp - p.sizes.m());  // of the padding, which are 1
+    Sum sum;
+    QP_EACH(i, mat.mp) sum.add(load(work.E + i) * load(work.E + i));
+    squares += sum.value(block);
     const int m = p.sizes.m();
     p.row_unit = m ? squares / m / exp(p.log_mean_w) : 1;
 }

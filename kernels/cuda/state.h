@@ -24,16 +24,16 @@ struct State {
     double eta_in = 1;               // residual that ends the inner loop, scaled
 };
 
-// Which rows mu_eq weighs, and the weight of each row's violation: E^2 / (c mu), in phase SHIFT that of its shift.
+// The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift.
 template <class F>
 void set_omega(Problem<F>& p, const State& st) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     const bool searches = st.phase == SHIFT;
-    const double soft = searches ? 1 : 1 / st.mu_in, firm = searches ? 1 : 1 / st.mu_eq;
-    const double* metric = searches ? work.metric_shift : work.metric_rows;
     QP_EACH(i, p.matrices.mp) {
-        Pack scale = pick(load(work.is_firm + i) != 0, all(firm), all(soft)), omega = load(metric + i) * scale;
+        Pack mu_inverse = pick(load(work.is_firm + i) != 0, all(1 / st.mu_eq), all(1 / st.mu_in));
+        Pack omega = load(work.metric_rows + i) * mu_inverse;
+        if (searches) omega = pick(load(work.hard + i) != 0, omega, load(work.metric_shift + i));
         store(work.omega + i, omega);
         store(work.omega_inverse + i, 1 / omega);
     }
