@@ -25,6 +25,6 @@ setup(
     # qplayer_gpu/kernels is a link to kernels/: setuptools follows it and ships the files behind it.
     packages=find_packages(include=["qplayer_gpu", "qplayer_gpu.*"]),
     package_data={"qplayer_gpu": ["py.typed"], "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp"]},
-    install_requires=["torch>=2.4,<3", "numpy>=1.26,<3"],
+    install_requires=["torch>=2.8,<3", "numpy>=1.26,<3"],
     extras_require={"examples": EXAMPLES, "gpu": GPU, "dev": DEV},
 )

@@ -182,14 +182,6 @@ def test_directions_without_a_derivative_get_none():
     assert g.grad.abs().max() <= 1e-6
 
 
-def test_second_derivatives_are_refused_with_a_message():
-    g = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
-    x = qp.solve_qp(torch.eye(3, dtype=torch.float64), g).x
-    (first,) = torch.autograd.grad(x.square().sum(), g, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
-
-
 @pytest.mark.parametrize("n", [6, 33])
 @pytest.mark.parametrize("family", [f.feasible, f.overdetermined, f.lp])
 def test_mixed_precision_has_the_gradients_of_double(family, n):
