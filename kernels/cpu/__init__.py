@@ -25,7 +25,7 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     """
     new = rows.g.new_empty
     B, n, m = rows.batch, rows.n, rows.m
-    status, iterations = torch.empty(2, B, dtype=torch.int64)
+    status, iterations = (torch.empty(B, dtype=torch.int64) for _ in range(2))
     answer = Answer(new(B, n), new(B, m), new(B, m), status, iterations, new(B), new(B), new(B))
     given = _Pointers()
     call = ForwardCall(rows=given.rows(rows, options))
@@ -43,8 +43,8 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     Raises:
         BuildError: the library cannot be compiled here.
     """
-    b_x, b_s, b_z = torch.zeros(3, *answer.x.shape, dtype=torch.float64)
-    p, z, ws, q_z = torch.zeros(4, *answer.z.shape, dtype=torch.float64)
+    b_x, b_s, b_z = (torch.zeros(answer.x.shape, dtype=torch.float64) for _ in range(3))
+    p, z, ws, q_z = (torch.zeros(answer.z.shape, dtype=torch.float64) for _ in range(4))
     result = Adjoint(b_x=b_x, p=p, z=z, ws=ws, b_s=b_s, q_z=q_z, b_z=b_z)
     given = _Pointers()
     call = BackwardCall(rows=given.rows(rows, options))
