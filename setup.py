@@ -24,7 +24,10 @@ DEV = [
 setup(
     # qplayer_gpu/kernels is a link to kernels/: setuptools follows it and ships the files behind it.
     packages=find_packages(include=["qplayer_gpu", "qplayer_gpu.*"]),
-    package_data={"qplayer_gpu": ["py.typed"], "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.csv"]},
-    install_requires=["torch>=2.4,<3", "numpy>=1.26,<3"],
+    package_data={
+        "qplayer_gpu": ["py.typed"],
+        "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp", "**/*.csv"],
+    },
+    install_requires=["torch>=2.8,<3", "numpy>=1.26,<3"],
     extras_require={"examples": EXAMPLES, "gpu": GPU, "dev": DEV},
 )

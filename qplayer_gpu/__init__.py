@@ -6,6 +6,7 @@ from .kernels.interface import Status
 from .layer import QPLayer, solve_qp
 from .settings import Settings
 from .solution import Info, Solution
+from .warm import WarmStart
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "WarmStart",
     "__version__",
     "certificate",
     "solve_qp",

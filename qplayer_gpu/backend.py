@@ -5,48 +5,70 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from functools import cache
+from typing import cast
 
 import torch
 
 from .errors import BackendError
-from .kernels import reference
-from .kernels.interface import Kernels
+from .kernels import cpu, reference
+from .kernels.interface import Kernels, Rows
 
-BACKENDS = ("torch", "triton")
-CPU = torch.device("cpu")
+BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
+CPU_LARGEST = 256  # variables; beyond, a factorization by many threads is worth more
 
 
-def select(name: str, device: torch.device = CPU) -> Kernels:
-    """The kernels of a backend for tensors on a device: "auto" takes the fastest that runs there.
+def select(name: str, rows: Rows) -> Kernels:
+    """The kernels of a backend for these rows: "auto" takes the fastest that runs here, any other name that or none.
 
     Raises:
-        BackendError: the name is unknown, or that backend cannot run here; the message says what it wants.
+        BackendError: the name is unknown, or that backend cannot run here.
     """
     if name == "auto":
-        return _triton() if device.type == "cuda" and _obstacle(device) is None else reference
-    if name == "torch":
-        return reference
+        name = fastest(rows)
     if name == "triton":
-        obstacle = _obstacle(device)
-        if obstacle is not None:
-            raise BackendError(f"backend 'triton' cannot run here: {obstacle}, or take backend='torch'")
-        return _triton()
-    raise BackendError(f"backend {name!r} is not available; this version has 'auto', {', '.join(map(repr, BACKENDS))}")
+        why = why_no_triton(rows.g.device)
+        if why:
+            raise BackendError(f"backend 'triton' cannot run here: {why}")
+        return cast(Kernels, importlib.import_module(".kernels.triton", __package__))  # which imports triton
+    if name not in BACKENDS:
+        known = ", ".join(map(repr, ("auto", *BACKENDS, "triton")))
+        raise BackendError(f"backend {name!r} is not available; this version has {known}")
+    if name == "cpu":
+        device = rows.g.device.type
+        why = why_no_cpu() if device == "cpu" else f"the tensors are on {device}: move them, or use 'torch'"
+        if why:
+            raise BackendError(f"backend 'cpu' cannot run here: {why}")
+    return BACKENDS[name]
 
 
-def _obstacle(device: torch.device) -> str | None:
-    """What keeps Triton's kernels from running on tensors on this device, as advice; None where nothing does."""
+def fastest(rows: Rows) -> str:
+    """The name of the fastest backend for these rows that runs here."""
+    if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
+        return "cpu"
+    if rows.g.device.type == "cuda" and not why_no_triton(rows.g.device):
+        return "triton"
+    return "torch"
+
+
+def why_no_triton(device: torch.device) -> str:
+    """What keeps Triton's kernels from running on tensors on this device; empty where nothing does."""
     if importlib.util.find_spec("triton") is None:
-        return "install triton (pip install 'triton>=3.6')"
+        return "install triton (pip install 'triton>=3.6'), or use 'torch'"
     if os.environ.get("TRITON_INTERPRET") == "1":
-        return None
+        return ""
     if not torch.cuda.is_available():
-        return "there is no CUDA device; set TRITON_INTERPRET=1 before the first import to have it interpreted, slowly"
+        return "there is no CUDA device; use 'torch', or set TRITON_INTERPRET=1 at the start for Triton's slow interpreter"
     if device.type != "cuda":
-        return f"the tensors are on {device}; move them to a CUDA device with .cuda()"
-    return None
+        return f"the tensors are on {device}: move them, or use 'torch'"
+    return ""
 
 
-def _triton() -> Kernels:
-    """Imports triton, which is not needed otherwise."""
-    return importlib.import_module(".kernels.triton", __package__)
+@cache
+def why_no_cpu() -> str:
+    """What keeps the C++ kernels from being compiled here; empty where nothing does."""
+    try:
+        cpu.load()
+    except (cpu.BuildError, OSError) as error:
+        return str(error)
+    return ""

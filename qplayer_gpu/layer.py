@@ -1,20 +1,15 @@
-"""The differentiable solve: the autograd operator, the function and the module around it."""
+"""The differentiable solve: the function and the module around the operator."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from .adjoint import gradients
-from .backend import select
-from .kernels.interface import Answer, Kernels, Seeds, Start
-from .problem import Parameters, Problem
+from .operators import solve
+from .problem import Parameters, Sizes
 from .settings import Settings
 from .solution import Info, Solution
-from .solve import parts, solve, start_from
+from .solve import parts, start_from
 
 
 def solve_qp(
@@ -53,23 +48,34 @@ def solve_qp(
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
-        backend: "auto" for the fastest that runs here, or its name: "torch", "triton" (computes in float64 only; problems
-            larger than its tiles are solved by "torch" on the same device).
+        backend: "auto" for the fastest that runs here, or its name: "cpu" (compiled at first use, which takes some
+            seconds once; needs a C++ compiler), "triton" (a CUDA device; in float64 also where mixed precision is asked
+            for; what is larger than its tiles it leaves to "torch") or "torch" (anywhere).
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.
         BackendError: the backend asked for cannot run here.
     """
     settings = Settings() if settings is None else settings
-    kernels = select(backend, g.device if isinstance(g, Tensor) else torch.device("cpu"))
-    parameters = Parameters(H, g, A, b, C, l, u, lb, ub)
-    problem = Problem.of(parameters, settings)
-    start = None if warm_start is None else start_from(warm_start, problem)
-    vectors = _Solve.apply(problem, settings, kernels, start, *parameters)
-    if not problem.batched:
-        vectors = [t.squeeze(0) for t in vectors]
-    x, y, z, z_box, s_eq, s_in, s_box, status, *info = vectors
-    return Solution(x, y, z, z_box, s_eq, s_in, s_box, status, Info(*info))
+    parameters = autocast(Parameters(H, g, A, b, C, l, u, lb, ub))
+    sizes = Sizes.of(parameters)
+    start = None if warm_start is None else start_from(warm_start, sizes, parameters.g.device)
+    x, z, s, status, iterations, *residuals = solve(parameters, start, settings, backend)
+    dtype = parameters.g.dtype
+    x, y, z, z_box, s_eq, s_in, s_box = (t.to(dtype) for t in (x, *parts(z, sizes), *parts(s, sizes)))
+    info = Info(iterations, *(t.detach().to(dtype) for t in residuals))
+    solution = Solution(x, y, z, z_box, s_eq, s_in, s_box, status, info)
+    return solution[0] if sizes.batch is None else solution
+
+
+def autocast(parameters: Parameters) -> Parameters:
+    """In a region of torch.autocast, half and bfloat16 tensors as float32, as its operators in float32 take them."""
+
+    def cast(t: Tensor) -> Tensor:
+        low = isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16)
+        return t.float() if low and torch.is_autocast_enabled(t.device.type) else t
+
+    return Parameters(*(t if t is None else cast(t) for t in parameters))  # type: ignore[arg-type]
 
 
 class QPLayer(nn.Module):
@@ -101,38 +107,3 @@ class QPLayer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.settings}, backend={self.backend!r}"
-
-
-class _Solve(torch.autograd.Function):
-    """The solve as an operator of autograd: the vectors of a Solution and of its Info, in their order."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        problem: Problem,
-        settings: Settings,
-        kernels: Kernels,
-        start: Start | None,
-        *parameters: Any,
-    ) -> tuple[Tensor, ...]:
-        answer = solve(problem, settings, kernels, start)
-        ctx.save_for_backward(*parameters, *vars(answer).values())
-        ctx.settings, ctx.kernels = settings, kernels
-        dtype = Parameters(*parameters).g.dtype
-        vectors = [t.to(dtype) for t in (answer.x, *parts(answer.z, problem), *parts(answer.s, problem))]
-        info = [answer.iterations, *(t.to(dtype) for t in (answer.primal, answer.dual, answer.gap))]
-        ctx.mark_non_differentiable(answer.status, *info)
-        return (*vectors, answer.status, *info)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        parameters = Parameters(*ctx.saved_tensors[: len(Parameters._fields)])
-        answer = Answer(*ctx.saved_tensors[len(Parameters._fields) :])
-        problem = Problem.of(parameters, ctx.settings)
-        x, *rows = (t.double() for t in cotangents[:7])
-        z, s = (torch.cat(part, -1)[..., : problem.rows.m] for part in (rows[:3], rows[3:]))
-        needed = ctx.needs_input_grad[4:]
-        return (None,) * 4 + tuple(
-            gradients(parameters, needed, problem, answer, Seeds(x, z, s), ctx.settings, ctx.kernels)
-        )

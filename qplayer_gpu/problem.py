@@ -10,6 +10,7 @@ A multiplier is positive where it pushes against ``hi`` and negative where it pu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,20 +58,43 @@ class Problem:
             ProblemError: the shapes, dtypes or devices do not fit; the message says which and what is wanted.
         """
         batch = validate(p)
-        g = p.g.detach().double()
+        g = p.g.double()
         g = g if g.dim() == 2 else g.unsqueeze(0)
-        H, A, C = (_array(p, name) for name in MATRICES)
+        H, A, C = (array(p, name) for name in MATRICES)
         H = None if H is None else 0.5 * (H + H.mT)
         empty = g.new_zeros(1, 0, g.shape[-1])
         A, C = (empty if M is None else M for M in (A, C))
         counts = (A.shape[1], C.shape[1], 0 if p.lb is None and p.ub is None else g.shape[-1])
-        lo, hi = _sides(p, ("b", "l", "lb"), counts, -torch.inf), _sides(p, ("b", "u", "ub"), counts, torch.inf)
+        lo, hi = sides(p, ("b", "l", "lb"), counts, -torch.inf), sides(p, ("b", "u", "ub"), counts, torch.inf)
         w = settings.weights(*counts).to(g.device)
         crossed = lo > hi
         halfway = 0.5 * (lo + hi)
         lo, hi = torch.where(crossed, halfway, lo), torch.where(crossed, halfway, hi)
         rows = Rows(H, g, A, C, lo, hi, w.masked_fill(w.isinf(), 1.0), w.isinf(), batch=1 if batch is None else batch)
         return cls(rows, crossed.any(-1), batch is not None, p.g.dtype)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the shapes of valid parameters say."""
+
+    batch: int | None  # B, None where nothing is batched
+    n: int
+    n_eq: int
+    n_in: int
+    bounded: bool  # whether x has bounds
+
+    @classmethod
+    def of(cls, p: Parameters) -> Sizes:
+        """The sizes of parameters that are checked first, as in :meth:`Problem.of`."""
+        batch = validate(p)
+        n_eq, n_in = (0 if M is None else M.shape[-2] for M in (p.A, p.C))
+        return cls(batch, p.g.shape[-1], n_eq, n_in, not (p.lb is None and p.ub is None))
+
+    @property
+    def rows(self) -> list[int]:
+        """How many rows A, C and the bounds have."""
+        return [self.n_eq, self.n_in, self.n if self.bounded else 0]
 
 
 def validate(p: Parameters) -> int | None:
@@ -111,7 +135,8 @@ def _validate_tensor(name: str, t: object, g: Tensor) -> None:
         raise ProblemTypeError(f"{name} must be a torch.Tensor, not {type(t).__name__}")
     if t.dtype not in DTYPES or t.dtype != g.dtype:
         wanted = f"{g.dtype}, like g" if g.dtype in DTYPES else "torch.float64 or torch.float32"
-        raise ProblemTypeError(f"{name} must be {wanted}, not {t.dtype}: convert it with .to()")
+        how = " or call in a region of torch.autocast" if t.dtype in (torch.float16, torch.bfloat16) else ""
+        raise ProblemTypeError(f"{name} must be {wanted}, not {t.dtype}: convert it with .to(){how}")
     if t.device != g.device:
         raise ProblemError(f"{name} is on {t.device}, g on {g.device}: move all arguments to one device")
     base = 1 + (name in MATRICES)
@@ -121,19 +146,19 @@ def _validate_tensor(name: str, t: object, g: Tensor) -> None:
         )
 
 
-def _array(p: Parameters, name: str) -> Tensor | None:
+def array(p: Parameters, name: str) -> Tensor | None:
     """The parameter in double precision, with a leading batch dimension of B or 1."""
     t = getattr(p, name)
     if t is None:
         return None
-    return t.detach().double() if t.dim() == 2 + (name in MATRICES) else t.detach().double().unsqueeze(0)
+    return t.double() if t.dim() == 2 + (name in MATRICES) else t.double().unsqueeze(0)
 
 
-def _sides(p: Parameters, names: tuple[str, str, str], counts: tuple[int, int, int], absent: float) -> Tensor:
-    """One side of all rows: [B|1, m]."""
+def sides(p: Parameters, names: tuple[str, str, str], counts: Sequence[int], absent: float) -> Tensor:
+    """One side of all rows, ``absent`` where it is not given: [B|1, m]."""
     parts = []
     for name, count in zip(names, counts, strict=True):
-        side = _array(p, name)
+        side = array(p, name)
         parts.append(p.g.new_full((1, count), absent, dtype=torch.float64) if side is None else side)
-    batch = max(parts, key=lambda t: t.shape[0] != 1).shape[0]
+    batch = next((t.shape[0] for t in parts if t.shape[0] != 1), 1)
     return torch.cat([t.expand(batch, -1) for t in parts], -1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
 
@@ -54,17 +55,34 @@ class Settings:
     gradient_on_failure: bool = False
     """Whether a problem that was not solved passes on the gradient at its last iterate; otherwise it is zero."""
 
+    text: str = field(init=False, repr=False, compare=False)
+    """All of the above, one a line, as an operator of PyTorch can take it; made by means that torch.compile traces."""
+
     def __post_init__(self) -> None:
         for name in ("eps_abs", "mu_eq", "mu_in", "rho"):
             self._require(name, isfinite(getattr(self, name)) and getattr(self, name) > 0, "a finite number > 0")
         self._require("eps_rel", isfinite(self.eps_rel) and self.eps_rel >= 0, "a finite number >= 0")
         self._require("precision", self.precision in (None, "float64", "mixed"), '"float64", "mixed" or None')
         self._require("max_iter", isinstance(self.max_iter, int) and self.max_iter >= 0, "an integer >= 0")
-
         for name in ("w_eq", "w_in", "w_box"):
-            weights = torch.as_tensor(getattr(self, name), dtype=torch.float64).detach()
-            self._require(name, weights.dim() <= 1 and bool((weights > 0).all()), "a number > 0, or one for each row")
-            object.__setattr__(self, name, tuple(weights.tolist()) if weights.dim() else weights.item())
+            given = getattr(self, name)
+            value = given.tolist() if isinstance(given, Tensor) else given
+            weights = (value,) if isinstance(value, (int, float)) else tuple(value)
+            self._require(name, all([w > 0 for w in weights]), "a number > 0, or one for each row")
+            object.__setattr__(self, name, value if isinstance(value, (int, float)) else weights)
+        lines = [f"{name} {value!r}".replace("inf", "1e999") for name, value in vars(self).items()]  # a literal of inf
+        object.__setattr__(self, "text", "\n".join(lines))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the shifts have other weights than 1."""
+        return any(getattr(self, name) != 1.0 for name in ("w_eq", "w_in", "w_box"))
+
+    @classmethod
+    def of(cls, text: str) -> Settings:
+        """The settings of a text."""
+        lines = (line.split(" ", 1) for line in text.splitlines())
+        return cls(**{name: literal_eval(value) for name, value in lines})
 
     def weights(self, n_eq: int, n_in: int, n_box: int) -> Tensor:
         """The weights of the shifts of all rows: [1, n_eq + n_in + n_box].
@@ -72,13 +90,14 @@ class Settings:
         Raises:
             SettingsError: the number of weights is not that of the rows.
         """
-        parts = []
+        parts: list[float] = []
         for name, count in (("w_eq", n_eq), ("w_in", n_in), ("w_box", n_box)):
-            weights = torch.as_tensor(getattr(self, name), dtype=torch.float64)
-            if weights.dim() and len(weights) != count:
+            weights = getattr(self, name)
+            weights = weights if isinstance(weights, tuple) else (weights,) * count
+            if len(weights) != count:
                 raise SettingsError(f"{name} has {len(weights)} weights for {count} rows")
-            parts.append(weights.expand(count))
-        return torch.cat(parts).unsqueeze(0)
+            parts += weights
+        return torch.tensor([parts], dtype=torch.float64)
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:

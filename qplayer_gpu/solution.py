@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from .errors import SolveError
 from .kernels.interface import Status
@@ -18,9 +21,51 @@ ADVICE = {
     Status.NUMERICAL_ERROR: "H must be positive semidefinite, the data well scaled, and eps_abs above rounding errors",
 }
 
+T = TypeVar("T", bound="_Record")
+
+
+class _Record:
+    """A record of tensors, or of records of tensors, that moves as one; a pytree."""
+
+    def map(self: T, f: Callable[[Tensor], Tensor]) -> T:
+        """The same with f applied to each tensor."""
+        return type(self)(*(t.map(f) if isinstance(t, _Record) else f(t) for t in vars(self).values()))
+
+    def detach(self: T) -> T:
+        """The same without gradients."""
+        return self.map(Tensor.detach)
+
+    def to(self: T, *args: Any, **kwargs: Any) -> T:
+        """The same on another device or in another dtype, with the arguments of ``Tensor.to``.
+
+        What counts or enumerates (the status, the iterations) keeps its dtype.
+        """
+
+        def move(t: Tensor) -> Tensor:
+            moved = t.to(*args, **kwargs)
+            return moved if t.is_floating_point() else moved.to(t.dtype)
+
+        return self.map(move)
+
+    def __getitem__(self: T, index: Any) -> T:
+        """The problems that ``index`` takes from the batch: a number, a slice, or a tensor of indices or of bool."""
+        return self.map(lambda t: t[index])
+
+
+def _register(record: type[_Record]) -> None:
+    pytree.register_pytree_node(
+        record,
+        lambda r: (list(vars(r).values()), None),
+        lambda values, _: record(*values),
+        flatten_with_keys_fn=lambda r: ([(pytree.GetAttrKey(k), v) for k, v in vars(r).items()], None),
+        serialized_type_name=f"qplayer_gpu.{record.__name__}",
+        to_dumpable_context=lambda _: None,
+        from_dumpable_context=lambda _: None,
+    )
+
 
 @dataclass(frozen=True)
-class Info:
+class Info(_Record):
     """How well each problem was solved, in the units of the data."""
 
     iterations: Tensor  # [B] Newton steps
@@ -30,7 +75,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(_Record):
     """The answers of a batch; an unbatched call has no B.
 
     ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in``, ``lb + s_box <= x <= ub + s_box``; the shifts are zero where
@@ -59,3 +104,7 @@ class Solution:
         if failures:
             raise SolveError(f"of {counts.total()} problems " + "; ".join(failures))
         return self
+
+
+_register(Info)
+_register(Solution)

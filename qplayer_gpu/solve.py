@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .errors import ProblemError
 from .kernels.interface import Answer, Kernels, Start, Status
-from .problem import Problem
+from .problem import Problem, Sizes
 from .settings import Settings
 from .solution import Solution
 
@@ -22,13 +22,12 @@ def solve(problem: Problem, settings: Settings, kernels: Kernels, start: Start |
     return replace(answer, status=status)
 
 
-def start_from(solution: Solution, problem: Problem) -> Start:
+def start_from(solution: Solution, sizes: Sizes, device: torch.device) -> Start:
     """A warm start: the vectors of a previous answer, zero where it has none.
 
     Raises:
         ProblemError: the answer is to problems of another shape.
     """
-    rows = problem.rows
     x, z, s = (
         torch.cat([part.detach().double() for part in parts], -1)
         for parts in (
@@ -37,19 +36,20 @@ def start_from(solution: Solution, problem: Problem) -> Start:
             (solution.s_eq, solution.s_in, solution.s_box),
         )
     )
-    z, s = (t if rows.bounded else t[..., : rows.m] for t in (z, s))
-    expected = ((rows.batch,) if problem.batched else ()) + (rows.n,)
-    if x.shape != expected or z.shape[-1] != rows.m or x.device != rows.g.device:
+    m = sum(sizes.rows)
+    z, s = (t if sizes.bounded else t[..., :m] for t in (z, s))
+    expected = (sizes.n,) if sizes.batch is None else (sizes.batch, sizes.n)
+    if tuple(x.shape) != expected or z.shape[-1] != m or x.device != device:
         raise ProblemError(
             f"warm_start answers problems with x of shape {tuple(x.shape)}, {z.shape[-1]} rows, on {x.device}; "
-            f"these have {expected}, {rows.m} rows, on {rows.g.device}"
+            f"these have {expected}, {m} rows, on {device}"
         )
+    batch = 1 if sizes.batch is None else sizes.batch
     known = torch.cat([x, z, s], -1).isfinite().all(-1, keepdim=True)
-    return Start(*(torch.where(known, t, 0.0).reshape(rows.batch, -1) for t in (x, z, s)))
+    return Start(*(torch.where(known, t, 0.0).reshape(batch, t.shape[-1]) for t in (x, z, s)))
 
 
-def parts(t: Tensor, problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+def parts(t: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor]:
     """A vector of rows as its parts of A, of C and of the bounds, the last zero where x has none."""
-    rows = problem.rows
-    eq, ineq, box = (part.clone() for part in t.split([rows.n_eq, rows.n_in, rows.m - rows.n_eq - rows.n_in], -1))
-    return eq, ineq, box if rows.bounded else t.new_zeros(len(t), rows.n)
+    eq, ineq, box = (part.clone() for part in t.split(sizes.rows, -1))
+    return eq, ineq, box if sizes.bounded else t.new_zeros(t.shape[0], sizes.n)

@@ -4,8 +4,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from qplayer_gpu import backend as backends
+
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported: it decides when a kernel is defined
+torch.set_num_threads(1)  # the problems are small, and threads that wait for each other slow a busy machine down
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -14,3 +17,12 @@ settings.load_profile("repeatable")
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=list(backends.BACKENDS))
+def backend(request, monkeypatch):
+    """The name of each backend that runs here, in turn; "auto" stands for it."""
+    if request.param == "cpu" and (why := backends.why_no_cpu()):
+        pytest.skip(why)
+    monkeypatch.setattr(backends, "fastest", lambda rows: request.param)
+    return request.param

@@ -32,7 +32,7 @@ FAMILIES = {
 def gradients(args, settings) -> torch.Tensor:
     """The gradients of all parameters for a loss that looks at x and the shifts."""
     leaves = {k: v.clone().requires_grad_() for k, v in args.items() if v is not None}
-    sol = qp.solve_qp(**{"H": None, **leaves}, settings=settings)
+    sol = qp.solve_qp(**{"H": None, **leaves}, settings=settings, backend="torch")
     (sol.x.square().sum() + sum(s.square().sum() for s in (sol.s_eq, sol.s_in, sol.s_box))).backward()
     return torch.cat([leaf.grad.flatten() for leaf in leaves.values()])
 
@@ -41,7 +41,9 @@ def reach(args, precision) -> float:
     """The least eps_abs at which every problem of the batch is solved."""
     reached = torch.inf
     for eps in TOLERANCES:
-        sol = qp.solve_qp(**args, settings=qp.Settings(eps_abs=eps, precision=precision, max_iter=MAX_ITER))
+        sol = qp.solve_qp(
+            **args, settings=qp.Settings(eps_abs=eps, precision=precision, max_iter=MAX_ITER), backend="torch"
+        )
         if not (sol.status <= qp.Status.SOLVED_CLOSEST_FEASIBLE).all():
             break
         reached = eps

@@ -42,6 +42,7 @@ def main() -> None:
     """One line for each family, and one for each problem whose status is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="problems, over all families")
+    parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", choices=["float64", "mixed"], default="float64")
     args = parser.parse_args()
     settings = qp.Settings(precision=args.precision)
@@ -50,18 +51,19 @@ def main() -> None:
     titles = " ".join(f"{title:>8}" for title in ("primal", "dual", "gap", "shift"))
     print(f"{'family':15} {'problems':>8} {'wrong':>5} {'steps':>6} {'most':>5} {titles}")
     for family in FAMILIES:
-        wrong += soak(family, batches, settings)
+        wrong += soak(family, batches, settings, args.backend)
     total = batches * BATCH * len(FAMILIES)
-    print(f"{total} problems, {wrong} with a wrong status, {time.perf_counter() - start:.0f} s, {args.precision}")
+    how = f"{time.perf_counter() - start:.0f} s, {args.precision}, {args.backend}"
+    print(f"{total} problems, {wrong} with a wrong status, {how}")
 
 
-def soak(family: str, batches: int, settings: qp.Settings) -> int:
+def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> int:
     """Solves the batches of a family, of n = 1 to 24; returns how many statuses are wrong."""
     make, expected = FAMILIES[family]
     wrong, steps, most, worst = Counter(), 0, 0, torch.zeros(4, dtype=torch.float64)
     for seed in range(batches):
         problems = make(BATCH, 1 + 7 * seed % 24, seed)
-        sol = qp.solve_qp(**problems, settings=settings)
+        sol = qp.solve_qp(**problems, settings=settings, backend=backend)
         for i in (sol.status != expected).nonzero().flatten().tolist():
             wrong[f"seed {seed}, problem {i}: {qp.Status(int(sol.status[i])).name}"] += 1
         right = (sol.status == expected) & (expected != UNBOUNDED)

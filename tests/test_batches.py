@@ -9,6 +9,8 @@ import torch
 
 import qplayer_gpu as qp
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 N, ROWS = 5, 12
 
 

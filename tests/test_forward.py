@@ -7,8 +7,8 @@ from certificate import certify
 
 import qplayer_gpu as qp
 
+pytestmark = pytest.mark.usefixtures("backend")
 EPS = 1e-9
-BACKENDS = ["torch"]
 
 # family: arguments, status, Newton steps that a plain prototype of the method took (None: not measured)
 FAMILIES = {
@@ -28,7 +28,6 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family(family, backend):
     make, status, steps = FAMILIES[family]
@@ -48,7 +47,6 @@ def test_family(family, backend):
         assert sol.info.iterations.double().mean() <= 1.2 * steps
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("family", ["feasible-odd-two-sided-bounds", "lp-20", "overdetermined-32", "sudoku-lp"])
 def test_float32(family, backend):
     make, status, _ = FAMILIES[family]

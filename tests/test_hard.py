@@ -172,6 +172,16 @@ def test_certificate_sees_a_wrong_answer():
     assert (wrong.dual_residual > 1e-6).tolist() == [False, True, False]
 
 
+def test_an_early_stop_returns_the_best_iterate():
+    args = f.feasible(20, 16, two_sided=True)
+    worst = []
+    for steps in range(1, 12):
+        sol = qp.solve_qp(**args, settings=qp.Settings(max_iter=steps))
+        info, objective = sol.info, (sol.x * (0.5 * f.times(args["H"], sol.x) + args["g"])).sum(-1).abs()
+        worst.append(torch.stack([info.primal_residual, info.dual_residual, info.gap / (1 + objective)]).amax(0))
+    assert (torch.stack(worst).diff(dim=0) <= 1e-9).all()  # more steps never give a worse answer
+
+
 def test_an_early_stop_returns_honest_residuals():
     args = f.feasible(5, 16, two_sided=True)
     sol = qp.solve_qp(**args, settings=qp.Settings(max_iter=6))

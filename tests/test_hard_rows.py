@@ -12,6 +12,7 @@ from test_gradients import check
 
 import qplayer_gpu as qp
 
+pytestmark = pytest.mark.usefixtures("backend")
 HARD_BOX = qp.Settings(w_box=math.inf)
 
 

@@ -3,7 +3,6 @@
 from dataclasses import fields, replace
 
 import families as f
-import pytest
 import torch
 
 import qplayer_gpu as qp
@@ -11,19 +10,18 @@ from qplayer_gpu.backend import select
 from qplayer_gpu.kernels.interface import Seeds
 from qplayer_gpu.problem import Parameters, Problem
 
-BACKENDS = ["torch"]
-OPTIONS = qp.Settings().options(torch.float64)
+SETTINGS = qp.Settings()
+OPTIONS = SETTINGS.options(torch.float64)
 
 
-def rows_of(args):
-    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), qp.Settings()).rows
+def rows_of(args, settings=SETTINGS):
+    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), settings).rows
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_adjoint_takes_any_multipliers_of_the_shifted_rows(backend):
     """``W's = 0``: z + s fits the optimality conditions as z does, and must give the same gradients."""
-    kernels = select(backend)
     rows = rows_of({k: v for k, v in f.overdetermined(3, 4).items() if k not in ("C", "u")})
+    kernels = select(backend, rows)
     answer = kernels.forward(rows, OPTIONS, None)
     assert (answer.s.abs().amax(-1) > 1e-2).all()
     seeds = Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
@@ -35,10 +33,9 @@ def test_the_adjoint_takes_any_multipliers_of_the_shifted_rows(backend):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_multipliers_of_shifted_rows_have_the_signs_and_the_least_norm(backend):
     rows = rows_of(f.excluding_halfspaces(5, 4))
-    answer = select(backend).forward(rows, OPTIONS, None)
+    answer = select(backend, rows).forward(rows, OPTIONS, None)
     shifted = answer.s > 0
     assert shifted.any(-1).all()
     assert (answer.z[shifted] >= 0).all()
@@ -47,10 +44,9 @@ def test_multipliers_of_shifted_rows_have_the_signs_and_the_least_norm(backend):
         assert (answer.z[i, W] / answer.s[i, W]).min() <= 1e-6
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_cotangent_no_adjoint(backend):
-    kernels = select(backend)
     rows = rows_of(f.feasible(3, 5))
+    kernels = select(backend, rows)
     answer = kernels.forward(rows, OPTIONS, None)
     seeds = Seeds(*(torch.zeros_like(t) for t in (answer.x, answer.z, answer.s)))
     seeds.x[1] = 1.0

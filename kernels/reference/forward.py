@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ from ..interface import Answer, Options, Rows, Start, Status
 from .multipliers import signed_multipliers
 from .newton import newton_step
 from .outer import Measure, measure, outer_step, verdict
-from .products import Matrices
+from .products import Batched, Matrices
 from .residuals import residuals, shifted_sides
 from .scaling import Scaling, measure_scaling
-from .state import RUNNING, State, begin
+from .state import RUNNING, SHIFT, State, begin
 
 MIXED_STEPS = 200  # after which mixed precision is given up
 COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
@@ -56,23 +56,46 @@ def _forward(rows: Rows, options: Options, start: Start | None = None) -> Answer
 
 def _solve(answer: Answer, st: State, matrices: Matrices, scaling: Scaling, options: Options) -> None:
     """Steps all problems until each has ended; those that have ended soon leave the batch."""
+    best = None
     while True:
         at = measure(st, matrices, options)
         st.status = verdict(st, at, options)
-        _write(answer, st, at)
+        best = Best.of(st, at) if best is None else best.better(st, at)
+        _write(answer, st, at, best)
         st.open = st.status == RUNNING
         running = st.open.nonzero().squeeze(-1)
         if not len(running):
             return
         if len(running) <= (1 - COMPACT_SHARE) * len(st.index):
-            st, at, matrices, scaling = (
-                st.take(running),
-                at.take(running),
-                matrices.take(running),
-                scaling.take(running),
-            )
+            st, at, best = st.take(running), at.take(running), best.take(running)
+            matrices, scaling = matrices.take(running), scaling.take(running)
         outer_step(st, at, scaling, options)
         newton_step(st, matrices, scaling)
+
+
+@dataclass
+class Best(Batched):
+    """The best iterate so far of each problem, for one that stops early; phase SHIFT does not count."""
+
+    x: Tensor  # [B, n]
+    z: Tensor  # [B, m]
+    s: Tensor  # [B, m]
+    primal: Tensor  # [B] and the rest: its residuals
+    dual: Tensor  # [B]
+    gap: Tensor  # [B]
+    worst: Tensor  # [B] the largest residual next to its tolerance
+
+    @classmethod
+    def of(cls, st: State, at: Measure) -> Best:
+        """The present iterate."""
+        return cls(st.x, st.z, st.s, at.primal, at.dual, at.gap, at.worst())
+
+    def better(self, st: State, at: Measure) -> Best:
+        """The better of this one and the present iterate."""
+        now = Best.of(st, at)
+        keep = (now.worst >= self.worst) | (st.phase == SHIFT)
+        pairs = zip(vars(self).values(), vars(now).values(), strict=True)
+        return Best(*(torch.where(keep.unsqueeze(-1) if a.dim() == 2 else keep, a, b) for a, b in pairs))
 
 
 def usable(rows: Rows) -> Tensor:
@@ -94,23 +117,18 @@ def blank_answer(rows: Rows) -> Answer:
     return Answer(x, z, s, count + int(Status.NONFINITE_INPUT), count, *residuals)
 
 
-def _write(answer: Answer, st: State, at: Measure) -> None:
-    """Writes the answers of the problems that have just ended."""
+def _write(answer: Answer, st: State, at: Measure, best: Best) -> None:
+    """Writes the answers of the problems that have just ended; one that stopped early is given its best iterate."""
     ended = (st.open & (st.status != RUNNING)).nonzero().squeeze(-1)
     if not len(ended):
         return
     index = st.index[ended]
-    for whole, part in (
-        (answer.x, st.x),
-        (answer.z, st.z),
-        (answer.s, st.s),
-        (answer.status, st.status),
-        (answer.iterations, st.steps),
-        (answer.primal, at.primal),
-        (answer.dual, at.dual),
-        (answer.gap, at.gap),
-    ):
-        whole[index] = part[ended]
+    answer.status[index], answer.iterations[index] = st.status[ended], st.steps[ended]
+    stopped = (st.status == int(Status.MAX_ITERATIONS)) | (st.status == int(Status.NUMERICAL_ERROR))
+    for name in ("x", "z", "s", "primal", "dual", "gap"):
+        last = getattr(at if name in ("primal", "dual", "gap") else st, name)
+        early = stopped.unsqueeze(-1) if last.dim() == 2 else stopped
+        getattr(answer, name)[index] = torch.where(early, getattr(best, name), last)[ended]
 
 
 def settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling: Scaling, options: Options) -> None:

@@ -27,6 +27,7 @@ SHIFT_ACCURACY = 0.01  # of eps_abs, on G's = 0
 SHIFT_INNER = 1e-6  # residual that ends the inner loop of phase SHIFT, scaled
 SHIFT_STEPS = 100  # Newton steps after which the search for a shift is given up, as rounding errors hide that none is
 SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
+SHIFT_BALANCE_ROUNDED = 1e-5  # the same where G's is a rounding error
 ROUNDING = 1e-15  # of the terms of a product with G
 EXTRA_STEPS = 1  # of a shifted problem that is solved, for multipliers larger than those it was solved with
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
@@ -147,10 +148,11 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
     """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
     push, w = at.push / st.shift_unit, st.metric_shift / st.shift_unit
     kept = largest(at.violation * st.hard) <= SHIFT_FLOOR * at.primal_tolerance
-    balanced = largest(scaling.D * push) <= SHIFT_BALANCE * largest(w * at.violation / scaling.E)
-    rounding = ROUNDING * largest(st.x / scaling.D) * largest(w / scaling.E.square())
-    flat = (largest(push) <= SHIFT_ACCURACY * options.eps_abs) | (largest(scaling.D * push) <= rounding)
-    return (at.primal <= at.primal_tolerance) | (flat & balanced & kept)
+    scaled, size = largest(scaling.D * push), largest(w * at.violation / scaling.E)
+    rounding = ROUNDING * largest(st.x / scaling.D) * largest((at.violation != 0) * w / scaling.E.square())
+    rounded = (scaled <= rounding) & (scaled <= SHIFT_BALANCE_ROUNDED * size)
+    balanced = (scaled <= SHIFT_BALANCE * size) & (largest(push) <= SHIFT_ACCURACY * options.eps_abs)
+    return (at.primal <= at.primal_tolerance) | ((balanced | rounded) & kept)
 
 
 def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:

@@ -22,6 +22,11 @@ class Residuals(Batched):
     dual_tolerance: Tensor
     gap_tolerance: Tensor
 
+    def worst(self) -> Tensor:
+        """The largest of the three next to its tolerance: [B]."""
+        primal, dual = self.primal / self.primal_tolerance, self.dual / self.dual_tolerance
+        return torch.maximum(torch.maximum(primal, dual), self.gap / self.gap_tolerance)
+
     def hold(self) -> Tensor:
         """Whether all three are within their tolerances: [B]."""
         primal, dual = self.primal <= self.primal_tolerance, self.dual <= self.dual_tolerance

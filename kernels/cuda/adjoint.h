@@ -1,0 +1,156 @@
+// The backward solve: the adjoint of the optimality conditions, in the least-squares sense where they lose rank.
+//
+// At a solution the rows split into W, the rows that an infeasible problem shifts (s != 0, and all its equalities) and
+// K, the other active rows (z != 0, or an equality). The conditions are
+//
+//     H x + g + W' z_W + K' z_K = 0,   z_W = w W beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
+//
+// (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique).
+// Their adjoint for the cotangents x_, z_, s_ is
+//
+//     H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = w W b_s
+//
+// with eta the weighted least-squares solution of W eta = z_W_. With p = (q_W - s_, q_K), b_z = beta and
+// q_z = w (z_W_ - W b_x), a change of G alters the loss by -(z b_x' + p x' + w s b_s' - q_z b_z').
+#pragma once
+
+#include "least_squares.h"
+
+namespace qplayer {
+
+constexpr double ADJOINT_MU = 1e-6;   // scaled; the rows weigh 1 / ADJOINT_MU
+constexpr double ADJOINT_RHO = 1e-8;  // scaled
+constexpr int ADJOINT_PASSES = 10;
+constexpr double ADJOINT_ACCURACY = 1e-11;  // of the solution, for the last step, scaled
+
+// The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G.
+template <class F>
+void factor_saddle_point(Problem<F>& p) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    QP_EACH(i, p.matrices.mp) {
+        Pack E = load(work.E + i), shifted = p.row_unit * load(work.w + i);
+        Pack weight = pick(load(work.in_W + i) != 0, shifted, load(work.in_K + i) * E * E);
+        store(work.t_m + i, weight / (p.c * ADJOINT_MU));
+    }
+    QP_EACH(j, p.matrices.np) {
+        Pack D = load(work.D + j);
+        store(work.diagonal + j, ADJOINT_RHO / (p.c * D * D));
+    }
+    block.sync();
+    factor_rows(p, p.matrices.H, work.t_m);
+}
+
+// Solves H b + G_S'q = r, G_S b = target on S = W + K: r in push, b in x, q in q; leaves G b in Gx.
+//
+// A proximal method of multipliers with one factor. Started at q = 0, it keeps q_W in the range of w W, provided that
+// these rows weigh as their shifts do. Where the system is singular, each pass adds the same step along the null space;
+// taking these steps back leaves the least-squares solution.
+template <class F>
+void saddle_point(Problem<F>& p) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    factor_saddle_point(p);
+    set(block, work.x, mat.np, 0);
+    set(block, work.q, mat.mp, 0);
+    set(block, work.Hx, mat.np, 0);
+    QP_EACH(i, mat.mp) store(work.v + i, -load(work.target + i));
+    block.sync();
+    double passes = 0;
+    for (bool moving = true; moving && passes < ADJOINT_PASSES;) {
+        passes++;
+        QP_EACH(i, mat.mp) store(work.u_m + i, load(work.q + i) + load(work.t_m + i) * load(work.v + i));
+        block.sync();
+        columns(block, mat, work.u_m, work.Gz);
+        QP_EACH(j, mat.np) store(work.dx + j, load(work.push + j) - load(work.Hx + j) - load(work.Gz + j));
+        block.sync();
+        solve(block, work.factor, work.dx);
+        Most size_x, size_q, moved_x, moved_q;
+        QP_EACH(j, mat.np) {
+            Pack step = load(work.dx + j), x = load(work.x + j) + step, D = load(work.D + j);
+            store(work.x + j, x);
+            size_x.add(x / D), moved_x.add(step / D);
+        }
+        block.sync();
+        hessian(block, mat, work.x, work.Hx);
+        rows(block, mat, work.dx, work.Gdx);
+        QP_EACH(i, mat.mp) {
+            Mask in = (load(work.in_W + i) != 0) | (load(work.in_K + i) != 0);
+            Pack v = load(work.v + i) + pick(in, load(work.Gdx + i), all(0)), E = load(work.E + i);
+            Pack step = load(work.t_m + i) * v, q = load(work.q + i) + step;
+            store(work.v + i, v), store(work.q + i, q), store(work.u_m + i, step);
+            size_q.add(p.c * q / E), moved_q.add(p.c * step / E);
+        }
+        block.sync();
+        double size = size_x.value(block) + size_q.value(block), moved = moved_x.value(block) + moved_q.value(block);
+        moving = !(moved <= ADJOINT_ACCURACY * size);
+    }
+    QP_EACH(j, mat.np) store(work.x + j, load(work.x + j) - passes * load(work.dx + j));
+    QP_EACH(i, mat.mp) store(work.q + i, load(work.q + i) - passes * load(work.u_m + i));
+    block.sync();
+}
+
+// W and K, the right-hand side x_ + W's_ in push, the target on K, z / w in v; whether the problem is infeasible.
+template <class F>
+bool prepare_adjoint(Problem<F>& p) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    const bool infeasible = shifted_rows(p, work.x, work.s);
+    QP_EACH(i, mat.mp) {
+        Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
+        Pack z = load(work.z + i), seed = load(work.seed_z + i);
+        Pack in_K = pick(~in_W & ((z != 0) | equality), all(1), all(0));
+        store(work.in_K + i, in_K);
+        store(work.target + i, in_K * seed);
+        store(work.u_m + i, load(work.in_W + i) * load(work.seed_s + i));
+        store(work.v + i, z / load(work.w + i));
+    }
+    block.sync();
+    set(block, work.beta, mat.np, 0);
+    set(block, work.b_s, mat.np, 0);
+    columns(block, mat, work.u_m, work.push);
+    QP_EACH(j, mat.np) store(work.push + j, load(work.push + j) + load(work.seed_x + j));
+    block.sync();
+    return infeasible;
+}
+
+// From x, z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, w s to s, b_s to b_s, q_z to z_k,
+// b_z to beta.
+template <class F>
+void adjoint(Problem<F>& posed, bool same_matrices) {
+    measure_scaling(posed, same_matrices);
+    Problem<F> p = posed;  // whose weights are not those of the next problem
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    const bool infeasible = prepare_adjoint(p);
+    if (infeasible) {
+        factor_shifted(p);
+        fit(p, work.v, work.beta, work.Gx);
+        fit(p, work.seed_z, work.b_s, work.Gdx);
+        QP_EACH(i, mat.mp) {
+            Mask in_W = load(work.in_W + i) != 0;
+            store(work.z + i, pick(in_W, load(work.w + i) * load(work.Gx + i), load(work.z + i)));
+            store(work.target + i, pick(in_W, load(work.Gdx + i), load(work.target + i)));
+        }
+        set(block, work.b_s, mat.np, 0);
+    }
+    saddle_point(p);
+    if (infeasible) {
+        factor_shifted(p);
+        QP_EACH(i, mat.mp) store(work.v + i, load(work.q + i) / load(work.w + i));
+        block.sync();
+        fit(p, work.v, work.b_s, work.Gx);
+    }
+    QP_EACH(i, mat.mp) {
+        Pack in_W = load(work.in_W + i);
+        store(work.s + i, load(work.w + i) * load(work.s_W + i));
+        store(work.z_trial + i, load(work.q + i) - in_W * load(work.seed_s + i));
+        store(work.z_k + i, in_W * load(work.w + i) * (load(work.seed_z + i) - load(work.target + i)));
+    }
+    block.sync();
+}
+
+}  // namespace qplayer

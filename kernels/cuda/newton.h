@@ -1,0 +1,198 @@
+// The inner loop: semi-smooth Newton on the augmented Lagrangian, with an exact line search.
+//
+//     phi(x) = sigma (1/2 x'Hx + g'x) + 1/2 ||x - x_k||_P^2 + sum_i omega_i / 2 d_i(x)^2
+//     d(x)   = v - clamp(v, low, high),  v = G x + z_k / omega
+//
+// The step solves (sigma H + P + G_J' Omega G_J) dx = -grad phi on the active rows J (Bambade, El-Kazdadi, Taylor,
+// Carpentier: ProxQP, RSS 2022).
+#pragma once
+
+#include "state.h"
+
+namespace qplayer {
+
+constexpr int LINE_SEARCH_TRIALS = 40;
+constexpr double LINE_SEARCH_ACCURACY = 1e-10;
+constexpr double RHO_GROWTH = 10;
+constexpr double ROUNDING_OF_ROWS = 1e-14;  // of the largest terms of Gx
+
+// The minimiser over alpha > 0: a root of phi', which increases and is piecewise linear, by bracketed Newton.
+template <class F>
+double exact_line_search(Problem<F>& p, double slope, double curvature) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    double alpha = 1, left = 0, right = INFINITY;
+    for (int trial = 0; trial < LINE_SEARCH_TRIALS; trial++) {
+        Sum values, slopes;
+        QP_EACH(i, p.matrices.mp) {
+            Pack step = load(work.Gdx + i), v = load(work.v + i) + alpha * step;
+            Pack weighted = load(work.omega + i) * step;
+            Pack d = v - clamp(v, load(work.low + i), load(work.high + i));
+            values.add(weighted * d);
+            slopes.add(pick(d != 0, weighted * step, all(0)));
+        }
+        double value = slope + alpha * curvature + values.value(block);
+        (value < 0 ? left : right) = alpha;
+        double newton = alpha - value / (curvature + slopes.value(block));
+        double next = newton >= left && newton <= right ? newton : 0.5 * (left + right);
+        bool moved = fabs(next - alpha) > LINE_SEARCH_ACCURACY * alpha;
+        alpha = next;
+        if (!moved) break;
+    }
+    return alpha;
+}
+
+// Brings the sums S (rows that are always active) and T (the other active rows) up to date: T by the rows that changed.
+template <class F>
+void update_sums(Problem<F>& p, State& st) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    const double* metric = st.phase == SHIFT ? work.omega : work.metric_rows;
+    if (st.sums_are_old) {
+        int firm = 0;
+        for (int i = 0; i < mat.stored; i++) {
+            work.list[firm] = i, work.weights[firm] = metric[i];
+            firm += work.is_firm[i] != 0;
+        }
+        clear(block, work.S, mat.np * mat.np);
+        add_rows(block, work.factor, mat.G, work.S, work.list, work.weights, firm);
+    }
+    int changed = 0, count = 0;
+    for (int i = 0; i < mat.stored; i++) {
+        double now = work.is_firm[i] != 0 ? 0 : work.active[i];
+        work.list[changed] = i, work.weights[changed] = now != 0 ? metric[i] : -metric[i];
+        changed += st.sums_are_old || now != work.member[i];
+        work.member[i] = now;
+        count += now != 0;
+    }
+    if (st.sums_are_old || (changed && changed >= count)) {  // without rounding errors of rows that left
+        changed = 0;
+        for (int i = 0; i < mat.stored; i++) {
+            work.list[changed] = i, work.weights[changed] = metric[i];
+            changed += work.member[i] != 0;
+        }
+        clear(block, work.T, mat.np * mat.np);
+        st.sums_are_updated = false;
+    } else {
+        st.sums_are_updated |= changed > 0;
+    }
+    add_rows(block, work.factor, mat.G, work.T, work.list, work.weights, changed);
+    st.sums_are_old = false;
+}
+
+// Factors K; where it is not positive definite for the rounding errors of updated sums, they are built anew.
+template <class F>
+bool factor_step(Problem<F>& p, State& st) {
+    const bool searches = st.phase == SHIFT;
+    const Terms<F> terms{searches ? nullptr : p.matrices.H,
+                         p.work.S,
+                         searches ? 1 : 1 / st.mu_eq,
+                         p.work.T,
+                         searches ? 1 : 1 / st.mu_in,
+                         p.work.diagonal};
+    update_sums(p, st);
+    if (factorize(p.block, p.work.factor, terms)) return true;
+    if (!st.sums_are_updated) return false;
+    st.sums_are_old = true;
+    update_sums(p, st);
+    return factorize(p.block, p.work.factor, terms);
+}
+
+// v, the multipliers omega d and the active rows at x; the gradient of phi, and the diagonal of K.
+template <class F>
+void prepare_step(Problem<F>& p, const State& st) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    QP_EACH(i, mat.mp) {
+        Pack low = load(work.low + i), high = load(work.high + i);
+        Pack v = load(work.Gx + i) + load(work.z_k + i) * load(work.omega_inverse + i);
+        store(work.v + i, v);
+        store(work.z_trial + i, load(work.omega + i) * (v - clamp(v, low, high)));
+        store(work.active + i, pick((v >= high) | (v <= low), all(1), all(0)));
+    }
+    block.sync();
+    columns(block, mat, work.z_trial, work.gradient);
+    const double sigma = st.phase == SHIFT ? 0 : 1;
+    QP_EACH(j, mat.np) {
+        Pack prox = st.rho * load(work.metric_x + j);
+        Pack pull = sigma * (load(work.Hx + j) + load(work.g + j)) + prox * (load(work.x + j) - load(work.x_k + j));
+        Pack gradient = load(work.gradient + j) + pull, diagonal = prox;
+        if (mat.mp > mat.sp) diagonal += load(work.active + mat.sp + j) * load(work.omega + mat.sp + j);
+        store(work.t_x + j, pull);
+        store(work.dx + j, -gradient);
+        store(work.diagonal + j, diagonal);
+    }
+    block.sync();
+}
+
+// Writes the multipliers after a full step to t_m; whether the active set is the right one there.
+//
+// Adding the step to the multipliers, rather than measuring omega d anew, leaves no rounding error of omega Gx in the
+// dual residual. For the same reason it is the sign of the multiplier that tells whether an active row stays so, and an
+// inactive row may pass its side by a rounding error.
+template <class F>
+bool full_step(Problem<F>& p) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    const double size = largest(block, p.matrices.np, [&](int j) { return load(work.x + j) / load(work.D + j); });
+    Any wrong;
+    QP_EACH(i, p.matrices.mp) {
+        Pack low = load(work.low + i), high = load(work.high + i), v = load(work.v + i), step = load(work.Gdx + i);
+        Pack z = load(work.z_trial + i) + load(work.omega + i) * step, after = v + step;
+        Pack slop = ROUNDING_OF_ROWS * size / load(work.E + i);
+        Mask up = v >= high, down = v <= low;
+        Mask wrong_up = up & ~down & (z < 0), wrong_down = ~up & down & (z > 0);
+        Mask passed = ~up & ~down & ((after > high + slop) | (after < low - slop));
+        wrong.add(wrong_up | wrong_down | passed);
+        store(work.t_m + i, pick(up | down, z, all(0)));
+    }
+    block.sync();
+    return !wrong.value(block);
+}
+
+// One step in place; where the factorization fails, rho grows and x stays.
+template <class F>
+void newton_step(Problem<F>& p, State& st) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    prepare_step(p, st);
+    bool failed = !factor_step(p, st);
+    if (!failed) {
+        solve(block, work.factor, work.dx);
+        failed = !isfinite(largest(block, mat.np, [&](int j) { return load(work.dx + j); }));
+    }
+    if (failed) set(block, work.dx, mat.np, 0);
+    hessian_two(block, mat, work.x, work.dx, work.Hx, work.Hdx);
+    rows_two(block, mat, work.x, work.dx, work.Gx, work.Gdx);
+
+    const bool same = full_step(p);
+    const double sigma = st.phase == SHIFT ? 0 : 1;
+    double alpha = 1;
+    if (!same && !failed) {
+        Sum slopes, curvatures;
+        QP_EACH(j, mat.np) {
+            Pack dx = load(work.dx + j);
+            slopes.add(dx * load(work.t_x + j));
+            curvatures.add(dx * (sigma * load(work.Hdx + j) + st.rho * load(work.metric_x + j) * dx));
+        }
+        alpha = exact_line_search(p, slopes.value(block), curvatures.value(block));
+    }
+    QP_EACH(j, mat.np) {
+        store(work.x + j, load(work.x + j) + alpha * load(work.dx + j));
+        store(work.Hx + j, load(work.Hx + j) + alpha * load(work.Hdx + j));
+    }
+    QP_EACH(i, mat.mp) {
+        Pack step = alpha * load(work.Gdx + i), v = load(work.v + i) + step;
+        Pack measured = load(work.omega + i) * (v - clamp(v, load(work.low + i), load(work.high + i)));
+        store(work.Gx + i, load(work.Gx + i) + step);
+        if (!failed) store(work.z + i, same ? load(work.t_m + i) : measured);
+    }
+    block.sync();
+    if (failed) st.rho *= RHO_GROWTH;
+    st.steps++;
+}
+
+}  // namespace qplayer

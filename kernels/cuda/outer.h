@@ -1,0 +1,219 @@
+// The outer loop: ending a problem, moving multipliers, penalties and phases.
+//
+// The multipliers follow the bound-constrained Lagrangian rule of ProxQP (Bambade, El-Kazdadi, Taylor, Carpentier, RSS
+// 2022). A problem suspected of being infeasible leaves phase AS_POSED for SHIFT, which finds the shift of least norm,
+// and ends in SHIFTED; a false alarm finds no shift and is then solved as posed.
+#pragma once
+
+#include "measure.h"
+
+namespace qplayer {
+
+constexpr double MU_FLOOR = 1e-8;
+constexpr double MU_SHRINK = 0.1;
+constexpr double RHO_FLOOR = 1e-10, RHO_CEILING = 1;
+constexpr double INNER_FLOOR = 0.1;          // of eps_abs: the inner loop need not go below
+constexpr double SHIFT_FLOOR = 0.1;          // of eps_abs: a smaller shift of a row is none
+constexpr double SHIFT_ACCURACY = 0.01;      // of eps_abs, on G's = 0
+constexpr double SHIFT_INNER = 1e-6;         // residual that ends the inner loop of phase SHIFT, scaled
+constexpr int SHIFT_STEPS = 100;             // after which the search for a shift is given up
+constexpr double SHIFT_BALANCE = 1e-7;       // of the size of s, on G's = 0
+constexpr double SHIFT_BALANCE_ROUNDED = 1e-5;  // the same where G's is a rounding error
+constexpr int EXTRA_STEPS = 1;               // of a shifted problem that is solved, for its larger multipliers
+constexpr double SUSPICION = 1e-4;           // of the size of the increment v of the multipliers, on G'v = 0
+constexpr double STAGNANT_SUSPICION = 0.1;   // the same where the primal residual hardly falls
+constexpr double STAGNATION = 0.8;           // of the last primal residual
+constexpr double RECESSION = 1e-8;           // of the size of a step d, on Hd = 0 and on d not approaching any side
+
+template <class F>
+int verdict(const Problem<F>& p, const State& st, const Measure& at) {
+    if (st.status != RUNNING) return st.status;
+    if (st.phase != SHIFT && at.hold() && (!st.is_shifted || st.extra >= EXTRA_STEPS))
+        return st.is_shifted ? SOLVED_CLOSEST_FEASIBLE : SOLVED;
+    return st.steps < p.options.max_iter ? RUNNING : MAX_ITERATIONS;
+}
+
+// Whether the increment v = omega violation of the multipliers has G'v = 0, as where no x is feasible.
+template <class F>
+bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    if (!(at.primal > 2 * at.primal_tolerance)) return false;
+    measure_push(p, st);
+    double increment =
+        largest(block, p.matrices.mp, [&](int i) { return load(work.t_m + i) / load(work.E + i); });
+    double balance =
+        largest(block, p.matrices.np, [&](int j) { return load(work.D + j) * load(work.push + j); }) / increment;
+    return balance <= SUSPICION || (balance <= STAGNANT_SUSPICION && at.primal >= STAGNATION * st.primal_k);
+}
+
+// Whether the last step of the centre is a direction of descent with no curvature that approaches no side.
+template <class F>
+bool is_unbounded(Problem<F>& p) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    Most size, curvature, approach;
+    Sum descent;
+    QP_EACH(j, p.matrices.np) {
+        Pack d = load(work.x + j) - load(work.x_k + j), D = load(work.D + j);
+        size.add(d / D);
+        curvature.add(p.c * D * (load(work.Hx + j) - load(work.Hx_k + j)));
+        descent.add(load(work.g + j) * d);
+    }
+    const double bound = RECESSION * size.value(block);
+    if (!(p.c * descent.value(block) < -100 * bound && curvature.value(block) <= bound)) return false;
+    QP_EACH(i, p.matrices.mp) {
+        Pack Gd = load(work.E + i) * (load(work.Gx + i) - load(work.Gx_k + i));
+        Mask nears = ((Gd > 0) & (load(work.high + i) != INFINITY)) | ((Gd < 0) & (load(work.low + i) != -INFINITY));
+        approach.add(pick(nears | (Gd != Gd), Gd, all(0)));
+    }
+    return approach.value(block) <= bound;
+}
+
+template <class F>
+double hard_violation(Problem<F>& p) {
+    return largest(p.block, p.matrices.mp, [&](int i) { return load(p.work.violation + i) * load(p.work.hard + i); });
+}
+
+// Whether x is feasible, or the shift s has G'(w s) = 0, up to rounding errors and next to the size of s.
+template <class F>
+bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    if (at.primal <= at.primal_tolerance) return true;
+    if (p.has_hard && !(hard_violation(p) <= SHIFT_FLOOR * at.primal_tolerance)) return false;
+    measure_push(p, st);
+    const double unit = p.row_unit / p.c;
+    Most size, weight, push, scaled_push, x;
+    QP_EACH(i, p.matrices.mp) {
+        Pack w = load(work.w + i), E = load(work.E + i);
+        size.add(w * load(work.violation + i) / E);
+        weight.add(pick(load(work.violation + i) != 0, w / (E * E), all(0)));
+    }
+    QP_EACH(j, p.matrices.np) {
+        Pack D = load(work.D + j);
+        push.add(load(work.push + j) / unit);
+        scaled_push.add(D * load(work.push + j) / unit);
+        x.add(load(work.x + j) / D);
+    }
+    const double scaled = scaled_push.value(block), rounding = ROUNDING * x.value(block) * weight.value(block);
+    const bool flat = push.value(block) <= SHIFT_ACCURACY * p.options.eps_abs;
+    if (scaled <= rounding && scaled <= SHIFT_BALANCE_ROUNDED * size.value(block)) return true;
+    return flat && scaled <= SHIFT_BALANCE * size.value(block);
+}
+
+// Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu.
+template <class F>
+void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    const double proximal = largest(block, p.matrices.np, [&](int j) {
+        return st.rho * load(work.metric_x + j) * (load(work.x + j) - load(work.x_k + j));
+    });
+    const bool searches = st.phase == SHIFT;  // what may be violated there has no multipliers
+    double violation = at.scaled_violation;
+    if (searches)
+        violation = largest(block, p.matrices.mp, [&](int i) {
+            return load(work.E + i) * load(work.violation + i) * load(work.hard + i);
+        });
+    if (violation <= st.eta_out || (st.mu_eq <= MU_FLOOR && st.mu_in <= MU_FLOOR)) {
+        QP_EACH(i, p.matrices.mp) {
+            Pack z = load(work.z + i);
+            store(work.z_k + i, searches ? pick(load(work.hard + i) != 0, z, load(work.z_k + i)) : z);
+        }
+        block.sync();
+        st.eta_out *= pow(st.mu_in, 0.9);
+        st.eta_in *= st.mu_in;
+    } else {
+        st.mu_eq = fmax(st.mu_eq * MU_SHRINK, MU_FLOOR);
+        st.mu_in = fmax(st.mu_in * MU_SHRINK, MU_FLOOR);
+        st.eta_out = FIRST_ETA_OUT * pow(st.mu_in, 0.1);
+        st.eta_in = st.mu_in;
+        st.sums_are_old |= searches || st.sums_are_updated;  // whose rounding errors would weigh more
+        set_omega(p, st);
+    }
+    if (!searches && proximal > 0.5 * at.dual && at.dual > at.dual_tolerance) st.rho = fmax(st.rho * 0.1, RHO_FLOOR);
+}
+
+template <class F>
+void centre(Problem<F>& p, State& st, const Measure& at) {
+    Block block = p.block;
+    copy(block, p.work.x_k, p.work.x, p.matrices.np);
+    copy(block, p.work.Hx_k, p.work.Hx, p.matrices.np);
+    copy(block, p.work.Gx_k, p.work.Gx, p.matrices.mp);
+    st.primal_k = at.primal;
+}
+
+// The sides after a shift: a row that is shifted holds with equality at every feasible point, and becomes one.
+template <class F>
+void shift_sides(Problem<F>& p, const double* s) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    QP_EACH(i, p.matrices.mp) {
+        Pack by = load(s + i), low = load(work.low + i), high = load(work.high + i);
+        store(work.low + i, pick(by > 0, high, low) + by);
+        store(work.high + i, pick(by < 0, low, high) + by);
+    }
+    block.sync();
+}
+
+// Shifts the rows by their violation, which makes x feasible.
+template <class F>
+void shift(Problem<F>& p, State& st, const Measure& at) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    if (at.primal <= at.primal_tolerance) return;
+    const double floor = SHIFT_FLOOR * at.primal_tolerance;
+    Any shifted;
+    QP_EACH(i, p.matrices.mp) {
+        Pack violation = load(work.violation + i);
+        Pack s = pick((magnitude(violation) <= floor) | (load(work.hard + i) != 0), all(0), violation);
+        shifted.add(s != 0);
+        store(work.t_m + i, s);
+        store(work.s + i, load(work.s + i) + s);
+        store(work.is_firm + i, pick(s != 0, all(1), load(work.is_firm + i)));
+    }
+    block.sync();
+    shift_sides(p, work.t_m);
+    if (!shifted.value(block)) return;
+    st.is_shifted = true;
+    if (!p.options.closest_feasible) st.status = INFEASIBLE;
+}
+
+// Begins a phase at the present x with no multipliers and the first penalties.
+template <class F>
+void enter(Problem<F>& p, State& st, Phase phase) {
+    Block block = p.block;
+    st.phase = phase, st.entered = st.steps, st.sums_are_old = true;
+    st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
+    st.eta_out = FIRST_ETA_OUT, st.eta_in = phase == SHIFT ? SHIFT_INNER : 1;
+    set(block, p.work.z, p.matrices.mp, 0);
+    set(block, p.work.z_k, p.matrices.mp, 0);
+    set_omega(p, st);
+}
+
+// Moves what the inner loop holds fixed, where the inner loop has ended.
+template <class F>
+void outer_step(Problem<F>& p, State& st, const Measure& at) {
+    st.extra += st.phase == SHIFTED && at.hold();
+    const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) ||
+                       at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
+    if (st.rho > RHO_CEILING) st.status = NUMERICAL_ERROR;
+    if (st.phase == SHIFT) {
+        const bool found = is_shift_found(p, st, at), overdue = !found && st.steps > st.entered + SHIFT_STEPS;
+        if (ended && !found && p.has_hard) move_multipliers(p, st, at);
+        if (overdue && hard_violation(p) > at.primal_tolerance) st.status = INFEASIBLE;
+        if (ended && !found) st.rho = fmax(st.rho * 0.1, RHO_FLOOR);
+        if (ended || found) centre(p, st, at);
+        if (found) shift(p, st, at);
+        if (found || overdue) enter(p, st, SHIFTED);
+    } else if (ended) {
+        if (is_unbounded(p)) st.status = UNBOUNDED;
+        const bool suspect = st.phase == AS_POSED && is_suspect(p, st, at);
+        if (!suspect) move_multipliers(p, st, at);
+        centre(p, st, at);
+        if (suspect) enter(p, st, SHIFT);
+    }
+}
+
+}  // namespace qplayer

@@ -1,0 +1,89 @@
+// Equilibration as vectors: the data is never scaled.
+//
+// Ruiz (A scaling algorithm to equilibrate both rows and columns norms in matrices, 2001) finds diagonal D and E, and a
+// cost scale c, for which c D H D and E G D have rows and columns of size about 1. They enter only as the metric in
+// which rows and steps weigh: E_i^2 / c and 1 / (c D_j^2).
+#pragma once
+
+#include "problem.h"
+
+namespace qplayer {
+
+constexpr int RUIZ_PASSES = 3;
+
+QP_FN double inverse_root(double size) { return size > 0 ? 1 / sqrt(size) : 1; }
+
+// One pass: t_x gets the size of each column of D H D and E G D, t_m that of each stored row.
+template <class F>
+void measure_sizes(Problem<F>& p) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    const int np = mat.np;
+    set(block, work.t_x, np, 0);
+    for (int i = 0; i < mat.stored; i++) {
+        Most row;
+        QP_EACH(j, np) {
+            Pack entry = magnitude(load(mat.G + i * np + j)) * load(work.D + j) * work.E[i];
+            Pack column = load(work.t_x + j);
+            store(work.t_x + j, pick(entry > column, entry, column));
+            row.add(entry);
+        }
+        work.t_m[i] = row.value(block);
+    }
+    block.sync();
+    for (int j = 0; j < (mat.H ? mat.n : 0); j++) {
+        const double* line = mat.H + j * np;
+        double size = work.D[j] * largest(block, np, [&](int k) { return load(line + k) * load(work.D + k); });
+        if (block.rank == 0 && size > work.t_x[j]) work.t_x[j] = size;
+    }
+    block.sync();
+}
+
+// 1 / max(mean column size of D H D, max |D g|)
+template <class F>
+double cost_scale(Problem<F>& p) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    double size = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.g + j); });
+    double mean = 0;
+    for (int j = 0; j < (mat.H ? mat.n : 0); j++)
+        mean += work.D[j] *
+                largest(block, mat.np, [&](int k) { return load(mat.H + j * mat.np + k) * load(work.D + k); }) / mat.n;
+    size = mean > size ? mean : size;
+    return size > 0 ? 1 / size : 1;
+}
+
+// D and E, and row_unit, of the matrices.
+template <class F>
+void measure_rows(Problem<F>& p) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    set(block, work.D, mat.np, 1);
+    set(block, work.E, mat.mp, 1);
+    for (int pass = 0; pass < (p.options.equilibrate ? RUIZ_PASSES : 0); pass++) {
+        measure_sizes(p);
+        QP_EACH_NUMBER(j, mat.n) work.D[j] *= inverse_root(work.t_x[j]);
+        QP_EACH_NUMBER(i, mat.stored) work.E[i] *= inverse_root(work.t_m[i]);
+        block.sync();
+    }
+    if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.E[mat.sp + j] = 1 / work.D[j];
+    block.sync();
+    double squares = -(mat.mp - p.sizes.m());  // of the padding, which are 1
+    Sum sum;
+    QP_EACH(i, mat.mp) sum.add(load(work.E + i) * load(work.E + i));
+    squares += sum.value(block);
+    const int m = p.sizes.m();
+    p.row_unit = m ? squares / m / exp(p.log_mean_w) : 1;
+}
+
+// The metric of the solve; D and E are kept where the matrices are those of the problem before.
+template <class F>
+void measure_scaling(Problem<F>& p, bool same_matrices) {
+    if (!same_matrices) measure_rows(p);
+    p.c = p.options.equilibrate ? cost_scale(p) : 1;
+}
+
+}  // namespace qplayer

@@ -1,0 +1,97 @@
+// The iterates, multipliers and penalties of the problem that is being solved.
+#pragma once
+
+#include "scaling.h"
+
+namespace qplayer {
+
+enum Phase : int { AS_POSED, SHIFT, SHIFTED };
+
+constexpr double FIRST_ETA_OUT = 0.79432823472428150207;  // 0.1^0.1
+
+struct State {
+    int phase = AS_POSED;
+    int status = RUNNING;
+    int64_t steps = 0;
+    int64_t entered = 0;  // the step at which the phase began
+    int64_t extra = 0;    // steps made since the shifted problem was solved
+    bool is_shifted = false;
+    bool sums_are_old = true;      // S and T belong to another phase, or hold too many rounding errors
+    bool sums_are_updated = false;  // T has lost rows since it was built
+    double primal_k = INFINITY;    // primal residual at x_k
+    double mu_eq, mu_in, rho;
+    double eta_out = FIRST_ETA_OUT;  // primal residual that accepts the multipliers, scaled
+    double eta_in = 1;               // residual that ends the inner loop, scaled
+};
+
+// The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift.
+template <class F>
+void set_omega(Problem<F>& p, const State& st) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    const bool searches = st.phase == SHIFT;
+    QP_EACH(i, p.matrices.mp) {
+        Pack mu_inverse = pick(load(work.is_firm + i) != 0, all(1 / st.mu_eq), all(1 / st.mu_in));
+        Pack omega = load(work.metric_rows + i) * mu_inverse;
+        if (searches) omega = pick(load(work.hard + i) != 0, omega, load(work.metric_shift + i));
+        store(work.omega + i, omega);
+        store(work.omega_inverse + i, 1 / omega);
+    }
+    block.sync();
+}
+
+// A row whose sides are equal is always active.
+template <class F>
+void mark_firm_rows(Problem<F>& p) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    QP_EACH(i, p.matrices.mp)
+    store(work.is_firm + i, pick(load(work.low + i) == load(work.high + i), all(1), all(0)));
+    block.sync();
+}
+
+// Everything that belongs to x, and the centre at x.
+template <class F>
+void begin_at_x(Problem<F>& p) {
+    Block block = p.block;
+    Workspace<F>& work = p.work;
+    hessian(block, p.matrices, work.x, work.Hx);
+    rows(block, p.matrices, work.x, work.Gx);
+    copy(block, work.x_k, work.x, p.matrices.np);
+    copy(block, work.Hx_k, work.Hx, p.matrices.np);
+    copy(block, work.Gx_k, work.Gx, p.matrices.mp);
+    copy(block, work.z_k, work.z, p.matrices.mp);
+}
+
+// The first iterate, at x and z; the answer to an infeasible problem (its shift in s) searches the shift first.
+template <class F>
+State begin(Problem<F>& p) {
+    Block block = p.block;
+    const Matrices& mat = p.matrices;
+    Workspace<F>& work = p.work;
+    State st;
+    st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
+    if (any(block, mat.mp, [&](int i) { return load(work.s + i) != 0; })) {
+        st.phase = SHIFT;
+        set(block, work.z, mat.mp, 0);
+        set(block, work.s, mat.mp, 0);
+    }
+    copy(block, work.low, work.lo, mat.mp);
+    copy(block, work.high, work.hi, mat.mp);
+    QP_EACH(j, mat.np) {
+        Pack D = load(work.D + j);
+        store(work.metric_x + j, 1 / (p.c * D * D));
+    }
+    QP_EACH(i, mat.mp) {
+        Pack E = load(work.E + i);
+        store(work.metric_rows + i, E * E / p.c);
+        store(work.metric_shift + i, p.row_unit / p.c * load(work.w + i));
+    }
+    block.sync();
+    mark_firm_rows(p);
+    set_omega(p, st);
+    begin_at_x(p);
+    return st;
+}
+
+}  // namespace qplayer

@@ -1,0 +1,273 @@
+"""The compiled kernels against their readable twin, and how they are built."""
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import families as f
+import hard
+import published
+import pytest
+import test_hard_rows as hard_rows
+import torch
+from test_kernels import OPTIONS, rows_of
+
+import qplayer_gpu as qp
+from qplayer_gpu import backend as backends
+from qplayer_gpu.kernels import cpu, reference
+from qplayer_gpu.kernels.cpu import build
+from qplayer_gpu.kernels.interface import Answer, Seeds, Start, Status
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
+
+CASES = {
+    "feasible-1": lambda: f.feasible(4, 1),
+    "feasible-7": lambda: f.feasible(4, 7),
+    "feasible-8": lambda: f.feasible(4, 8, two_sided=True),
+    "feasible-17-bounds": lambda: f.feasible(8, 17, two_sided=True, bounds=True),
+    "feasible-64": lambda: f.feasible(2, 64),
+    "feasible-130": lambda: f.feasible(1, 130),
+    "shared-matrices": lambda: f.shared({**f.feasible(4, 9), "u": torch.full((4, 9), 50.0).double()}, "H", "C"),
+    "lp-1": lambda: f.lp(4, 1),
+    "lp-20": lambda: f.lp(4, 20),
+    "overdetermined-1": lambda: f.overdetermined(4, 1),
+    "overdetermined-32": lambda: f.overdetermined(4, 32),
+    "sudoku-lp": lambda: f.sudoku_lp(3),
+    "positive-equalities": lambda: f.positive_equalities(4, 9, 5),
+    "positive-equalities-qp": lambda: f.positive_equalities(4, 9, 5, H=True),
+    "excluding-halfspaces": lambda: f.excluding_halfspaces(6, 7),
+    "opposite-halfspaces": lambda: f.opposite_halfspaces(3, 12, 20),
+    "ill-scaled": lambda: hard.ill_scaled(4, 12),
+    "degenerate": lambda: hard.degenerate(4, 9),
+    "netlib-like": lambda: hard.netlib_like(3, 30),
+    "netlib-like-qp": lambda: hard.netlib_like(3, 30, little=0.1),
+}
+PUBLISHED = ["hs21", "hs35", "hs51", "hs52", "hs53", "hs76", "hs118", "hs268", "genhs28", "lotschd", "tame"]
+CASES |= {name: lambda name=name: getattr(published, name)()[0] for name in PUBLISHED}
+HARD_ROWS = {
+    "box": (hard_rows.demand(3, 5), qp.Settings(w_box=math.inf)),
+    "equalities": (hard_rows.budget(3, 6), qp.Settings(w_eq=math.inf, w_in=[1.0, 3.0])),
+    "inequalities": (f.overdetermined(3, 6), qp.Settings(w_in=math.inf)),
+    "infeasible": (f.excluding_halfspaces(3, 4), qp.Settings(w_in=math.inf)),
+    "feasible": (f.feasible(3, 9, bounds=True), qp.Settings(w_box=math.inf)),
+}
+# Rounding errors of two orders of summation, where the data let an optimum be known; else the tolerance of the solve.
+SAME, SAME_MULTIPLIERS, SAME_ADJOINT = 1e-8, 1e-7, 1e-7
+UNKNOWN_GRADIENTS = ("degenerate", "netlib-like", "netlib-like-qp")  # a singular system, solved up to rounding errors
+
+
+def assert_same(ours, theirs, tolerance):
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_as_the_reference(case):
+    rows = rows_of(CASES[case]())
+    theirs, ours = (kernels.forward(rows, OPTIONS) for kernels in (reference, cpu))
+    assert ours.status.tolist() == theirs.status.tolist()
+    assert (ours.iterations - theirs.iterations).abs().max() <= 2
+    assert_same(ours.x, theirs.x, SAME)
+    assert_same(ours.s, theirs.s, SAME)
+    assert_same(ours.z, theirs.z, SAME_MULTIPLIERS)
+    assert max(t.max() for t in (ours.primal, ours.dual)) <= OPTIONS.eps_abs
+    if case not in UNKNOWN_GRADIENTS:
+        assert_same_adjoints(rows, theirs)
+
+
+def assert_same_adjoints(rows, answer):
+    seeds = Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
+    theirs, ours = (vars(kernels.adjoint(rows, answer, seeds, OPTIONS)) for kernels in (reference, cpu))
+    for name, vector in theirs.items():
+        assert (ours[name] - vector).norm() <= SAME_ADJOINT * (1 + vector.norm()), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"equilibrate": False},
+        {"closest_feasible": False},
+        {"eps_abs": 1e-12, "eps_rel": 1e-4},
+        {"max_iter": 4},
+        {"max_iter": 0},
+        {"mu_in": 1e-3, "rho": 1e-4},
+    ],
+    ids=str,
+)
+def test_same_with_other_options(changes):
+    options = replace(OPTIONS, **changes)
+    for args in (f.feasible(3, 9, bounds=True), f.overdetermined(3, 6), f.positive_equalities(3, 6, 4)):
+        rows = rows_of(args)
+        theirs, ours = (kernels.forward(rows, options) for kernels in (reference, cpu))
+        for field in fields(Answer):
+            tolerance = 0 if field.name in ("status", "iterations") else 1e-7
+            assert_same(getattr(ours, field.name), getattr(theirs, field.name), tolerance)
+
+
+def test_same_weights_of_shifts():
+    args = f.excluding_halfspaces(4, 5)
+    rows = replace(rows_of(args), w=0.1 + torch.rand(1, args["u"].shape[1]).double())
+    assert_same(cpu.forward(rows, OPTIONS).s, reference.forward(rows, OPTIONS).s, SAME)
+
+
+@pytest.mark.parametrize("case", HARD_ROWS)
+def test_same_with_rows_that_are_never_shifted(case):
+    args, settings = HARD_ROWS[case]
+    rows = rows_of(args, settings)
+    theirs, ours = (kernels.forward(rows, OPTIONS) for kernels in (reference, cpu))
+    assert ours.status.tolist() == theirs.status.tolist()
+    assert (ours.iterations - theirs.iterations).abs().max() <= 2
+    assert_same(ours.x, theirs.x, SAME)
+    assert_same(ours.s, theirs.s, SAME)
+    if (theirs.status <= Status.SOLVED_CLOSEST_FEASIBLE).all():
+        assert_same_adjoints(rows, theirs)
+
+
+def test_same_from_a_warm_start():
+    for args in (f.feasible(4, 9), f.overdetermined(4, 6)):
+        first = cpu.forward(rows_of(args), OPTIONS)
+        start = Start(first.x, first.z, first.s)
+        near = rows_of({**args, "g": args["g"] * 1.001})
+        theirs, ours = (kernels.forward(near, OPTIONS, start) for kernels in (reference, cpu))
+        assert ours.iterations.tolist() == theirs.iterations.tolist()
+        assert_same(ours.x, theirs.x, SAME)
+
+
+@pytest.mark.parametrize("name", ["H", "g", "A", "C", "lo", "hi"])
+def test_what_is_not_finite_is_not_solved(name):
+    rows = rows_of(f.feasible(3, 5, two_sided=True))
+    for value in (torch.nan, torch.inf, -torch.inf):
+        broken = getattr(rows, name).clone()
+        broken.view(3, -1)[1, 2 % broken[1].numel()] = value
+        broken_rows = replace(rows, **{name: broken})
+        theirs, ours = (kernels.forward(broken_rows, OPTIONS) for kernels in (reference, cpu))
+        assert ours.status.tolist() == theirs.status.tolist()
+        for k in "xzs":
+            assert_same(getattr(ours, k), getattr(theirs, k), SAME)
+
+
+def test_numbers_that_overflow_end():
+    rows = rows_of(f.feasible(3, 5))
+    huge = cpu.forward(replace(rows, H=1e200 * rows.H, C=1e250 * rows.C), replace(OPTIONS, max_iter=50))
+    solved = huge.status <= Status.SOLVED_CLOSEST_FEASIBLE
+    assert huge.x[solved].isfinite().all()
+
+
+@pytest.mark.parametrize("openmp", [cpu.openmp(), None], ids=["openmp", "std"])
+def test_the_answer_does_not_depend_on_the_threads(openmp, monkeypatch):
+    monkeypatch.setattr(cpu, "openmp", lambda: openmp)
+    rows, threads = rows_of(f.excluding_halfspaces(300, 6)), torch.get_num_threads()
+    seeds = Seeds(torch.randn(300, 6).double(), torch.randn(300, rows.m).double(), torch.randn(300, rows.m).double())
+    answers = []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            answer = cpu.forward(rows, OPTIONS)
+            answers.append((*vars(answer).values(), *vars(cpu.adjoint(rows, answer, seeds, OPTIONS)).values()))
+    finally:
+        torch.set_num_threads(threads)
+    for other in answers[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(answers[0], other, strict=True))
+
+
+def test_any_layout_of_the_arrays():
+    rows = rows_of(f.feasible(4, 6, two_sided=True))
+    names = ("H", "g", "A", "C", "lo", "hi")
+    spread = {k: torch.stack([getattr(rows, k)] * 2, -1)[..., 0] for k in names}  # not contiguous
+    assert not spread["H"].is_contiguous()
+    assert_same(cpu.forward(replace(rows, **spread), OPTIONS).x, cpu.forward(rows, OPTIONS).x, 0)
+    one = {k: getattr(rows, k)[:1] for k in names if k != "g"}
+    expanded = {k: t.expand(4, *t.shape[1:]) for k, t in one.items()}
+    answers = [cpu.forward(replace(rows, **shared), OPTIONS) for shared in (one, expanded)]
+    assert_same(answers[0].x, answers[1].x, 0)
+
+
+def test_wrong_arrays_are_refused():
+    rows = rows_of(f.feasible(2, 4))
+    with pytest.raises(TypeError, match=r"float64 on the CPU, not torch\.float32"):
+        cpu.forward(replace(rows, g=rows.g.float()), OPTIONS)
+
+
+@pytest.fixture
+def without_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    caches = (backends.why_no_cpu, cpu.load)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.usefixtures("without_compiler")
+def test_without_a_compiler():
+    args = f.feasible(2, 4)
+    with pytest.raises(
+        qp.BackendError, match=r"cannot run here: .*no-compiler does not run.*install a C\+\+17 compiler"
+    ):
+        qp.solve_qp(**args, backend="cpu")
+    assert backends.fastest(rows_of(args)) == "torch"
+    qp.solve_qp(**args).check()
+
+
+def test_large_problems_are_not_for_one_thread_each():
+    n = backends.CPU_LARGEST + 1
+    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n).double()})) == "torch"
+    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n - 1).double()})) == "cpu"
+
+
+BUILD = "import torch, qplayer_gpu as qp; qp.solve_qp(torch.eye(2), torch.ones(2), backend='cpu').check()"
+
+
+@pytest.mark.slow
+def test_processes_may_build_at_the_same_time_and_say_nothing(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", BUILD]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for _ in range(3)]
+    for process in processes:
+        said, _ = process.communicate(timeout=300)
+        assert (process.returncode, said) == (0, b"")
+    assert len(list((tmp_path / "qplayer_gpu").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_to_is_no_obstacle(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file")}
+    done = subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, env=environment, capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_sanitizers_have_nothing_to_say():
+    """Built with checks of addresses and undefined behaviour, over all cases here."""
+    names = ("libasan.so", "libubsan.so")
+    command, _ = build._compiler()
+    found = [subprocess.check_output([command[0], f"-print-file-name={name}"], text=True).strip() for name in names]
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": " ".join(found),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python keeps what it has
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "sanitized"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split()[-1] == "clean"
+
+
+@pytest.mark.slow
+def test_threads_do_not_race(tmp_path):
+    """A program of its own, as the thread sanitizer does not go with Python."""
+    command, _ = build._compiler()
+    program = tmp_path / "threads"
+    flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wno-psabi", "-fsanitize=thread"]
+    subprocess.run([*command, *flags, "-o", program, Path(__file__).with_name("threads.cpp")], check=True)
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "clean\n"), done.stderr[-4000:]

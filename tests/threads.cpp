@@ -1,0 +1,55 @@
+// Built by test_cpu with the thread sanitizer: one batch, forward and backward, on one thread and on four.
+#include <cstdio>
+#include <random>
+
+#include "../kernels/cpu/main.cpp"
+
+using Numbers = std::vector<double>;
+
+static std::mt19937_64 generator(0);
+
+static Numbers normal(size_t count) {
+    std::normal_distribution<double> draw;
+    Numbers v(count);
+    for (double& a : v) a = draw(generator);
+    return v;
+}
+
+int main() {
+    const int64_t B = 400, n = 6, n_eq = 2, n_in = 9, m = n_eq + n_in;
+    // A and H are shared by the batch, and many of the problems are infeasible.
+    Numbers H(n * n), g = normal(B * n), A = normal(n_eq * n), C = normal(B * n_in * n), hi = normal(B * m), lo = hi;
+    for (int64_t i = 0; i < n; i++) H[i * n + i] = 1;
+    for (int64_t k = 0; k < B; k++) std::fill_n(lo.begin() + k * m + n_eq, n_in, -INFINITY);
+    Numbers w(m, 1.0), seeds = normal(B * (n + m + m)), first;
+    const Options options{1e-9, 0, 1e-3, 1e-1, 1e-6, 1000, 1, 1};
+    for (int64_t threads : {1, 4}) {
+        const Rows rows{B,
+                        {int(n), int(n_eq), int(n_in), 0},
+                        {H.data(), 0},
+                        {g.data(), n},
+                        {A.data(), 0},
+                        {C.data(), n_in * n},
+                        {lo.data(), m},
+                        {hi.data(), m},
+                        {w.data(), 0},
+                        {nullptr, 0},
+                        options,
+                        threads,
+                        nullptr};
+        Numbers x(B * n), z(B * m), s(B * m), residuals(3 * B), adjoint(B * (3 * n + 4 * m));
+        std::vector<int64_t> status(B), iterations(B);
+        double* r = residuals.data();
+        Forward forward{rows,     {}, {}, {}, x.data(), z.data(), s.data(), r, r + B, r + 2 * B, status.data(),
+                        iterations.data()};
+        double *q = adjoint.data(), *seed = seeds.data();
+        Backward backward{rows,         x.data(),         z.data(),  s.data(), seed, seed + B * n, seed + B * (n + m), q,
+                          q + B * n,     q + B * (n + m), q + B * (n + 2 * m), q + B * (n + 3 * m),
+                          q + B * (2 * n + 3 * m), q + B * (2 * n + 4 * m)};
+        if (qplayer_forward(&forward) || qplayer_backward(&backward)) return 1;
+        if (*std::max_element(status.begin(), status.end()) != SOLVED_CLOSEST_FEASIBLE) return 2;
+        if (first.empty()) first = adjoint;
+        if (first != adjoint) return 3;
+    }
+    std::puts("clean");
+}
