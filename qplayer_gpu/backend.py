@@ -58,7 +58,7 @@ def why_no_triton(device: torch.device) -> str:
     if os.environ.get("TRITON_INTERPRET") == "1":
         return ""
     if not torch.cuda.is_available():
-        return "there is no CUDA device; use 'torch', or set TRITON_INTERPRET=1 at the start for Triton's slow interpreter"
+        return "there is no CUDA device; use 'torch', or set TRITON_INTERPRET=1 for Triton's slow interpreter"
     if device.type != "cuda":
         return f"the tensors are on {device}: move them, or use 'torch'"
     return ""
