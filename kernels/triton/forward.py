@@ -10,6 +10,7 @@ from .problem import (
     MAX_ITERATIONS,
     NUMERICAL_ERROR,
     RUNNING,
+    SCALARS,
     SHIFT,
     VECTORS_M,
     VECTORS_N,
@@ -46,7 +47,7 @@ def data_of(
     """The arrays of problem b; what is shared is at the same place for each."""
     n: tl.constexpr = cfg.n
     m = n_eq + n_in + (n if cfg.bounded else 0)
-    x = scratch_ptr + b * (VECTORS_N * cfg.N + VECTORS_M * cfg.M)
+    x = scratch_ptr + b * (VECTORS_N * cfg.N + VECTORS_M * cfg.M + SCALARS)
     z = x + VECTORS_N * cfg.N
     return Data(
         H_ptr + b * (batched & 1) * (n * n),
@@ -78,6 +79,10 @@ def data_of(
         z + 5 * cfg.M,
         z + 6 * cfg.M,
         z + 7 * cfg.M,
+        x + 5 * cfg.N,
+        z + 8 * cfg.M,
+        z + 9 * cfg.M,
+        z + 10 * cfg.M,
     )
 
 
@@ -115,7 +120,6 @@ def begin(data, x0_ptr, z0_ptr, phase, cfg: tl.constexpr):
         one,
         one * INF,
         one * (cfg.mu_in**0.1),
-        one * (cfg.mu_in**0.9),
     )
 
 
@@ -135,8 +139,19 @@ def judged_state(st, at, max_iter):
         st.eta_in,
         st.primal_k,
         st.mu_tenth,
-        st.mu_nine_tenths,
     )
+
+
+@triton.jit
+def keep(data, at, cfg: tl.constexpr):
+    """Makes the present iterate the answer: the last one, or the best so far where the problem stops early."""
+    put(data.best_x, column_vector(data.x, cfg), cfg.n, cfg.N)
+    tl.store(data.best, at.primal)
+    tl.store(data.best + 1, at.dual)
+    tl.store(data.best + 2, at.gap)
+    tl.store(data.best + 3, at.worst)
+    put(data.best_z, row_vector(data.z, data, cfg), data.m, cfg.M)
+    put(data.best_s, row_vector(data.s, data, cfg), data.m, cfg.M)
 
 
 @triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "max_iter"])
@@ -156,7 +171,7 @@ def forward_kernel(
     x0_ptr,  # [B, n] where to start
     z0_ptr,  # [B, m]
     phase_ptr,  # [B] int32, -1 for a problem that is not solved at all
-    scratch_ptr,  # [B, VECTORS_N N + VECTORS_M M]
+    scratch_ptr,  # [B, VECTORS_N N + VECTORS_M M + SCALARS]
     x_ptr,  # [B, n]: outputs from here on
     z_ptr,  # [B, m]
     s_ptr,  # [B, m]
@@ -198,23 +213,22 @@ def forward_kernel(
             cfg,
         )
         st = begin(data, x0_ptr + b * cfg.n, z0_ptr + b * data.m, phase, cfg)
-        worst = st.primal_k
         running = phase >= 0
         while running:
             at = measure(data, st, cfg)
-            better = (st.steps == 0) | ((at.worst < worst) & (st.phase != SHIFT))
+            better = (st.steps == 0) | ((at.worst < tl.load(data.best + 3)) & (st.phase != SHIFT))
             st = judged_state(st, at, max_iter)
             running = st.status == RUNNING
             early = (st.status == MAX_ITERATIONS) | (st.status == NUMERICAL_ERROR)
-            if better | ((running == 0) & (early == 0)):  # one that stops early has its best iterate for an answer
-                worst = at.worst
-                put(x_ptr + b * cfg.n, column_vector(data.x, cfg), cfg.n, cfg.N)
-                put(z_ptr + b * data.m, row_vector(data.z, data, cfg), data.m, cfg.M)
-                put(s_ptr + b * data.m, row_vector(data.s, data, cfg), data.m, cfg.M)
-                tl.store(primal_ptr + b, at.primal)
-                tl.store(dual_ptr + b, at.dual)
-                tl.store(gap_ptr + b, at.gap)
+            if better | ((running == 0) & (early == 0)):
+                keep(data, at, cfg)
             if running:
                 st = newton_step(data, outer_step(data, st, at, cfg), cfg)
+        put(x_ptr + b * cfg.n, column_vector(data.best_x, cfg), cfg.n, cfg.N)
+        put(z_ptr + b * data.m, row_vector(data.best_z, data, cfg), data.m, cfg.M)
+        put(s_ptr + b * data.m, row_vector(data.best_s, data, cfg), data.m, cfg.M)
         tl.store(status_ptr + b, st.status.to(tl.int64))
         tl.store(steps_ptr + b, st.steps.to(tl.int64))
+        tl.store(primal_ptr + b, tl.load(data.best))
+        tl.store(dual_ptr + b, tl.load(data.best + 1))
+        tl.store(gap_ptr + b, tl.load(data.best + 2))

@@ -20,7 +20,7 @@ from ..reference.scaling import Scaling, measure_scaling
 from ..reference.state import AS_POSED, SHIFT
 from .adjoint import VECTORS, adjoint_kernel
 from .forward import forward_kernel
-from .problem import VECTORS_M, VECTORS_N, Config
+from .problem import SCALARS, VECTORS_M, VECTORS_N, Config
 
 CHOLESKY, SWEEP = 0, 1
 
@@ -107,7 +107,7 @@ def launch_forward(rows: Rows, options: Options, start: Start | None, launch: La
     phase = phase.masked_fill(~usable(rows), -1).to(torch.int32)
     launch = TABLE[padded(rows.n)] if launch is None else launch
     cfg = config(rows, options, launch)
-    scratch = x.new_empty(rows.batch, VECTORS_N.value * cfg.N + VECTORS_M.value * cfg.M)
+    scratch = x.new_empty(rows.batch, VECTORS_N.value * cfg.N + VECTORS_M.value * cfg.M + SCALARS.value)
     forward_kernel[(rows.batch,)](
         *arrays,
         x.contiguous(),

@@ -144,5 +144,4 @@ def newton_step(data, st, cfg: tl.constexpr):
         st.eta_in,
         st.primal_k,
         st.mu_tenth,
-        st.mu_nine_tenths,
     )

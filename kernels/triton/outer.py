@@ -41,9 +41,7 @@ from .products import all_columns_product, get, put
 MU_FLOOR = tl.constexpr(_outer.MU_FLOOR)
 MU_SHRINK = tl.constexpr(_outer.MU_SHRINK)
 FLOOR_TENTH = tl.constexpr(_outer.MU_FLOOR**0.1)
-FLOOR_NINE_TENTHS = tl.constexpr(_outer.MU_FLOOR**0.9)
 SHRINK_TENTH = tl.constexpr(_outer.MU_SHRINK**0.1)
-SHRINK_NINE_TENTHS = tl.constexpr(_outer.MU_SHRINK**0.9)
 RHO_FLOOR = tl.constexpr(_outer.RHO_FLOOR)
 RHO_CEILING = tl.constexpr(_outer.RHO_CEILING)
 INNER_FLOOR = tl.constexpr(_outer.INNER_FLOOR)
@@ -132,7 +130,6 @@ def outer_step(data, st, at, cfg: tl.constexpr):
         st.eta_in,
         st.primal_k,
         st.mu_tenth,
-        st.mu_nine_tenths,
     )
     if at.ended | (st.phase == SHIFT):
         st = moved(data, st, at, cfg)
@@ -254,7 +251,6 @@ def penalties(st, status, accept, refuse, rho, primal_k):
     """The state with the penalties and targets that follow an accepted or a refused update."""
     mu_in = tl.where(refuse, shrunk(st.mu_in, MU_SHRINK, MU_FLOOR), st.mu_in)
     tenth = tl.where(refuse, shrunk(st.mu_tenth, SHRINK_TENTH, FLOOR_TENTH), st.mu_tenth)
-    nine = tl.where(refuse, shrunk(st.mu_nine_tenths, SHRINK_NINE_TENTHS, FLOOR_NINE_TENTHS), st.mu_nine_tenths)
     return State(
         st.phase,
         status,
@@ -264,11 +260,10 @@ def penalties(st, status, accept, refuse, rho, primal_k):
         tl.where(refuse, shrunk(st.mu_eq, MU_SHRINK, MU_FLOOR), st.mu_eq),
         mu_in,
         rho,
-        tl.where(accept, st.eta_out * nine, tl.where(refuse, tenth * FIRST_ETA_OUT, st.eta_out)),
+        tl.where(accept, st.eta_out * mu_in / tenth, tl.where(refuse, tenth * FIRST_ETA_OUT, st.eta_out)),
         tl.where(accept, st.eta_in * mu_in, tl.where(refuse, mu_in, st.eta_in)),
         primal_k,
         tenth,
-        nine,
     )
 
 
@@ -288,5 +283,4 @@ def entered(st, suspect, entering, cfg: tl.constexpr):
         tl.where(entering, tl.where(suspect, SHIFT_INNER, st.eta_in * 0 + 1.0), st.eta_in),
         st.primal_k,
         tl.where(entering, cfg.mu_in**0.1, st.mu_tenth),
-        tl.where(entering, cfg.mu_in**0.9, st.mu_nine_tenths),
     )

@@ -76,10 +76,15 @@ class Data(NamedTuple):
     v: Any
     t: Any
     u: Any
+    best_x: Any  # [n] the best iterate so far, for a problem that stops early
+    best_z: Any  # [m]
+    best_s: Any  # [m]
+    best: Any  # [4] its residuals, and the worst of them next to its tolerance
 
 
-VECTORS_N = tl.constexpr(5)  # in scratch
-VECTORS_M = tl.constexpr(8)
+VECTORS_N = tl.constexpr(6)  # in scratch
+VECTORS_M = tl.constexpr(10)
+SCALARS = tl.constexpr(4)
 
 
 class State(NamedTuple):
@@ -97,7 +102,6 @@ class State(NamedTuple):
     eta_in: Any
     primal_k: Any
     mu_tenth: Any  # mu_in^0.1
-    mu_nine_tenths: Any  # mu_in^0.9
 
 
 @triton.jit

@@ -92,10 +92,10 @@ def measured(v: Variant, program: Any) -> Resources:
         file.write_bytes(program.asm["cubin"])
         command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(file)]
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    numbers = (int(match) for match in re.findall(r"(?:REG|STACK|SHARED):(\d+)", usage)[:3])
+    numbers = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
     launch = TABLE[v.n]
     how = launch.warps, launch.chunk, ("cholesky", "sweep")[launch.method]
-    return Resources(triton.__version__, v.kernel, v.n, v.m, v.architecture, *how, *numbers)
+    return Resources(triton.__version__, v.kernel, v.n, v.m, v.architecture, *how, *numbers, program.metadata.shared)
 
 
 def single_precision(program: Any) -> list[str]:
@@ -118,8 +118,10 @@ def complaints(v: Variant, table: dict[Variant, Resources]) -> list[str]:
     found = [f"{v}: {line.strip()}" for line in single_precision(program)]
     if now.triton == then.triton and now != then:
         found.append(f"{now}, in the table {then}")
-    if now.stack > then.stack and now.triton != then.triton:
-        print(f"spills more than with Triton {then.triton}: {now}")
+    if now.stack and now.triton == then.triton:
+        found.append(f"registers spill: {now}")
+    elif now.stack:
+        print(f"registers spill, as they do not with Triton {then.triton}: {now}")
     return found
 
 
