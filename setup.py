@@ -19,12 +19,16 @@ DEV = [
     "ruff>=0.12",
     "scipy>=1.13",
     "setuptools>=77",
+    "triton>=3.6; sys_platform == 'linux'",  # its interpreter runs the GPU kernels' tests
 ]
 
 setup(
     # qplayer_gpu/kernels is a link to kernels/: setuptools follows it and ships the files behind it.
     packages=find_packages(include=["qplayer_gpu", "qplayer_gpu.*"]),
-    package_data={"qplayer_gpu": ["py.typed"], "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp"]},
+    package_data={
+        "qplayer_gpu": ["py.typed"],
+        "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp", "**/*.csv"],
+    },
     install_requires=["torch>=2.8,<3", "numpy>=1.26,<3"],
     extras_require={"examples": EXAMPLES, "gpu": GPU, "dev": DEV},
 )

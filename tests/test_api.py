@@ -169,8 +169,11 @@ WRONG = {
         ValueError,
         "warm_start answers problems with",
     ),
-    "unknown backend": (wrong(backend="opencl"), qp.BackendError, "backend 'opencl' is not available"),
-    "backend that cannot run here": (wrong(backend="triton"), qp.BackendError, "this version has 'auto', 'torch'"),
+    "unknown backend": (
+        wrong(backend="opencl"),
+        qp.BackendError,
+        "'opencl' is not available; this version has 'auto', 'torch'",
+    ),
 }
 
 

@@ -50,7 +50,7 @@ def _forward(rows: Rows, options: Options, start: Start | None = None) -> Answer
         _solve(answer, st, matrices.take(keep), scaling.take(keep), options)
     else:
         _solve(answer, st, matrices, scaling, options)
-    _settle_multipliers(answer, rows, matrices, scaling, options)
+    settle_multipliers(answer, rows, matrices, scaling, options)
     return answer
 
 
@@ -131,7 +131,7 @@ def _write(answer: Answer, st: State, at: Measure, best: Best) -> None:
         getattr(answer, name)[index] = torch.where(early, getattr(best, name), last)[ended]
 
 
-def _settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling: Scaling, options: Options) -> None:
+def settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling: Scaling, options: Options) -> None:
     """Gives the shifted problems their unique multipliers, where these leave the residuals within the tolerances.
 
     Elsewhere they keep those that the solve found, whose signs on shifted rows may be those of equalities.

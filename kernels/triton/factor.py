@@ -1,0 +1,154 @@
+"""Factor and solve of one SPD matrix held as a register tile, the right-hand side carried along.
+
+Two methods behind one interface: ``factored`` factors K and solves with one right-hand side, ``solved`` solves with
+another. A tile K is [N, N] and a vector [N], N a power of two; entries beyond n are those of the unit matrix, or of any
+other positive diagonal. Vectors are those of the columns of the tile.
+"""
+
+import triton
+import triton.language as tl
+
+CHOLESKY = tl.constexpr(0)
+SWEEP = tl.constexpr(1)
+
+
+@triton.jit
+def entry(v, j, N: tl.constexpr):
+    """``v_j``: [N] -> scalar."""
+    return tl.sum(tl.where(tl.arange(0, N) == j, v, 0.0), axis=0)
+
+
+@triton.jit
+def row(K, j, N: tl.constexpr):
+    """Row j of K: [N, N] -> [N]."""
+    return tl.sum(tl.where(tl.arange(0, N)[:, None] == j, K, 0.0), axis=0)
+
+
+@triton.jit
+def diagonal(K, N: tl.constexpr):
+    """The diagonal of K: [N, N] -> [N]."""
+    index = tl.arange(0, N)
+    return tl.sum(tl.where(index[:, None] == index[None, :], K, 0.0), axis=0)
+
+
+@triton.jit
+def turned(v, N: tl.constexpr):
+    """The vector [N] of the columns of a tile as one of its rows: [N, 1]."""
+    return tl.expand_dims(v, 1)
+
+
+@triton.jit
+def cholesky(K, y, n, N: tl.constexpr):
+    """``K = U'U`` and ``U'^-1 y``: the tile with row j of U in row j, the vector, and whether each pivot was > 0.
+
+    Right-looking. The trailing block is symmetric, so that its row j serves as its column j:
+    ``u = K_j / sqrt(K_jj)``, ``K <- K - u u'``, ``y <- y - u y_j / sqrt(K_jj)``.
+    """
+    index = tl.arange(0, N)
+    positive = tl.full((), 1, tl.int32)
+    for j in range(0, n):
+        k = row(K, j, N)
+        d = entry(k, j, N)
+        positive = tl.where(d > 0, positive, 0)
+        root = 1.0 / tl.sqrt(d)
+        u = tl.where(index < j, 0.0, k * root)
+        y_j = entry(y, j, N) * root
+        y = tl.where(index == j, y_j, tl.where(index > j, y - u * y_j, y))
+        K = tl.where(index[:, None] == j, u[None, :], K - turned(u, N) * u[None, :])
+    return K, y, positive
+
+
+@triton.jit
+def back_substituted(U, y, n, N: tl.constexpr):
+    """``U^-1 y``, U upper triangular, row by row from the last: [N, N], [N] -> [N]."""
+    index = tl.arange(0, N)
+    for i in range(0, n):
+        j = n - 1 - i
+        u = row(U, j, N)
+        rest = entry(y, j, N) - tl.sum(tl.where(index > j, u * y, 0.0), axis=0)
+        y = tl.where(index == j, rest / entry(u, j, N), y)
+    return y
+
+
+@triton.jit
+def forward_substituted(U, y, n, N: tl.constexpr):
+    """``U'^-1 y``: [N, N], [N] -> [N]."""
+    index = tl.arange(0, N)
+    for j in range(0, n):
+        u = row(U, j, N)
+        y_j = entry(y, j, N) / entry(u, j, N)
+        y = tl.where(index == j, y_j, tl.where(index > j, y - u * y_j, y))
+    return y
+
+
+@triton.jit
+def sweep(K, y, n, N: tl.constexpr):
+    """``2 I - K^-1`` and ``K^-1 y`` of a K with unit diagonal, and whether each pivot was > 0.
+
+    For each pivot j: ``d = K_jj``, w row j but ``w_j = d - 1``; ``K <- K - w w'/d``, ``y <- y - w y_j / d``. Without
+    the unit diagonal digits are lost.
+    """
+    index = tl.arange(0, N)
+    positive = tl.full((), 1, tl.int32)
+    for j in range(0, n):
+        k = row(K, j, N)
+        d = entry(k, j, N)
+        positive = tl.where(d > 0, positive, 0)
+        inverse = 1.0 / d
+        w = tl.where(index == j, d - 1.0, k)
+        y = y - w * (entry(y, j, N) * inverse)
+        K = K - turned(w, N) * (w * inverse)[None, :]
+    return K, y, positive
+
+
+@triton.jit
+def factored(K, y, n, N: tl.constexpr, METHOD: tl.constexpr):
+    """Factors K and solves with y: the factor [N, N], its scale [N], ``K^-1 y`` [N], and whether K is definite."""
+    if METHOD == CHOLESKY:
+        K, y, positive = cholesky(K, y, n, N)
+        y = back_substituted(K, y, n, N)
+        scale = tl.full((N,), 1.0, K.dtype)
+    else:
+        d = diagonal(K, N)
+        scale = 1.0 / tl.sqrt(tl.where(d > 0, d, 1.0))
+        K, y, positive = sweep(K * turned(scale, N) * scale[None, :], y * scale, n, N)
+        y = y * scale
+    return K, scale, y, positive
+
+
+@triton.jit
+def solved(K, scale, y, n, N: tl.constexpr, METHOD: tl.constexpr):
+    """``K^-1 y`` from the factor and the scale that :func:`factored` returned: [N]."""
+    if METHOD == CHOLESKY:
+        y = back_substituted(K, forward_substituted(K, y, n, N), n, N)
+    else:
+        r = y * scale
+        y = scale * (2.0 * r - tl.sum(K * turned(r, N), axis=0))
+    return y
+
+
+@triton.jit
+def solve_kernel(
+    K_ptr,  # [B, n, n]
+    r_ptr,  # [B, 2, n] two right-hand sides
+    x_ptr,  # [B, 2, n] their solutions, the second from the factor
+    positive_ptr,  # [B] int32
+    n: tl.constexpr,
+    N: tl.constexpr,
+    METHOD: tl.constexpr,
+):
+    """The methods alone, one program for each matrix."""
+    b = tl.program_id(0).to(tl.int64)
+    index = tl.arange(0, N)
+    inside = (index[:, None] < n) & (index[None, :] < n)
+    unit = tl.where(index[:, None] == index[None, :], 1.0, 0.0).to(tl.float64)
+    tile = K_ptr + b * n * n + index[:, None] * n + index[None, :]
+    K = tl.where(inside, tl.load(tile, mask=inside, other=0.0), unit)
+    vector = b * 2 * n + index
+    first = tl.load(r_ptr + vector, mask=index < n, other=0.0)
+    second = tl.load(r_ptr + vector + n, mask=index < n, other=0.0)
+    K, scale, first, positive = factored(K, first, n, N, METHOD)
+    second = solved(K, scale, second, n, N, METHOD)
+    tl.store(x_ptr + vector, first, mask=index < n)
+    tl.store(x_ptr + vector + n, second, mask=index < n)
+    tl.store(positive_ptr + b, positive)

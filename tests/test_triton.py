@@ -1,0 +1,242 @@
+"""The Triton kernels give the reference's answers and gradients: interpreted on the CPU, compiled where a GPU is."""
+
+import math
+from dataclasses import fields
+
+import families as f
+import pytest
+import torch
+from interpreted import patch_once
+
+import qplayer_gpu as qp
+from qplayer_gpu import backend
+from qplayer_gpu.kernels import reference
+from qplayer_gpu.kernels.interface import Start
+from qplayer_gpu.problem import Parameters, Problem
+
+kernels = pytest.importorskip("qplayer_gpu.kernels.triton")
+launch = pytest.importorskip("qplayer_gpu.kernels.triton.launch")
+
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+if not GPU:
+    patch_once()
+
+# numpy, in the interpreter, warns of the zero divisors and the overflows that the kernels look out for
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def moved(args):
+    return {k: v if v is None else v.to(DEVICE) for k, v in args.items()}
+
+
+def degenerate():
+    """A vertex of an LP where three rows meet, one of them twice, and a row of zeros."""
+    C = torch.tensor([[1.0, 0], [0, 1], [1, 1], [1, 1], [0, 0]]).double()
+    g = torch.tensor([[-1.0, -1], [-1, 0]]).double()
+    return {"H": None, "g": g, "C": C, "u": torch.tensor([1.0, 1, 2, 2, 0]).double(), "lb": torch.zeros(2).double()}
+
+
+def semidefinite():
+    """H of rank 1, equalities one of which is the other's double, two-sided rows."""
+    args = f.feasible(2, 4, two_sided=True)
+    args["H"] = args["H"][:, :, :1] @ args["H"][:, :1]
+    args["H"] = args["H"] @ args["H"].mT
+    return args | {"A": torch.cat([args["A"], 2 * args["A"]], 1), "b": torch.cat([args["b"], 2 * args["b"]], 1)}
+
+
+def shared_rows(args):
+    """All but g are those of the first problem."""
+    return f.shared(args, *(k for k in args if k != "g" and args[k] is not None and args[k].shape[0] == len(args["g"])))
+
+
+CASES = {
+    "feasible": lambda: f.feasible(2, 4, two_sided=True, bounds=True),
+    "feasible-1": lambda: f.feasible(2, 1),
+    "no-rows": lambda: {k: v for k, v in f.feasible(2, 3).items() if k in "Hg"},
+    "lp": lambda: f.lp(2, 3),
+    "degenerate-lp": degenerate,
+    "semidefinite": semidefinite,
+    "overdetermined": lambda: f.overdetermined(2, 3),
+    "positive-lp": lambda: f.positive_equalities(2, 4, 3),
+    "excluding": lambda: f.excluding_halfspaces(2, 3, extra=2),
+    "shared-feasible": lambda: shared_rows(f.feasible(2, 4, two_sided=True)),
+    "shared-A": lambda: f.shared(f.overdetermined(1, 3) | {"g": torch.ones(2, 3).double()}, "A", "b", "H", "C", "u"),
+}
+
+
+def rows_of(args, settings=None):
+    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), settings or qp.Settings()).rows
+
+
+def assert_same(ours, theirs):
+    assert ours.status.tolist() == theirs.status.tolist()
+    for name in ("x", "z", "s", "primal", "dual", "gap"):
+        values = getattr(ours, name), getattr(theirs, name)
+        torch.testing.assert_close(*values, rtol=1e-8, atol=1e-8, equal_nan=True)
+
+
+# too large for the interpreter to be quick; larger ones are for a GPU
+SLOW = {
+    "feasible-10": lambda: f.feasible(2, 10, two_sided=True, bounds=True),
+    "lp-7": lambda: f.lp(2, 7),
+    "overdetermined-6": lambda: f.overdetermined(2, 6),
+    "positive-qp": lambda: f.positive_equalities(3, 6, 4, H=True),
+    "shared-overdetermined": lambda: f.shared(f.overdetermined(2, 3), "A", "b", "H"),
+}
+LARGE = {
+    "feasible-33": lambda: f.feasible(64, 33, two_sided=True, bounds=True),
+    "feasible-64": lambda: f.feasible(64, 64, two_sided=True),
+    "lp-33": lambda: f.lp(64, 33),
+    "overdetermined-32": lambda: f.overdetermined(64, 32),
+    "sudoku-lp": lambda: f.sudoku_lp(50),
+}
+ALL = CASES | SLOW | LARGE
+MARKS = dict.fromkeys(SLOW, pytest.mark.slow) | dict.fromkeys(LARGE, pytest.mark.gpu)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=MARKS.get(case, ())) for case in ALL])
+def test_forward_and_gradients_are_the_reference_s(case):
+    args = moved(ALL[case]())
+    results = []
+    for name in ("torch", "triton"):
+        leaves = {k: v if v is None else v.clone().requires_grad_() for k, v in args.items()}
+        sol = qp.solve_qp(**{"H": None, **leaves}, backend=name)
+        torch.manual_seed(1)
+        outputs = (sol.x, sol.y, sol.z, sol.z_box, sol.s_eq, sol.s_in, sol.s_box)
+        sum((torch.randn(t.shape, dtype=t.dtype).to(DEVICE) * t).sum() for t in outputs).backward()
+        results.append((sol, {k: leaf.grad for k, leaf in leaves.items() if leaf is not None}))
+    (expected, their_gradients), (sol, gradients) = results
+    assert sol.status.tolist() == expected.status.tolist()
+    assert (sol.info.iterations - expected.info.iterations).abs().max() <= 2  # rounding may add a step
+    for name in ("x", "s_eq", "s_in", "s_box"):
+        torch.testing.assert_close(getattr(sol, name), getattr(expected, name), rtol=1e-8, atol=1e-8)
+    for name in ("y", "z", "z_box"):
+        torch.testing.assert_close(getattr(sol, name), getattr(expected, name), rtol=1e-7, atol=1e-7)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, their_gradients[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["feasible", "overdetermined"])
+def test_the_cholesky_factor_solves_as_the_sweep_does(case):
+    cholesky = launch.Launch(1, 4, launch.CHOLESKY)
+    rows, options = rows_of(moved(CASES[case]())), qp.Settings().options(torch.float64)
+    answer, expected = launch.launch_forward(rows, options, None, cholesky), reference.forward(rows, options)
+    assert answer.status.tolist() == expected.status.tolist()
+    torch.testing.assert_close(answer.x, expected.x, rtol=1e-8, atol=1e-8)
+    seeds = kernels.Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
+    ours = launch.launch_adjoint(rows, expected, seeds, options, cholesky)
+    theirs = reference.adjoint(rows, expected, seeds, options)
+    for field in fields(ours):
+        torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), rtol=1e-8, atol=1e-8)
+
+
+def test_problems_of_every_kind_in_one_batch():
+    """Feasible, infeasible, unbounded, NaN: each its status, and the rows of a NaN are NaN."""
+    base = f.feasible(4, 2)
+    C = torch.tensor([[1.0, 1], [-1, -1], [0, 1]]).double().repeat(4, 1, 1)
+    args = {"H": base["H"], "g": base["g"], "C": C, "u": torch.ones(4, 3).double()}
+    args["u"][1, :2] = -1.0
+    args["H"][2] = 0.0
+    args["g"][2] = torch.tensor([-1.0, 1.0])  # along which no row stops
+    args["C"][3, 0, 0] = math.nan
+    rows, options = rows_of(moved(args)), qp.Settings().options(torch.float64)
+    answer = kernels.forward(rows, options)
+    wanted = (qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.UNBOUNDED, qp.Status.NONFINITE_INPUT)
+    assert answer.status.tolist() == list(wanted)
+    assert_same(answer, reference.forward(rows, options))
+    leaves = {k: v.clone().requires_grad_() for k, v in moved(args).items()}
+    qp.solve_qp(**leaves, backend="triton").x.square().sum().backward()
+    assert all(leaf.grad.isfinite().all() and (leaf.grad[2:] == 0).all() for leaf in leaves.values())
+
+
+def test_warm_start():
+    args = moved(f.feasible(1, 3, two_sided=True))
+    first = qp.solve_qp(**args, backend="triton")
+    again = qp.solve_qp(**args, backend="triton", warm_start=first)
+    assert (again.info.iterations == 0).all()
+    torch.testing.assert_close(again.x, first.x, rtol=0, atol=0)
+    rows, options = rows_of(moved(f.overdetermined(1, 3))), qp.Settings().options(torch.float64)
+    cold = reference.forward(rows, options)
+    start = Start(cold.x, cold.z, cold.s)  # begins in phase SHIFT
+    assert_same(kernels.forward(rows, options, start), reference.forward(rows, options, start))
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        (qp.Settings(max_iter=2), qp.Status.MAX_ITERATIONS),
+        (qp.Settings(closest_feasible=False), qp.Status.INFEASIBLE),
+        pytest.param(qp.Settings(w_eq=math.inf), qp.Status.INFEASIBLE, marks=pytest.mark.slow),
+        (qp.Settings(w_eq=[1.0, 2, 3, 4], eps_rel=1e-7, equilibrate=False), qp.Status.SOLVED_CLOSEST_FEASIBLE),
+        (qp.Settings(w_in=math.inf), qp.Status.SOLVED_CLOSEST_FEASIBLE),
+    ],
+    ids=["max_iter", "infeasible", "hard", "weighted", "hard-inequalities"],
+)
+def test_settings(settings, status):
+    args = f.overdetermined(2, 3)
+    args["u"] += 3
+    if status == qp.Status.INFEASIBLE:  # the hard ones take a hundred steps to be given up
+        args = {k: v[:1] for k, v in args.items()}
+    rows, options = rows_of(moved(args), settings), settings.options(torch.float64)
+    answer = kernels.forward(rows, options)
+    assert (answer.status == status).all()
+    assert_same(answer, reference.forward(rows, options))
+
+
+@pytest.mark.slow
+def test_hard_rows_have_their_gradient():
+    """Demand beyond what a hard box holds: the reference says which rows press, the kernel does the rest."""
+    C = 0.1 + torch.rand(2, 2, 3).double()
+    args = {"H": torch.eye(3).double(), "g": torch.randn(2, 3).double(), "C": C, "l": C.sum(-1) + 0.5}
+    args |= {"lb": torch.zeros(3).double(), "ub": torch.ones(3).double()}
+    gradients = []
+    for name in ("torch", "triton"):
+        leaves = {k: v.clone().requires_grad_() for k, v in moved(args).items()}
+        sol = qp.solve_qp(**leaves, settings=qp.Settings(w_box=math.inf), backend=name).check()
+        (sol.x.sum() + sol.s_in.square().sum()).backward()
+        gradients.append(leaves)
+    for k in args:
+        torch.testing.assert_close(gradients[1][k].grad, gradients[0][k].grad, rtol=1e-6, atol=1e-6)
+
+
+def test_float32():
+    args = moved({k: v.float() for k, v in f.feasible(2, 3).items()})
+    ours, theirs = (qp.solve_qp(**args, backend=name) for name in ("triton", "torch"))
+    assert ours.x.dtype == torch.float32
+    assert ours.status.tolist() == theirs.status.tolist()
+    torch.testing.assert_close(ours.x, theirs.x, rtol=1e-5, atol=1e-5)
+
+
+def test_larger_than_the_tile_goes_to_the_reference(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("launched")
+
+    monkeypatch.setattr(kernels, "launch_forward", refuse)
+    monkeypatch.setattr(kernels, "launch_adjoint", refuse)
+    g = torch.randn(1, launch.LARGEST_N + 1, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    eye = torch.eye(g.shape[1], dtype=torch.float64, device=DEVICE)
+    x = qp.solve_qp(eye, g, backend="triton").x
+    torch.testing.assert_close(x, -g)
+    x.sum().backward()
+    torch.testing.assert_close(g.grad, -torch.ones_like(g))
+
+
+def test_the_backend_says_what_it_wants(monkeypatch):
+    rows, cuda = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows, torch.device("cuda")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(qp.BackendError, match=r"there is no CUDA device; set TRITON_INTERPRET=1"):
+        backend.select("triton", rows)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert backend.obstacle("triton", cuda) == ""
+    with pytest.raises(qp.BackendError, match=r"the tensors are on cpu; move them"):
+        backend.select("triton", rows)
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda _: None)
+    assert "install triton" in backend.obstacle("triton", cuda)
+
+
+def test_it_is_not_taken_unasked():
+    """Not before it has been seen to work on a GPU."""
+    rows = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows
+    assert backend.select("auto", rows) is not kernels

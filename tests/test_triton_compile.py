@@ -1,0 +1,31 @@
+"""The offline gate: every variant compiles for sm_80 and sm_90 without a GPU, to what the committed table says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+SIZES = [8, 16, 32, 64]
+ROOT = Path(__file__).parents[1]
+
+
+def python(*arguments):
+    """In a process that does not interpret."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("n", [pytest.param(n, marks=[pytest.mark.slow] if n != 8 else []) for n in SIZES])
+def test_each_variant_is_as_in_the_table(n):
+    code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", "--n", str(n))
+    assert code == 0, text
+
+
+def test_the_library_does_not_import_triton():
+    code, text = python("-c", "import sys, qplayer_gpu; sys.exit('triton' in sys.modules)")
+    assert code == 0, text

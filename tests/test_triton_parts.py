@@ -1,0 +1,99 @@
+"""The device functions alone, against torch.linalg."""
+
+import pytest
+import torch
+from interpreted import patch_once
+
+from qplayer_gpu.kernels.reference.newton import exact_line_search
+
+triton = pytest.importorskip("triton")
+launch = pytest.importorskip("qplayer_gpu.kernels.triton.launch")
+factor = pytest.importorskip("qplayer_gpu.kernels.triton.factor")
+newton = pytest.importorskip("qplayer_gpu.kernels.triton.newton")
+products = pytest.importorskip("qplayer_gpu.kernels.triton.products")
+
+# numpy, in the interpreter, warns of the square root of a pivot that is negative
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:divide by:RuntimeWarning")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SIZES = [1, 3, 7, 17, 33]
+METHODS = pytest.mark.parametrize("method", [launch.CHOLESKY, launch.SWEEP], ids=["cholesky", "sweep"])
+
+if DEVICE == "cpu":
+    patch_once()
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64).to(DEVICE)
+
+
+def definite(B, n, damping=0.1):
+    M = random(B, n, n)
+    return M @ M.mT / n + damping * torch.eye(n, dtype=torch.float64, device=DEVICE)
+
+
+def solve(K, r, method):
+    B, n = len(K), K.shape[-1]
+    x, positive = torch.full_like(r, torch.nan), torch.full((B,), -1, dtype=torch.int32, device=DEVICE)
+    factor.solve_kernel[(B,)](K, r, x, positive, n, launch.padded(n), method, num_warps=4)
+    return x, positive
+
+
+@METHODS
+@pytest.mark.parametrize("n", SIZES)
+def test_factor_and_solve(n, method):
+    K, r = definite(2, n), random(2, 2, n)
+    scale = torch.logspace(-3, 3, n, dtype=torch.float64, device=DEVICE)  # the sweep brings it to a unit diagonal
+    K = K * scale[:, None] * scale
+    x, positive = solve(K, r, method)
+    assert (positive == 1).all()
+    L, info = torch.linalg.cholesky_ex(K)
+    assert (info == 0).all()
+    exact = torch.cholesky_solve(r.mT, L).mT
+    torch.testing.assert_close(x * scale, exact * scale, rtol=1e-11, atol=1e-11 * (exact * scale).abs().max().item())
+
+
+@METHODS
+def test_a_matrix_that_is_not_definite_is_found_out(method):
+    K = definite(3, 5)
+    K[1, 2, 2] = -1.0
+    K[2, 0, 0] = torch.nan
+    _, positive = solve(K, random(3, 2, 5), method)
+    assert positive.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("bounded", [False, True], ids=["", "bounded"])
+@pytest.mark.parametrize("n", SIZES)
+def test_products(n, bounded):
+    B, n_eq, n_in = 2, 5, n + 2
+    m = n_eq + n_in + n * bounded
+    H, A, C = definite(B, n), random(B, n_eq, n), random(B, n_in, n)
+    x, P, z = random(B, n), random(B, n).abs(), random(B, m)
+    w = random(B, m).relu()  # half of them zero, as of rows that are not active
+    K, Gx, Gz = (
+        torch.full(shape, torch.nan, dtype=torch.float64, device=DEVICE) for shape in ((B, n, n), (B, m), (B, n))
+    )
+    N = launch.padded(n)
+    products.assembly_kernel[(B,)](H, A, C, x, P, z, w, K, Gx, Gz, n_eq, n_in, n, N, bounded, 4, num_warps=4)
+    eye = torch.eye(n, dtype=torch.float64, device=DEVICE).expand(B, -1, -1)
+    G = torch.cat([A, C, eye[:, : n * bounded]], 1)
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(Gx, (G @ x.unsqueeze(-1)).squeeze(-1), **close)
+    torch.testing.assert_close(Gz, (G.mT @ z.unsqueeze(-1)).squeeze(-1), **close)
+    torch.testing.assert_close(K, 0.5 * H + torch.diag_embed(P) + G.mT @ (w.unsqueeze(-1) * G), **close)
+
+
+def test_line_search():
+    B, m = 12, 7
+    M = triton.next_power_of_2(m)
+    v, w, weight = random(B, M), random(B, M), random(B, M).abs() + 0.1
+    lo, hi = -random(B, M).abs(), random(B, M).abs()
+    lo[:, ::3], hi[:, 1::3] = -torch.inf, torch.inf
+    curvature = random(B).abs()
+    start = (weight * w * (v - v.clamp(lo, hi))).sum(-1)
+    slope = -start - random(B).abs()  # phi falls at first
+    alpha = torch.empty_like(slope)
+    newton.line_search_kernel[(B,)](slope, curvature, v, w, lo, hi, weight, alpha, M)
+    expected = exact_line_search(slope, curvature, v, w, lo, hi, weight)
+    assert (alpha > 0).all()
+    torch.testing.assert_close(alpha, expected, rtol=1e-9, atol=0)
