@@ -23,7 +23,7 @@ def select(name: str, rows: Rows) -> Kernels:
     """The kernels of a backend for these rows: "auto" takes the fastest that runs here, any other name that or none.
 
     Raises:
-        BackendError: the name is unknown, or that backend cannot run here; the message says what it wants.
+        BackendError: the name is unknown, or that backend cannot run here.
     """
     if name == "auto":
         name = fastest(rows)

@@ -5,7 +5,19 @@ import triton.language as tl
 
 from .newton import newton_step
 from .outer import FIRST_ETA_OUT, measure, outer_step, verdict
-from .problem import INF, RUNNING, VECTORS_M, VECTORS_N, Data, State, column_vector, row_vector
+from .problem import (
+    INF,
+    MAX_ITERATIONS,
+    NUMERICAL_ERROR,
+    RUNNING,
+    SHIFT,
+    VECTORS_M,
+    VECTORS_N,
+    Data,
+    State,
+    column_vector,
+    row_vector,
+)
 from .products import all_rows_product, put, rows_product
 
 
@@ -186,21 +198,23 @@ def forward_kernel(
             cfg,
         )
         st = begin(data, x0_ptr + b * cfg.n, z0_ptr + b * data.m, phase, cfg)
-        primal, dual, gap = st.primal_k, st.primal_k, st.primal_k
+        worst = st.primal_k
         running = phase >= 0
         while running:
             at = measure(data, st, cfg)
-            primal, dual, gap = at.primal, at.dual, at.gap
+            better = (st.steps == 0) | ((at.worst < worst) & (st.phase != SHIFT))
             st = judged_state(st, at, max_iter)
             running = st.status == RUNNING
+            early = (st.status == MAX_ITERATIONS) | (st.status == NUMERICAL_ERROR)
+            if better | ((running == 0) & (early == 0)):  # one that stops early has its best iterate for an answer
+                worst = at.worst
+                put(x_ptr + b * cfg.n, column_vector(data.x, cfg), cfg.n, cfg.N)
+                put(z_ptr + b * data.m, row_vector(data.z, data, cfg), data.m, cfg.M)
+                put(s_ptr + b * data.m, row_vector(data.s, data, cfg), data.m, cfg.M)
+                tl.store(primal_ptr + b, at.primal)
+                tl.store(dual_ptr + b, at.dual)
+                tl.store(gap_ptr + b, at.gap)
             if running:
                 st = newton_step(data, outer_step(data, st, at, cfg), cfg)
-        index, rows = tl.arange(0, cfg.N), tl.arange(0, cfg.M)
-        tl.store(x_ptr + b * cfg.n + index, column_vector(data.x, cfg), mask=index < cfg.n)
-        tl.store(z_ptr + b * data.m + rows, row_vector(data.z, data, cfg), mask=rows < data.m)
-        tl.store(s_ptr + b * data.m + rows, row_vector(data.s, data, cfg), mask=rows < data.m)
         tl.store(status_ptr + b, st.status.to(tl.int64))
         tl.store(steps_ptr + b, st.steps.to(tl.int64))
-        tl.store(primal_ptr + b, primal)
-        tl.store(dual_ptr + b, dual)
-        tl.store(gap_ptr + b, gap)

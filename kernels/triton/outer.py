@@ -52,6 +52,7 @@ SHIFT_ACCURACY = tl.constexpr(_outer.SHIFT_ACCURACY)
 SHIFT_INNER = tl.constexpr(_outer.SHIFT_INNER)
 SHIFT_STEPS = tl.constexpr(_outer.SHIFT_STEPS)
 SHIFT_BALANCE = tl.constexpr(_outer.SHIFT_BALANCE)
+SHIFT_BALANCE_ROUNDED = tl.constexpr(_outer.SHIFT_BALANCE_ROUNDED)
 ROUNDING = tl.constexpr(_outer.ROUNDING)
 EXTRA_STEPS = tl.constexpr(_outer.EXTRA_STEPS)
 SUSPICION = tl.constexpr(_outer.SUSPICION)
@@ -69,6 +70,7 @@ class Measure(NamedTuple):
     gap: Any
     primal_tolerance: Any
     dual_tolerance: Any
+    worst: Any  # the largest of the three residuals next to its tolerance
     hold: Any  # whether the three residuals are within their tolerances
     ended: Any  # whether the inner loop has ended
     shifted: Any  # whether some row is
@@ -101,7 +103,8 @@ def measure(data, st, cfg: tl.constexpr):
     )
     hold = (primal <= primal_tolerance) & (dual <= dual_tolerance) & (gap <= gap_tolerance)
     shifted = some(row_vector(data.s, data, cfg) != 0)
-    return Measure(primal, dual, gap, primal_tolerance, dual_tolerance, hold, ended, shifted)
+    worst = tl.maximum(tl.maximum(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance)
+    return Measure(primal, dual, gap, primal_tolerance, dual_tolerance, worst, hold, ended, shifted)
 
 
 @triton.jit
@@ -199,11 +202,12 @@ def shift_found(data, st, at, violation, hard, push, cfg: tl.constexpr):
     D, E = column_scale(data, cfg), row_scale(data, cfg)
     push, w = push / data.shift_unit, get(data.w, data.m, 0.0, cfg.M)
     kept = largest(tl.where(hard, violation, 0.0)) <= at.primal_tolerance * SHIFT_FLOOR
-    size = largest(D * push)
-    balanced = size <= largest(w * violation / E) * SHIFT_BALANCE
-    rounding = largest(column_vector(data.x, cfg) / D) * largest(w / (E * E)) * ROUNDING
-    flat = (largest(push) <= SHIFT_ACCURACY * cfg.eps_abs) | (size <= rounding)
-    return (at.primal <= at.primal_tolerance) | (flat & balanced & kept)
+    scaled, size = largest(D * push), largest(w * violation / E)
+    weight = tl.where(violation != 0, w / (E * E), 0.0)
+    rounding = largest(column_vector(data.x, cfg) / D) * largest(weight) * ROUNDING
+    rounded = (scaled <= rounding) & (scaled <= size * SHIFT_BALANCE_ROUNDED)
+    balanced = (scaled <= size * SHIFT_BALANCE) & (largest(push) <= SHIFT_ACCURACY * cfg.eps_abs)
+    return (at.primal <= at.primal_tolerance) | ((balanced | rounded) & kept)
 
 
 @triton.jit
