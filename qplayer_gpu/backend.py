@@ -58,15 +58,8 @@ def _why_no_triton(device: torch.device) -> str:
     if os.environ.get("TRITON_INTERPRET") == "1":
         return ""
     if not torch.cuda.is_available():
-<<<<<<< HEAD
         return "there is no CUDA device; set TRITON_INTERPRET=1 before the first import to have it interpreted, slowly"
     return "" if device.type == "cuda" else f"the tensors are on {device}; move them to a CUDA device with .cuda()"
-=======
-        return "there is no CUDA device; use 'torch', or set TRITON_INTERPRET=1 for Triton's slow interpreter"
-    if device.type != "cuda":
-        return f"the tensors are on {device}: move them, or use 'torch'"
-    return ""
->>>>>>> four/main
 
 
 @cache
