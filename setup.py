@@ -19,6 +19,7 @@ DEV = [
     "ruff>=0.12",
     "scipy>=1.13",
     "setuptools>=77",
+    "triton>=3.6; sys_platform == 'linux'",  # its interpreter runs the GPU kernels' tests
 ]
 
 setup(

@@ -111,13 +111,13 @@ def row(
 def table(rows: list[Row]) -> str:
     """Each solver beside this library: "ours" is how many times as fast this library is."""
     ours = {row.case: row.ms_per_qp_p50 for row in rows if row.solver == OURS}
-    lines = [f"{'case':12} {'solver':12} {'ms per QP':>10} {'ours':>7} {'solved':>7} {'gradient error':>14}  verdict"]
+    lines = [f"{'case':12} {'solver':17} {'ms per QP':>10} {'ours':>7} {'solved':>7} {'gradient error':>14}  verdict"]
     for r in rows:
         ms, base = r.ms_per_qp_p50, ours.get(r.case)
         ratio = f"{ms / base:.2f}x" if ms and base else ""
         numbers = (f"{ms:.4g}" if ms else "", ratio, "" if r.solved is None else f"{r.solved:.1%}")
         error = "" if r.gradient_error is None else f"{r.gradient_error:.1e}"
-        lines.append("{:12} {:12} {:>10} {:>7} {:>7} {:>14}  {}".format(r.case, r.solver, *numbers, error, r.verdict))
+        lines.append("{:12} {:17} {:>10} {:>7} {:>7} {:>14}  {}".format(r.case, r.solver, *numbers, error, r.verdict))
     return "\n".join(lines)
 
 

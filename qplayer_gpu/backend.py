@@ -15,6 +15,7 @@ from .kernels import cpu, reference
 from .kernels.interface import Kernels, Rows
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
+LAZY = ("triton",)  # imported when asked for by name; not taken by "auto" before it has been tried on a GPU
 CPU_LARGEST = 256  # variables; beyond, a factorization by many threads is worth more
 
 
@@ -26,42 +27,39 @@ def select(name: str, rows: Rows) -> Kernels:
     """
     if name == "auto":
         name = fastest(rows)
-    if name == "triton":
-        why = why_no_triton(rows.g.device)
-        if why:
-            raise BackendError(f"backend 'triton' cannot run here: {why}")
-        return cast(Kernels, importlib.import_module(".kernels.triton", __package__))  # which imports triton
-    if name not in BACKENDS:
-        known = ", ".join(map(repr, ("auto", *BACKENDS, "triton")))
+    if name not in (*BACKENDS, *LAZY):
+        known = ", ".join(map(repr, ("auto", *BACKENDS, *LAZY)))
         raise BackendError(f"backend {name!r} is not available; this version has {known}")
-    if name == "cpu":
-        device = rows.g.device.type
-        why = why_no_cpu() if device == "cpu" else f"the tensors are on {device}: move them, or use 'torch'"
-        if why:
-            raise BackendError(f"backend 'cpu' cannot run here: {why}")
-    return BACKENDS[name]
+    why = obstacle(name, rows.g.device)
+    if why:
+        raise BackendError(f"backend {name!r} cannot run here: {why}, or take 'torch' or 'auto'")
+    return importlib.import_module(f".kernels.{name}", __package__) if name in LAZY else BACKENDS[name]
 
 
 def fastest(rows: Rows) -> str:
-    """The name of the fastest backend for these rows that runs here."""
+    """The name of the fastest backend for these rows that is known to run here."""
     if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
         return "cpu"
-    if rows.g.device.type == "cuda" and not why_no_triton(rows.g.device):
-        return "triton"
     return "torch"
 
 
-def why_no_triton(device: torch.device) -> str:
-    """What keeps Triton's kernels from running on tensors on this device; empty where nothing does."""
+def obstacle(name: str, device: torch.device) -> str:
+    """What keeps a backend from running on tensors on this device, as advice; empty where nothing does."""
+    if name == "cpu":
+        return why_no_cpu() if device.type == "cpu" else f"the tensors are on {device}; move them with .cpu()"
+    if name == "triton":
+        return _why_no_triton(device)
+    return ""
+
+
+def _why_no_triton(device: torch.device) -> str:
     if importlib.util.find_spec("triton") is None:
-        return "install triton (pip install 'triton>=3.6'), or use 'torch'"
+        return "install triton (pip install 'triton>=3.6')"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return ""
     if not torch.cuda.is_available():
-        return "there is no CUDA device; use 'torch', or set TRITON_INTERPRET=1 for Triton's slow interpreter"
-    if device.type != "cuda":
-        return f"the tensors are on {device}: move them, or use 'torch'"
-    return ""
+        return "there is no CUDA device; set TRITON_INTERPRET=1 before the first import to have it interpreted, slowly"
+    return "" if device.type == "cuda" else f"the tensors are on {device}; move them to a CUDA device with .cuda()"
 
 
 @cache

@@ -6,9 +6,10 @@ from hypothesis import settings
 
 from qplayer_gpu import backend as backends
 
+torch.set_num_threads(1)  # the problems are small, and threads that wait for each other slow a busy machine down
+
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported: it decides when a kernel is defined
-torch.set_num_threads(1)  # the problems are small, and threads that wait for each other slow a busy machine down
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

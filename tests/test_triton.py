@@ -223,17 +223,20 @@ def test_larger_than_the_tile_goes_to_the_reference(monkeypatch):
 
 
 def test_the_backend_says_what_it_wants(monkeypatch):
-    rows = rows_of(f.feasible(1, 2))
-    cuda = torch.device("cuda")
+    rows, cuda = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows, torch.device("cuda")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(qp.BackendError, match=r"there is no CUDA device; use 'torch', or set TRITON_INTERPRET=1"):
+    with pytest.raises(qp.BackendError, match=r"there is no CUDA device; set TRITON_INTERPRET=1"):
         backend.select("triton", rows)
-    assert backend.why_no_triton(cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert not backend.why_no_triton(cuda)
-    with pytest.raises(qp.BackendError, match=r"the tensors are on cpu: move them"):
+    assert backend.obstacle("triton", cuda) == ""
+    with pytest.raises(qp.BackendError, match=r"the tensors are on cpu; move them"):
         backend.select("triton", rows)
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(qp.BackendError, match="install triton"):
-        backend.select("triton", rows)
+    assert "install triton" in backend.obstacle("triton", cuda)
+
+
+def test_it_is_not_taken_unasked():
+    """Not before it has been seen to work on a GPU."""
+    rows = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows
+    assert backend.select("auto", rows) is not kernels

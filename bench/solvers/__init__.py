@@ -7,7 +7,7 @@ from importlib import import_module
 from .base import Adapter
 
 OURS = "qplayer_gpu"
-SOLVERS = (OURS, "qplayer", "proxqp")
+SOLVERS = (OURS, "qplayer_gpu_torch", "qplayer", "proxqp")
 
 
 def adapter(name: str) -> type[Adapter]:

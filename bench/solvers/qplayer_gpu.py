@@ -17,6 +17,8 @@ from . import base
 class Adapter(base.Adapter):
     """``qplayer_gpu.solve_qp``, at its default tolerances unless told otherwise."""
 
+    backend = "auto"
+
     def __init__(self, qp: QP, gradients: tuple[str, ...], threads: int, settings: Settings | None = None):
         super().__init__(qp, gradients, threads)
         self.settings = settings
@@ -34,7 +36,7 @@ class Adapter(base.Adapter):
 
     def forward(self) -> None:
         with torch.set_grad_enabled(bool(self.gradients)):
-            self.solution = qplayer_gpu.solve_qp(**self.arrays, settings=self.settings)
+            self.solution = qplayer_gpu.solve_qp(**self.arrays, settings=self.settings, backend=self.backend)
 
     def backward(self, grad_x: Tensor) -> None:
         self.solution.x.backward(grad_x)

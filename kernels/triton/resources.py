@@ -92,10 +92,12 @@ def measured(v: Variant, program: Any) -> Resources:
         file.write_bytes(program.asm["cubin"])
         command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(file)]
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    numbers = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
+    registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
     launch = TABLE[v.n]
     how = launch.warps, launch.chunk, ("cholesky", "sweep")[launch.method]
-    return Resources(triton.__version__, v.kernel, v.n, v.m, v.architecture, *how, *numbers, program.metadata.shared)
+    return Resources(
+        triton.__version__, v.kernel, v.n, v.m, v.architecture, *how, registers, stack, program.metadata.shared
+    )
 
 
 def single_precision(program: Any) -> list[str]:
