@@ -121,3 +121,11 @@ def test_closest_feasible_can_be_refused():
     assert (
         qp.solve_qp(**f.feasible(4, 6), settings=qp.Settings(closest_feasible=False)).status == qp.Status.SOLVED
     ).all()
+
+
+def test_multipliers_of_shifted_bounds_have_their_signs(backend):
+    """One of these needs multipliers ten times as large as those that it was solved with."""
+    args = f.sudoku_lp(20)
+    sol = qp.solve_qp(**args).check()
+    assert (sol.z_box <= 0).all()
+    assert certify(args, sol).gap <= 1.1e-9

@@ -19,7 +19,7 @@ constexpr double SHIFT_INNER = 1e-6;         // residual that ends the inner loo
 constexpr int SHIFT_STEPS = 100;             // after which the search for a shift is given up
 constexpr double SHIFT_BALANCE = 1e-7;       // of the size of s, on G's = 0
 constexpr double SHIFT_BALANCE_ROUNDED = 1e-5;  // the same where G's is a rounding error
-constexpr int EXTRA_STEPS = 1;               // of a shifted problem that is solved, for its larger multipliers
+constexpr int EXTRA_STEPS = 2;               // of a shifted problem that is solved, for its larger multipliers
 constexpr double SUSPICION = 1e-4;           // of the size of the increment v of the multipliers, on G'v = 0
 constexpr double STAGNANT_SUSPICION = 0.1;   // the same where the primal residual hardly falls
 constexpr double STAGNATION = 0.8;           // of the last primal residual

@@ -29,7 +29,7 @@ SHIFT_STEPS = 100  # Newton steps after which the search for a shift is given up
 SHIFT_BALANCE = 1e-7  # of the size of s, on G's = 0
 SHIFT_BALANCE_ROUNDED = 1e-5  # the same where G's is a rounding error
 ROUNDING = 1e-15  # of the terms of a product with G
-EXTRA_STEPS = 1  # of a shifted problem that is solved, for multipliers larger than those it was solved with
+EXTRA_STEPS = 2  # of a shifted problem that is solved, for multipliers larger than those it was solved with
 SUSPICION = 1e-4  # of the size of the increment v of the multipliers, on G'v = 0
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual hardly falls
 STAGNATION = 0.8  # of the last primal residual
