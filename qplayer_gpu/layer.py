@@ -33,8 +33,8 @@ def solve_qp(
 
     Each argument is batched, or shared by the batch (without the dimension B, or with B = 1); the gradient of a shared
     one is the sum over the batch. All but ``g`` may be None: without H the problem is an LP. Sides may be infinite.
-    H is positive semidefinite; only its symmetric part counts. Float32 arguments are solved in float64, and the answer
-    is rounded.
+    H is positive semidefinite; only its symmetric part counts. Float32 arguments are solved as the numbers they are, to
+    the same tolerances, and the answer is rounded.
 
     Where no x satisfies the rows, they are shifted by the s of least Euclidean norm for which some x does, and x is the
     optimum there (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024). A row with l > u stands for
@@ -43,7 +43,8 @@ def solve_qp(
     Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box. Where a constraint is active
     with a multiplier of zero, the derivative taken is the one with that constraint inactive. Equal sides share their
     gradient. The multipliers of shifted rows (and of all equalities of an infeasible problem) are not unique: the
-    answer has those of least norm with the signs of inequalities, and their gradient is that of those of least norm.
+    answer has those of least norm with the signs of inequalities (of any sign where those cannot be had to the
+    tolerances), and their gradient is that of those of least norm.
 
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
