@@ -184,7 +184,7 @@ def test_directions_without_a_derivative_get_none():
 
 @pytest.mark.parametrize("n", [6, 33])
 @pytest.mark.parametrize("family", [f.feasible, f.overdetermined, f.lp])
-def test_mixed_precision_has_the_gradients_of_double(family, n):
+def test_mixed_precision_has_the_gradients_of_double(family, n, backend):
     gradients = []
     for precision in ("float64", "mixed"):
         leaves = {k: v.clone().requires_grad_() for k, v in family(8, n).items() if v is not None}

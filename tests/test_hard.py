@@ -32,7 +32,7 @@ LARGE = {
 
 @pytest.mark.parametrize(("precision", "accuracy"), [("float64", 1e-6), ("mixed", 1e-5)])
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_published_optimum(name, precision, accuracy):
+def test_published_optimum(name, precision, accuracy, backend):
     args, constant, optimum = PROBLEMS[name]
     sol = qp.solve_qp(**args, settings=qp.Settings(precision=precision)).check()
     x = sol.x
@@ -53,13 +53,13 @@ def solved_to_its_conditions(args, settings):
 
 @pytest.mark.parametrize("precision", ["float64", "mixed"])
 @pytest.mark.parametrize("family", HARD)
-def test_hard_family(family, precision):
+def test_hard_family(family, precision, backend):
     solved_to_its_conditions(HARD[family](), qp.Settings(precision=precision))
 
 
 @pytest.mark.parametrize("make", [f.overdetermined, f.excluding_halfspaces], ids=["overdetermined", "excluding"])
 @pytest.mark.parametrize("seed", range(3))
-def test_rows_of_an_infeasible_problem_in_other_units(make, seed):
+def test_rows_of_an_infeasible_problem_in_other_units(make, seed, backend):
     args = h.rescaled(make(16, 9, seed=seed), seed)
     sol = qp.solve_qp(**args).check()
     assert (sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE).all()
@@ -117,7 +117,7 @@ def scaled(args, kind, exponent):
 
 @pytest.mark.parametrize("exponent", [-4, 4])
 @pytest.mark.parametrize("kind", SCALES)
-def test_units_do_not_change_the_answer(kind, exponent):
+def test_units_do_not_change_the_answer(kind, exponent, backend):
     args = f.feasible(8, 10)
     expected = qp.solve_qp(**args).check()
     other, powers = scaled(args, kind, exponent)
@@ -127,7 +127,7 @@ def test_units_do_not_change_the_answer(kind, exponent):
 
 
 @pytest.mark.parametrize("exponent", [-2, 2])
-def test_the_shift_is_least_norm_in_the_units_of_the_user(exponent):
+def test_the_shift_is_least_norm_in_the_units_of_the_user(exponent, backend):
     args = f.overdetermined(6, 6)
     powers = torch.logspace(0, exponent, args["b"].shape[1]).double()
     other = {**args, "A": args["A"] * powers[:, None], "b": args["b"] * powers}
@@ -141,7 +141,7 @@ def test_the_shift_is_least_norm_in_the_units_of_the_user(exponent):
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-7, 1e-8])
 @pytest.mark.parametrize("apart", [True, False], ids=["infeasible", "feasible"])
-def test_close_to_the_border_of_feasibility(distance, apart):
+def test_close_to_the_border_of_feasibility(distance, apart, backend):
     """Two parallel half-spaces, apart or overlapping by a little."""
     args = {k: v for k, v in f.feasible(4, 6).items() if k in ("H", "g")}
     c = torch.randn(4, 1, 6).double()
@@ -172,7 +172,7 @@ def test_certificate_sees_a_wrong_answer():
     assert (wrong.dual_residual > 1e-6).tolist() == [False, True, False]
 
 
-def test_an_early_stop_returns_the_best_iterate():
+def test_an_early_stop_returns_the_best_iterate(backend):
     args = f.feasible(20, 16, two_sided=True)
     worst = []
     for steps in range(1, 12):
@@ -182,7 +182,7 @@ def test_an_early_stop_returns_the_best_iterate():
     assert (torch.stack(worst).diff(dim=0) <= 1e-9).all()  # more steps never give a worse answer
 
 
-def test_an_early_stop_returns_honest_residuals():
+def test_an_early_stop_returns_honest_residuals(backend):
     args = f.feasible(5, 16, two_sided=True)
     sol = qp.solve_qp(**args, settings=qp.Settings(max_iter=6))
     assert (sol.status == qp.Status.MAX_ITERATIONS).any()

@@ -37,9 +37,9 @@ def problems(draw):
 
 
 @settings(max_examples=150)
-@given(problems(), st.sampled_from(["float64", "mixed"]))
-def test_every_problem_is_solved_to_its_conditions(args, precision):
-    sol = qp.solve_qp(**args, settings=qp.Settings(precision=precision)).check()
+@given(problems(), st.sampled_from(["float64", "mixed"]), st.sampled_from(["auto", "torch"]))
+def test_every_problem_is_solved_to_its_conditions(args, precision, backend):
+    sol = qp.solve_qp(**args, settings=qp.Settings(precision=precision), backend=backend).check()
     conditions = certify(args, sol)
     rounding = 1e-10
     assert conditions.primal <= 1e-9 + rounding
@@ -60,11 +60,11 @@ def test_gradients_are_finite(args):
 
 
 @settings(max_examples=60)
-@given(problems())
-def test_float32_has_the_status_of_float64(args):
+@given(problems(), st.sampled_from(["auto", "torch"]))
+def test_float32_has_the_status_of_float64(args, backend):
     single = {k: None if v is None else v.float() for k, v in args.items()}
     double = {k: None if v is None else v.double() for k, v in single.items()}
-    first, second = qp.solve_qp(**single), qp.solve_qp(**double)
+    first, second = (qp.solve_qp(**p, backend=backend) for p in (single, double))
     assert torch.equal(first.status, second.status)
     assert first.x.dtype == torch.float32
 
