@@ -81,6 +81,7 @@ def main() -> None:
         if difference > 1e-8:  # the solves are good to 1e-9
             raise SystemExit("the gradients of the processes are not those of one")
         optimizer.step()
+    dist.barrier()  # no process leaves while another still needs it
     dist.destroy_process_group()
 
 
