@@ -20,10 +20,18 @@ def python(*arguments):
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("n", [pytest.param(n, marks=[pytest.mark.slow] if n != 8 else []) for n in SIZES])
+@pytest.mark.parametrize("n", [pytest.param(n, marks=pytest.mark.slow) for n in SIZES])
 def test_each_variant_is_as_in_the_table(n):
     code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", "--n", str(n))
     assert code == 0, text
+
+
+def test_the_largest_variants_are_as_in_the_table():
+    """They are the first to spill."""
+    largest = ("--n", "64", "--m", "256", "--architecture", "90")
+    code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", *largest)
+    assert code == 0, text
+    assert "2 variants" in text
 
 
 def test_the_library_does_not_import_triton():

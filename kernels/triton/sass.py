@@ -1,0 +1,156 @@
+"""Counts the instructions that a kernel issues, from the machine code in its cubin: an estimate, as nothing is run.
+
+A loop is where control goes back to an instruction on its own path. It runs as often as its extent divided by the step
+of its counter. The step is read from the code, as the constant that the loop adds to a register that it compares, so
+that a loop that the compiler has unrolled counts as it should; the extent is told by the caller for each function of
+Triton, and the line that the loop's last branch stands for says which one that is. All else counts once: each side of
+a branch, and what is left of an unrolled loop. So the count is on the high side.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import triton
+
+LINE = re.compile(r'//## File "(.*?)", line (\d+)')
+LABEL = re.compile(r"(\.L_x_\d+):")
+INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@(!?U?P\d)\s+)?(\S+)(.*?) ;")
+COUNTING = re.compile(r" (U?R\d+), \1, (-?0x[0-9a-f]+)")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of the machine code."""
+
+    predicate: str  # empty where there is none
+    name: str
+    operands: str
+    file: str
+    line: int
+
+    @property
+    def double(self) -> bool:
+        """Whether it is for the units of double precision."""
+        return self.name.startswith(("DADD", "DMUL", "DFMA", "DSETP"))
+
+
+def tool(name: str, *options: str, cubin: bytes) -> str:
+    """What a tool of Triton's wheel prints of a cubin."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(cubin)
+        command = [getattr(triton.knobs.nvidia, name).path, *options, str(file)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+class Code:
+    """The instructions of a kernel, with the loops among them."""
+
+    def __init__(self, cubin: bytes):
+        self.instructions: list[Instruction] = []
+        self.labels: dict[str, int] = {}
+        file, line = "", 0
+        for text in tool("nvdisasm", "-c", "-g", cubin=cubin).splitlines():
+            if match := LINE.search(text):
+                file, line = match[1], int(match[2])
+            elif match := LABEL.match(text):
+                self.labels[match[1]] = len(self.instructions)
+            elif match := INSTRUCTION.match(text):
+                self.instructions.append(Instruction(match[1] or "", match[2], match[3], file, line))
+        self.loops = self._loops()
+
+    def counts(self, extents: Mapping[str, float], within_loop: bool) -> tuple[int, int]:
+        """Instructions of a warp, and those in double precision; of the code, or of a round of its longest loop.
+
+        ``extents`` says, by function, how far the counter of a loop in it runs.
+        """
+        longest = max(self.loops.values(), key=len) if within_loop else frozenset(self._back()[0])
+        often = dict.fromkeys(longest, 1.0)
+        for (_, last), body in self.loops.items():
+            if body < longest or (body == longest and not within_loop):
+                trips = self._trips(last, body, extents)
+                for i in body:
+                    often[i] *= trips
+        double = sum(count for i, count in often.items() if self.instructions[i].double)
+        return round(sum(often.values())), round(double)
+
+    def _trips(self, last: int, body: frozenset[int], extents: Mapping[str, float]) -> float:
+        branch = self.instructions[last]
+        function = function_at(branch.file, branch.line)
+        if function not in extents:
+            raise KeyError(f"{branch.file}, line {branch.line}: how far does the loop in {function!r} run?")
+        return extents[function] / self._step(body)
+
+    def _step(self, body: frozenset[int]) -> int:
+        """What a loop adds to its counter; 1 where it has none."""
+        code = [self.instructions[i] for i in body]
+        compared = {r for i in code if "SETP" in i.name for r in re.findall(r"U?R\d+", i.operands)}
+        counting = (COUNTING.match(i.operands) for i in code)
+        steps = (int(match[2], 16) & 0xFFFFFFFF for match in counting if match and match[1] in compared)
+        return min((min(step, (1 << 32) - step) for step in steps), default=1)
+
+    def _next(self, i: int) -> list[int]:
+        """Where control may go from an instruction."""
+        here = self.instructions[i]
+        to = [self.labels[t] for t in re.findall(r"`\((\.L_x_\d+)\)", here.operands) if here.name.startswith("BRA")]
+        conditional = here.predicate or re.match(r" !?U?P\d", here.operands)
+        ends = here.name.startswith(("BRA", "EXIT", "RET")) and not conditional
+        return to if ends else [*to, i + 1]
+
+    def _back(self) -> tuple[set[int], list[tuple[int, int]]]:
+        """The instructions that control reaches, and the branches back to one on the path from the first to them.
+
+        Calls are not followed: they lead to divisions by tiny numbers.
+        """
+        state = {0: True}  # whether it is on the path
+        path, back = [(0, iter(self._next(0)))], []
+        while path:
+            i, following = path[-1]
+            j = next(following, None)
+            if j is None:
+                state[i] = False
+                path.pop()
+            elif j not in state:
+                state[j] = True
+                path.append((j, iter(self._next(j))))
+            elif state[j]:
+                back.append((j, i))
+        return set(state), back
+
+    def _loops(self) -> dict[tuple[int, int], frozenset[int]]:
+        """The instructions of each loop, by its first and its last."""
+        reached, back = self._back()
+        before: dict[int, list[int]] = {}
+        for i in reached:
+            for j in self._next(i):
+                before.setdefault(j, []).append(i)
+        loops = {}
+        for first, last in back:
+            body, waiting = {first, last}, [last] * (last != first)
+            while waiting:
+                new = set(before[waiting.pop()]) - body
+                body |= new
+                waiting += new
+            loops[first, last] = frozenset(body)
+        return loops
+
+
+@cache
+def functions(file: str) -> list[tuple[int, int, str]]:
+    """The first line, the last and the name of each function in a file of this folder."""
+    path = Path(__file__).with_name(file)  # Triton's cache may hold code that was compiled from another checkout
+    tree = ast.parse(path.read_text() if path.exists() else "")
+    return [(f.lineno, f.end_lineno or f.lineno, f.name) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
+
+
+def function_at(file: str, line: int) -> str:
+    """The function that a line of a file is in; empty for what is not of this folder."""
+    return next((name for first, last, name in functions(Path(file).name) if first <= line <= last), "")
