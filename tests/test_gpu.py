@@ -15,8 +15,8 @@ BATCH = {"cpu": 8, "cuda": 4096}
 SIZES = [1, 3, 8, 17, 33, 64]
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 
-# Solved to 1e-9 by either backend; in float64 they were within 1e-11 of each other, and their gradients within 3e-9, on a
-# thousand problems of each case on a CPU. Float32 arguments are rounded answers, and may have factors in float32.
+# Solved to 1e-9 by either backend; in float64 they were within 1e-11 of each other, their gradients within 3e-9, for
+# a thousand problems of each case on a CPU. Float32 arguments are rounded answers, and may have factors in float32.
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-6}
 GRADIENT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 # There is no derivative where a row is active with a multiplier near zero, and a poor one from factors in float32 where
