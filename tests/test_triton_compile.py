@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 def python(*arguments):
     """In a process that does not interpret."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -32,6 +32,11 @@ def test_the_largest_variants_are_as_in_the_table():
     code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", *largest)
     assert code == 0, text
     assert "2 variants" in text
+
+
+def test_instructions_are_counted_however_the_compiler_unrolls():
+    code, text = python("tests/counted.py")
+    assert code == 0, text
 
 
 def test_the_library_does_not_import_triton():

@@ -4,7 +4,8 @@ A loop is where control goes back to an instruction on its own path. It runs as 
 of its counter. The step is read from the code, as the constant that the loop adds to a register that it compares, so
 that a loop that the compiler has unrolled counts as it should; the extent is told by the caller for each function of
 Triton, and the line that the loop's last branch stands for says which one that is. All else counts once: each side of
-a branch, and what is left of an unrolled loop. So the count is on the high side.
+a branch, and what is left over from an unrolled loop, also where that is a loop of smaller step. So the count is on
+the high side.
 """
 
 from __future__ import annotations
@@ -73,21 +74,30 @@ class Code:
         ``extents`` says, by function, how far the counter of a loop in it runs.
         """
         longest = max(self.loops.values(), key=len) if within_loop else frozenset(self._back()[0])
+        inner = {last: body for (_, last), body in self.loops.items() if body <= longest}
+        if within_loop:
+            inner = {last: body for last, body in inner.items() if body != longest}
         often = dict.fromkeys(longest, 1.0)
-        for (_, last), body in self.loops.items():
-            if body < longest or (body == longest and not within_loop):
-                trips = self._trips(last, body, extents)
-                for i in body:
-                    often[i] *= trips
+        for last, trips in self._trips(inner, extents).items():
+            for i in inner[last]:
+                often[i] *= trips
         double = sum(count for i, count in often.items() if self.instructions[i].double)
         return round(sum(often.values())), round(double)
 
-    def _trips(self, last: int, body: frozenset[int], extents: Mapping[str, float]) -> float:
-        branch = self.instructions[last]
-        function = function_at(branch.file, branch.line)
-        if function not in extents:
-            raise KeyError(f"{branch.file}, line {branch.line}: how far does the loop in {function!r} run?")
-        return extents[function] / self._step(body)
+    def _trips(self, loops: Mapping[int, frozenset[int]], extents: Mapping[str, float]) -> dict[int, float]:
+        """How often each loop runs, by its last instruction."""
+        found = {last: (self._function(last), self._step(body)) for last, body in loops.items()}
+        if unknown := {name for name, _ in found.values()} - extents.keys():
+            raise KeyError(f"there are loops in {unknown}: say how far they run")
+        largest = {name: max(step for other, step in found.values() if other == name) for name, _ in found.values()}
+        return {
+            last: extents[name] / step if step == largest[name] else 1.0  # what is left over
+            for last, (name, step) in found.items()
+        }
+
+    def _function(self, last: int) -> str:
+        """The function of a loop with this last branch."""
+        return function_at(self.instructions[last].file, self.instructions[last].line)
 
     def _step(self, body: frozenset[int]) -> int:
         """What a loop adds to its counter; 1 where it has none."""
