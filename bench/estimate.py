@@ -3,7 +3,8 @@
     python -m bench.estimate
 
 writes results/estimate.csv: for each size and version of Triton, the time of a Newton step and of a QP when the whole
-card is busy, as the largest of three rates, beside the floors that no program could beat.
+card is busy, as the largest of three, beside the floors that no program could beat; prints the tables of
+docs/kernels.md.
 
 - issue: the instructions of resources.csv (see kernels/triton/sass.py), at 4 a cycle and multiprocessor.
 - double: those of them in double precision, at 2 a cycle and multiprocessor (64 units for 32 lanes).
@@ -34,22 +35,43 @@ REGISTERS, GRANULE, PROGRAMS = 65536, 256, 32  # of a multiprocessor; given to a
 DEPENDENT = 4  # cycles before an instruction that waits for the last one
 FLOPS, BANDWIDTH = 34e12, 3.35e12  # double precision without tensor cores; bytes/s of memory
 BATCH = 256
+SHOWN = "3.7.1"  # the version that constraints.txt pins
+
+Line = dict[str, object]
 
 
 def main() -> int:
     """Writes the table and prints it."""
     with RESOURCES.open(newline="") as file:
-        resources = [row for row in csv.DictReader(file) if row["kernel"] == "forward" and row["architecture"] == "90"]
-    lines = [line(row) for row in resources]
+        resources = list(csv.DictReader(file))
+    lines = [line(row) for row in resources if row["kernel"] == "forward" and row["architecture"] == "90"]
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-    print(RESULTS.read_text(), end="")
+    shown = [{k: v for k, v in row.items() if k != "triton"} for row in lines if row["triton"] == SHOWN]
+    print(f"Triton {SHOWN}, sm_90:\n\n{markdown(shown)}\n\nStack, bytes of a thread:\n\n{markdown(spills(resources))}")
     return 0
 
 
-def line(row: dict[str, str]) -> dict[str, object]:
+def spills(resources: list[dict[str, str]]) -> list[Line]:
+    """The variants that spill on some version of Triton, with their stacks."""
+    variants: dict[tuple[str, ...], Line] = {}
+    for row in resources:
+        variant = tuple(row[k] for k in ("kernel", "precision", "n", "m", "architecture"))
+        known = {"kernel": row["kernel"], "precision": row["precision"], "n": row["n"], "m": row["m"]}
+        variants.setdefault(variant, known | {"sm": row["architecture"]})[row["triton"]] = row["stack"]
+    versions = {row["triton"] for row in resources}
+    return [known for known in variants.values() if any(known.get(v, "0") != "0" for v in versions)]
+
+
+def markdown(lines: list[Line]) -> str:
+    """A table."""
+    rows = [list(lines[0]), ["---"] * len(lines[0])] + [list(line.values()) for line in lines]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def line(row: dict[str, str]) -> Line:
     """The estimate of one variant, in microseconds."""
     n, m, warps = int(row["n"]), int(row["m"]), int(row["warps"])
     instructions, double = int(row["instructions"]), int(row["double"])

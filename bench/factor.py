@@ -3,9 +3,9 @@
     python -m bench.factor
 
 appends rows to results/factor.csv: microseconds for one matrix, the batch's time by its size. On a CUDA device the
-methods are Triton's kernels. On a CPU the sweep is left out, as a loop over batched operations is not for use there, and
-"cholesky_solve" is torch's own two operations with checks around them: those rows say what the checks cost, and nothing
-about Triton. Not run on a GPU yet.
+methods are Triton's kernels. On a CPU the sweep is left out, as a loop over batched operations is not for use there,
+and "cholesky_solve" is torch's own two operations with checks around them: those rows say what the checks cost, and
+nothing about Triton. Not run on a GPU yet.
 """
 
 from __future__ import annotations
