@@ -39,7 +39,7 @@ TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i8", "kind_ptr
 TYPES |= {"phase_ptr": "*i32", "wanted_ptr": "*i32", "cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
 POINTERS = {"float64": "*fp64", "float32": "*fp32"}
 OPTIONS = (1e-9, 0.0, 1e-3, 1e-1, 1e-6, True)  # the default settings
-FILTERS = ("n", "m", "architecture")
+FILTERS = {"kernel": str, "n": int, "m": int, "architecture": int}
 LINE_SEARCH_TRIALS = 3  # taken as usual
 
 
@@ -141,7 +141,7 @@ def imprecise(v: Variant, program: Any) -> list[str]:
     """Lines of code with a product on the tensor cores, or a number in float32 in a variant without: there are none."""
     forbidden = r"tf32|tt\.dot" + (r"|\bf32\b" if v.precision == "float64" else "")
     lines = [line for line in program.asm["ttir"].splitlines() if re.search(forbidden, line)]
-    return lines + re.findall(r".*\b[A-Z]+MMA\b.*", program.asm["sass"])
+    return lines + re.findall(r".*\b[A-Z]+MMA\b.*", sass.tool("nvdisasm", "-c", cubin=program.asm["cubin"]))
 
 
 def read() -> list[Resources]:
@@ -175,15 +175,15 @@ def main() -> int:
     """Writes the rows of this Triton, or with --check compares with them: 1 where something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m qplayer_gpu.kernels.triton.resources", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with resources.csv and write nothing")
-    for name in FILTERS:
-        parser.add_argument(f"--{name}", type=int, help="check only the variants with this")
+    for name, kind in FILTERS.items():
+        parser.add_argument(f"--{name}", type=kind, help="check only the variants with this")
     args = parser.parse_args()
     table = read()
     if args.check:
         chosen = [v for v in variants() if all(getattr(args, k) in (None, getattr(v, k)) for k in FILTERS)]
         ours = {r.variant: r for r in table if r.triton == triton.__version__}
         found = [complaint for v in chosen for complaint in complaints(v, ours.get(v))]
-        print("\n".join(found) or f"{len(chosen)} variants, as in the table")
+        print("\n".join(found) or f"{len(chosen)} of the variants, as in the table")
         return int(bool(found))
     new = []
     for v in variants():
