@@ -130,7 +130,7 @@ def _linearized(ctx: Any) -> tuple[Parameters, Linearized, Tensor]:
     x, z, s = (torch.where(solved, t, 0.0) for t in (x, z, s))
     problem = Problem.of(parameters, settings)
     operator = _operator(problem.dtype, ctx.settings, ctx.backend)
-    return parameters, Linearized(problem.rows, Point(x, z, s, status), operator, settings.weighted), solved
+    return parameters, Linearized(problem.rows, Point(x, z, s, status), operator, settings.has_hard), solved
 
 
 def _solve_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -154,9 +154,9 @@ def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
         *(torch.zeros_like(p) if p is not None and t is None else t for p, t in zip(parameters, tangents, strict=False))
     )
     counts = [at.rows.n_eq, at.rows.n_in, at.rows.m - at.rows.n_eq - at.rows.n_in]
-    _, z, s, _ = at.point
-    dh = share(True, at.rows, z, s) * sides(d, ("b", "u", "ub"), counts, 0.0)
-    dh = dh + share(False, at.rows, z, s) * sides(d, ("b", "l", "lb"), counts, 0.0)
+    z, (_, ws) = at.point.z, at.pressing
+    dh = share(True, at.rows, z, ws) * sides(d, ("b", "u", "ub"), counts, 0.0)
+    dh = dh + share(False, at.rows, z, ws) * sides(d, ("b", "l", "lb"), counts, 0.0)
     dH, dA, dC = (array(d, name) for name in MATRICES)
     dH = None if dH is None else 0.5 * (dH + dH.mT)
     change = Change(dH, *(torch.zeros_like(G) if dG is None else dG for G, dG in ((at.rows.A, dA), (at.rows.C, dC))))
@@ -176,8 +176,8 @@ def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) ->
 
 def _linearized_again(ctx: Any) -> tuple[Linearized, Adjoint]:
     rows, point, _ = _split(ctx.saved_tensors[:-N_ADJOINT])
-    weighted = Settings.of(ctx.options[1]).weighted
-    return Linearized(rows, point, _operator(*ctx.options), weighted), Adjoint(*ctx.saved_tensors[-N_ADJOINT:])
+    has_hard = Settings.of(ctx.options[1]).has_hard
+    return Linearized(rows, point, _operator(*ctx.options), has_hard), Adjoint(*ctx.saved_tensors[-N_ADJOINT:])
 
 
 def _adjoint_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:

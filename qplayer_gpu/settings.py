@@ -5,7 +5,7 @@ from __future__ import annotations
 from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from typing import Literal
 
 import torch
@@ -74,9 +74,10 @@ class Settings:
         object.__setattr__(self, "text", "\n".join(lines))
 
     @property
-    def weighted(self) -> bool:
-        """Whether the shifts have other weights than 1."""
-        return any(getattr(self, name) != 1.0 for name in ("w_eq", "w_in", "w_box"))
+    def has_hard(self) -> bool:
+        """Whether there are rows that must not shift."""
+        weights = (getattr(self, name) for name in ("w_eq", "w_in", "w_box"))
+        return any(inf in w if isinstance(w, tuple) else w == inf for w in weights)
 
     @classmethod
     def of(cls, text: str) -> Settings:
