@@ -1,24 +1,22 @@
-"""The C++ kernels of ``kernels/cuda`` on the host: one problem on one thread, compiled at first use.
-
-All is computed in double precision, also where :attr:`Options.mixed` would be content with less.
-"""
+"""The C++ kernels of ``kernels/cuda`` on the host: one problem on one thread, compiled at first use."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
+from ..interface import MIXED_STEPS, Adjoint, Answer, Options, Rows, Seeds, Start, Status
 from .build import BuildError
-from .library import Array, BackwardCall, ForwardCall, OptionsStruct, RowsStruct, Sizes, load, openmp
+from .library import Array, BackwardCall, ForwardCall, OptionsStruct, RowsStruct, Sizes, Threads, load, openmp
 
 __all__ = ["BuildError", "adjoint", "forward", "load", "openmp"]
 
 
 def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
-    """Solves each problem, or the closest feasible one.
+    """Solves each problem, or the closest feasible one; what mixed precision cannot solve is solved in double.
 
     Raises:
         BuildError: the library cannot be compiled here.
@@ -33,7 +31,16 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
         setattr(call, f"{name}_start", given.array(None if start is None else getattr(start, name)))
     for name, t in vars(answer).items():
         setattr(call, name, t.data_ptr())
-    _check(load().qplayer_forward(ctypes.byref(call)))
+    if not options.mixed:
+        _run(load().qplayer_forward, call)
+        return answer
+    call.rows.options.max_iter = min(options.max_iter, MIXED_STEPS)
+    _run(load().qplayer_forward_mixed, call)
+    unsolved = (status == Status.MAX_ITERATIONS) | (status == Status.NUMERICAL_ERROR)
+    if options.max_iter > MIXED_STEPS and unsolved.any():
+        call.rows.options.max_iter, call.again = options.max_iter - MIXED_STEPS, 1
+        call.x_start = call.z_start = call.s_start = Array(None, 0)
+        _run(load().qplayer_forward, call)
     return answer
 
 
@@ -52,7 +59,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
         setattr(call, name, given.pointer(t))
     for name, t in vars(result).items():
         setattr(call, "z_unique" if name == "z" else name, t.data_ptr())
-    _check(load().qplayer_backward(ctypes.byref(call)))
+    _run(load().qplayer_backward_mixed if options.mixed else load().qplayer_backward, call)
     return result
 
 
@@ -84,12 +91,10 @@ class _Pointers:
             batch=rows.batch,
             sizes=Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded),
             options=OptionsStruct(*(getattr(options, name) for name in names)),
-            threads=torch.get_num_threads(),
-            parallel=openmp(),
             **arrays,
         )
 
 
-def _check(code: int) -> None:
-    if code:
+def _run(function: Callable[..., int], call: ctypes.Structure) -> None:
+    if function(ctypes.byref(call), Threads(torch.get_num_threads(), openmp())):
         raise MemoryError("not enough memory to solve the QPs")

@@ -1,4 +1,4 @@
-"""The compiled library and its structures, which mirror those of ``main.cpp``."""
+"""The compiled library and its structures, which mirror those of ``kernels/cuda/call.h`` and ``main.cpp``."""
 
 from __future__ import annotations
 
@@ -40,8 +40,6 @@ class RowsStruct(Structure):
         ("sizes", Sizes),
         *((name, Array) for name in ("H", "g", "A", "C", "lo", "hi", "w", "hard")),
         ("options", OptionsStruct),
-        ("threads", c_int64),
-        ("parallel", c_void_p),
     )
 
 
@@ -52,6 +50,7 @@ class ForwardCall(Structure):
         ("rows", RowsStruct),
         *((name, Array) for name in ("x_start", "z_start", "s_start")),
         *((name, c_void_p) for name in ("x", "z", "s", "primal", "dual", "gap", "status", "iterations")),
+        ("again", c_int64),
     )
 
 
@@ -63,6 +62,12 @@ class BackwardCall(Structure):
         *((name, c_void_p) for name in ("x", "z", "s", "seed_x", "seed_z", "seed_s")),
         *((name, c_void_p) for name in ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")),
     )
+
+
+class Threads(Structure):
+    """How a call is run."""
+
+    _fields_ = (("count", c_int64), ("parallel", c_void_p))
 
 
 @cache
@@ -85,7 +90,8 @@ def load() -> ctypes.CDLL:
     for name, call in (("forward", ForwardCall), ("backward", BackwardCall)):
         size = getattr(loaded, f"qplayer_size_of_{name}")
         size.restype = c_int64
-        assert size() == ctypes.sizeof(call), "library.py and main.cpp disagree"
-        function = getattr(loaded, f"qplayer_{name}")
-        function.argtypes, function.restype = [ctypes.POINTER(call)], c_int
+        assert size() == ctypes.sizeof(call), "library.py and the sources disagree"
+        for suffix in ("", "_mixed"):
+            function = getattr(loaded, f"qplayer_{name}{suffix}")
+            function.argtypes, function.restype = [ctypes.POINTER(call), Threads], c_int
     return loaded
