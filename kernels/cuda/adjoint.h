@@ -105,7 +105,7 @@ __device__ bool prepare_adjoint(Problem<F>& p) {
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = load(work.z + i), seed = load(work.seed_z + i);
-        Pack in_K = pick(~in_W & ((z != 0) | equality), all(1), all(0));
+        Pack in_K = pick(no(in_W) & ((z != 0) | equality), all(1), all(0));
         store(work.in_K + i, in_K);
         store(work.target + i, in_K * seed);
         store(work.u_m + i, load(work.in_W + i) * load(work.seed_s + i));

@@ -2,7 +2,7 @@
 //
 // Left-looking, in panels of PANEL rows of the upper triangle. A thread has one column of a panel in its registers: it
 // assembles it, takes off the products of all panels above, and solves with the panel's diagonal block, which the first
-// warp factors. Rows of U are read along the threads or by all threads at once, and its leading dimension spreads its
+// warp factors together with its other columns. Rows of U are read along the threads or by all threads at once, and its leading dimension spreads its
 // columns over the banks.
 #pragma once
 
@@ -104,11 +104,11 @@ __device__ void reduce_column(const Factor<F>& f, const Terms<F>& terms, int i, 
     }
 }
 
-// Factors the diagonal block of panel i, of which each lane of a warp has a column; false where it is not positive.
+// Factors the diagonal block of panel i and solves with it, for the columns that the lanes of a warp have, of which the
+// first make up the block; false where it is not positive.
 template <class F>
 __device__ bool factor_diagonal(Block block, const Factor<F>& f, int i, F (&column)[PANEL]) {
     const int lane = block.rank;
-    const bool inside = lane < PANEL && i + lane < f.np;
     bool positive = true;
 #pragma unroll
     for (int k = 0; k < PANEL; k++) {
@@ -118,7 +118,7 @@ __device__ bool factor_diagonal(Block block, const Factor<F>& f, int i, F (&colu
         const F inverse = 1 / sqrt(pivot);
         const F mine = column[k] * inverse;
         positive &= pivot > 0;
-        if (inside && lane >= k) row[lane] = mine;
+        if (lane >= k && i + lane < f.np) row[lane] = mine;
         if (lane == k) f.inverse[i + k] = inverse;
         __syncwarp();
 #pragma unroll
@@ -128,7 +128,7 @@ __device__ bool factor_diagonal(Block block, const Factor<F>& f, int i, F (&colu
     return positive;
 }
 
-// Solves column j of panel i with the panel's diagonal block.
+// Solves column j of panel i with the panel's diagonal block. There is none unless the panel is of full height.
 template <class F>
 __device__ void solve_column(const Factor<F>& f, int i, int j, F (&column)[PANEL]) {
 #pragma unroll
@@ -156,7 +156,7 @@ __device__ bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms
         if (block.rank < WARP) positive &= factor_diagonal(block, f, i, column);
         block.sync();
         while (j < f.np) {
-            if (j >= i + PANEL) solve_column(f, i, j, column);
+            if (j >= i + WARP) solve_column(f, i, j, column);
             j += block.size;
             if (j < f.np) reduce_column(f, terms, i, j, column);
         }

@@ -97,7 +97,7 @@ __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
         Pack pressed = load(work.v + i);
         Mask touches = load(work.in_K + i) != 0, presses = magnitude(load(work.w + i) * pressed) > PRESSING * size;
         store(work.s_W + i, pick(touches, pick(presses, pressed, all(0)), load(work.s_W + i)));
-        store(work.in_W + i, pick(touches & ~presses, all(0), load(work.in_W + i)));
+        store(work.in_W + i, pick(touches & no(presses), all(0), load(work.in_W + i)));
     }
     block.sync();
 }

@@ -33,8 +33,8 @@ struct Launch {
 template <class F, class Solve>
 __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve solve) {
     extern __shared__ __align__(16) char near_memory[];
-    __shared__ Workspace<F> work;
-    __shared__ int64_t taken;
+    static __shared__ Workspace<F> work;
+    static __shared__ int64_t taken;
     const Block block{int(threadIdx.x)};
     if (block.rank == 0) {
         Arena arena{launch.scratch + blockIdx.x * launch.scratch_stride}, near{near_memory};

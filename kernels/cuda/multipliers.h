@@ -100,7 +100,7 @@ __device__ void settle_multipliers(const Problem<F>& posed, Measure& answered) {
         Mask in = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = pick(in, load(work.w + i) * load(work.v + i), load(work.z + i));
         store(work.q + i, z);
-        wrong.add(in & ~equality & (z * load(work.s_W + i) < 0));
+        wrong.add(in & no(equality) & (z * load(work.s_W + i) < 0));
     }
     block.sync();
     bool found = !wrong.value(block) || solve_dual(p);

@@ -142,8 +142,8 @@ __device__ bool full_step(Problem<F>& p) {
         Pack z = load(work.z_trial + i) + load(work.omega + i) * step, after = v + step;
         Pack slop = ROUNDING_OF_ROWS * size / load(work.E + i);
         Mask up = v >= high, down = v <= low;
-        Mask wrong_up = up & ~down & (z < 0), wrong_down = ~up & down & (z > 0);
-        Mask passed = ~up & ~down & ((after > high + slop) | (after < low - slop));
+        Mask wrong_up = up & no(down) & (z < 0), wrong_down = no(up) & down & (z > 0);
+        Mask passed = no(up) & no(down) & ((after > high + slop) | (after < low - slop));
         wrong.add(wrong_up | wrong_down | passed);
         store(work.t_m + i, pick(up | down, z, all(0)));
     }

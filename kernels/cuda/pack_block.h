@@ -41,7 +41,7 @@ struct Block {
     QP_FN T total(T v, Add add) const {
         v = gather<WARP>(v, add);
         if constexpr (size > WARP) {
-            __shared__ T parts[warps];
+            static __shared__ T parts[warps];
             if (rank % WARP == 0) parts[rank / WARP] = v;
             sync();
             v = parts[0];
@@ -63,6 +63,7 @@ QP_FN Pack load(const double* p) { return *p; }
 QP_FN void store(double* p, Pack v) { *p = v; }
 QP_FN Pack all(double v) { return v; }
 QP_FN Pack pick(Mask where, Pack yes, Pack no) { return where ? yes : no; }
+QP_FN Mask no(Mask m) { return !m; }
 QP_FN Pack clamp(Pack v, Pack lo, Pack hi) {  // NaN stays NaN
     Pack t = lo > v ? lo : v;
     return hi < t ? hi : t;
@@ -116,7 +117,7 @@ QP_FN void each_row(Block block, int count, int np, At at, Done done) {
 // Lists those i < count that are to be kept, in their order; how many these are. One warp does it.
 template <class Keep>
 QP_FN int list_those(Block block, int count, int* list, Keep keep) {
-    __shared__ int found;
+    static __shared__ int found;
     if (block.rank < WARP) {
         int before = 0;
         for (int first = 0; first < count; first += WARP) {

@@ -33,6 +33,7 @@ QP_FN Pack load(const double* p) { return *reinterpret_cast<const Pack*>(p); }
 QP_FN void store(double* p, Pack v) { *reinterpret_cast<Pack*>(p) = v; }
 QP_FN Pack all(double v) { return Pack{} + v; }
 QP_FN Pack pick(Mask where, Pack yes, Pack no) { return where ? yes : no; }
+QP_FN Mask no(Mask m) { return ~m; }
 QP_FN Pack clamp(Pack v, Pack lo, Pack hi) {  // NaN stays NaN
     Pack t = lo > v ? lo : v;
     return hi < t ? hi : t;
