@@ -187,7 +187,7 @@ def test_any_layout_of_the_arrays():
 
 def test_wrong_arrays_are_refused():
     rows = rows_of(f.feasible(2, 4))
-    with pytest.raises(TypeError, match=r"float64 on the CPU, not torch\.float32"):
+    with pytest.raises(TypeError, match=r"float64 on cpu, not torch\.float32"):
         cpu.forward(replace(rows, g=rows.g.float()), OPTIONS)
 
 

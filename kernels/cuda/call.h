@@ -1,4 +1,4 @@
-// The arguments of a call, as plain structures that the callers mirror (kernels/cpu/library.py).
+// The arguments of a call, as plain structures that the callers mirror (kernels/call.py).
 //
 // A stride is the distance from one problem's array to the next one's, in numbers: 0 where the batch shares it. All
 // arrays are of contiguous numbers in the layout of kernels/interface.py.

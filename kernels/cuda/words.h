@@ -16,8 +16,8 @@
 #endif
 
 #ifdef __CUDACC_RTC__  // which has no headers
-#define INFINITY __builtin_huge_val()
-#define NAN __builtin_nan("")
+#define INFINITY __longlong_as_double(0x7ff0000000000000LL)
+#define NAN __longlong_as_double(0x7ff8000000000000LL)
 namespace qplayer {
 using int32_t = int;
 using int64_t = long long;
