@@ -51,7 +51,8 @@ def solve_operator(*arguments: Any) -> tuple[Tensor, ...]:
     settings = Settings.of(settings)
     problem = Problem.of(Parameters(*tensors[:N_PARAMETERS]), settings)
     start = None if tensors[-1] is None else Start(*tensors[N_PARAMETERS:])
-    answer = solve_rows(problem, settings, select(backend, problem.rows), start)
+    kernels = select(backend, problem.rows, settings.options(problem.dtype).mixed)
+    answer = solve_rows(problem, settings, kernels, start)
     return tuple(vars(answer).values())
 
 
@@ -85,7 +86,8 @@ def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
     unknown = torch.full_like(x[:, 0], torch.nan)
     answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
     options = Settings.of(settings).options(dtype)
-    return tuple(vars(select(backend, rows).adjoint(rows, answer, Seeds(*seeds), options)).values())
+    kernels = select(backend, rows, options.mixed)
+    return tuple(vars(kernels.adjoint(rows, answer, Seeds(*seeds), options)).values())
 
 
 @adjoint_operator.register_fake

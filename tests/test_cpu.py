@@ -209,14 +209,14 @@ def test_without_a_compiler():
         qp.BackendError, match=r"cannot run here: .*no-compiler does not run.*install a C\+\+17 compiler"
     ):
         qp.solve_qp(**args, backend="cpu")
-    assert backends.fastest(rows_of(args)) == "torch"
+    assert backends.fastest(rows_of(args), False) == "torch"
     qp.solve_qp(**args).check()
 
 
 def test_large_problems_are_not_for_one_thread_each():
     n = backends.CPU_LARGEST + 1
-    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n).double()})) == "torch"
-    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n - 1).double()})) == "cpu"
+    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n).double()}), False) == "torch"
+    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n - 1).double()}), False) == "cpu"
 
 
 BUILD = "import torch, qplayer_gpu as qp; qp.solve_qp(torch.eye(2), torch.ones(2), backend='cpu').check()"
