@@ -57,7 +57,7 @@ __device__ void sum_column(const Factor<F>& f, F* S, int count, int i, int j) {
 
 // S += sum over the listed rows of weight(row) G_row G_row'; only the upper triangle of panels counts.
 template <class F, class Weight>
-__device__ void add_rows(Block block, const Factor<F>& f, const Matrices& mat, F* S, const int* list, int count,
+QP_PART void add_rows(Block block, const Factor<F>& f, const Matrices& mat, F* S, const int* list, int count,
                          Weight weight) {
     for (int first = 0; first < count; first += CHUNK) {
         const int some = count - first < CHUNK ? count - first : CHUNK;
@@ -143,7 +143,7 @@ __device__ void solve_column(const Factor<F>& f, int i, int j, F (&column)[PANEL
 
 // False where K is not positive definite.
 template <class F>
-__device__ bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms) {
+QP_PART bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms) {
     if constexpr (IS_SINGLE<F>) {
         QP_EACH_NUMBER(i, f.np) f.scale[i] = 1 / sqrt(entry(f, terms, i, i));
         block.sync();
@@ -184,7 +184,7 @@ __device__ void substitute_diagonal(Block block, const Factor<F>& f, int i) {
 
 // f.r <- (U'U)^-1 f.r
 template <class F>
-__device__ void substitute(Block block, const Factor<F>& f) {
+QP_PART void substitute(Block block, const Factor<F>& f) {
     for (int i = 0; i < f.np; i += PANEL) {
         if (block.rank < WARP) substitute_diagonal<true>(block, f, i);
         block.sync();

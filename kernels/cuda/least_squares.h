@@ -30,7 +30,7 @@ __device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight
 // The factor for fits: W' diag(w) W + damping. The rows weigh as their shifts do: any other weights, also those of
 // equilibration, would leave the range of W.
 template <class F>
-__device__ bool factor_shifted(Problem<F>& p) {
+QP_PART bool factor_shifted(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     QP_EACH(j, p.matrices.np) {
@@ -44,7 +44,7 @@ __device__ bool factor_shifted(Problem<F>& p) {
 
 // b = argmin sum_W w_i (W b - t)_i^2 by proximal passes with that factor; fitted gets G b.
 template <class F>
-__device__ void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
+QP_PART void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -105,7 +105,7 @@ __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
 // in_W gets 1 on W: the rows that are shifted and, where there is one, the equalities, with their shifts in s_W; and
 // the hard rows that press on them. Whether there is one. Given the answer's x and s.
 template <class F>
-__device__ bool shifted_rows(Problem<F>& p, const double* x, const double* s) {
+QP_PART bool shifted_rows(Problem<F>& p, const double* x, const double* s) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     if (!any(block, p.matrices.mp, [&](int i) { return load(s + i) != 0; })) {

@@ -73,7 +73,7 @@ __device__ void measure_x(Problem<F>& p, const State& st, Measure& at) {
 }
 
 template <class F>
-__device__ Measure measure(Problem<F>& p, const State& st) {
+QP_PART Measure measure(Problem<F>& p, const State& st) {
     Measure at;
     measure_rows_at(p, at);
     columns(p.block, p.matrices, p.work.z, p.work.Gz);

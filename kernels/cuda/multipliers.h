@@ -82,7 +82,7 @@ __device__ bool solve_dual(Problem<F>& p) {
 // From the answer x, z, s in the state: writes z with the multipliers of W made unique, where these leave the residuals
 // within the tolerances. Elsewhere they stay as the solve found them; their signs may be those of equalities.
 template <class F>
-__device__ void settle_multipliers(const Problem<F>& posed, Measure& answered) {
+QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     Problem<F> p = posed;  // whose weights are not those of the next problem
     Block block = p.block;
     const Matrices& mat = p.matrices;

@@ -18,7 +18,7 @@ constexpr double ROUNDING_OF_ROWS = 1e-14;  // of the largest terms of Gx
 
 // The minimiser over alpha > 0: a root of phi', which increases and is piecewise linear, by bracketed Newton.
 template <class F>
-__device__ double exact_line_search(Problem<F>& p, double slope, double curvature) {
+QP_PART double exact_line_search(Problem<F>& p, double slope, double curvature) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     double alpha = 1, left = 0, right = INFINITY;
@@ -44,7 +44,7 @@ __device__ double exact_line_search(Problem<F>& p, double slope, double curvatur
 
 // Brings the sums S (rows that are always active) and T (the other active rows) up to date: T by the rows that changed.
 template <class F>
-__device__ void update_sums(Problem<F>& p, State& st) {
+QP_PART void update_sums(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -153,7 +153,7 @@ __device__ bool full_step(Problem<F>& p) {
 
 // One step in place; where the factorization fails, rho grows and x stays.
 template <class F>
-__device__ void newton_step(Problem<F>& p, State& st) {
+QP_PART void newton_step(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;

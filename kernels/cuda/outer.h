@@ -195,7 +195,7 @@ __device__ void enter(Problem<F>& p, State& st, Phase phase) {
 
 // Moves what the inner loop holds fixed, where the inner loop has ended.
 template <class F>
-__device__ void outer_step(Problem<F>& p, State& st, const Measure& at) {
+QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
     st.extra += st.phase == SHIFTED && at.hold();
     const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) ||
                        at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;

@@ -74,7 +74,7 @@ QP_FN void copy(Block block, double* y, const double* x, int count) {
 }
 
 // y = H x
-QP_FN void hessian(Block block, const Matrices& mat, const double* x, double* y) {
+QP_PART void hessian(Block block, const Matrices& mat, const double* x, double* y) {
     if (mat.H)
         multiply(block, [&](int i) { return mat.H + i * mat.np; }, mat.np, mat.np, x, y);
     else
@@ -91,7 +91,7 @@ QP_FN void hessian_two(Block block, const Matrices& mat, const double* a, const 
 }
 
 // y = G x
-QP_FN void rows(Block block, const Matrices& mat, const double* x, double* y) {
+QP_PART void rows(Block block, const Matrices& mat, const double* x, double* y) {
     multiply(block, [&](int i) { return mat.line(i); }, mat.sp, mat.np, x, y);
     copy(block, y + mat.sp, x, mat.mp - mat.sp);
 }
@@ -113,7 +113,7 @@ QP_FN void some_columns(const Matrices& mat, const double* z, double* y, int j) 
 }
 
 // y = G'z
-QP_FN void columns(Block block, const Matrices& mat, const double* z, double* y) {
+QP_PART void columns(Block block, const Matrices& mat, const double* z, double* y) {
     constexpr int WIDTH = LANES == 1 ? 1 : 4;
     int wide = mat.np / (WIDTH * LANES) * (WIDTH * LANES);
     for (int j = block.rank * WIDTH * LANES; j < wide; j += block.size * WIDTH * LANES)

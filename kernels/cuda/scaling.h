@@ -86,7 +86,7 @@ __device__ void measure_rows(Problem<F>& p) {
 
 // The metric of the solve; D and E are kept where the matrices are those of the problem before.
 template <class F>
-__device__ void measure_scaling(Problem<F>& p, bool same_matrices) {
+QP_PART void measure_scaling(Problem<F>& p, bool same_matrices) {
     if (!same_matrices) measure_rows(p);
     p.c = p.options.equilibrate ? cost_scale(p) : 1;
 }

@@ -66,7 +66,7 @@ __device__ void begin_at_x(Problem<F>& p) {
 
 // The first iterate, at x and z; the answer to an infeasible problem (its shift in s) searches the shift first.
 template <class F>
-__device__ State begin(Problem<F>& p) {
+QP_PART State begin(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;

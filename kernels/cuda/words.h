@@ -15,6 +15,12 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #endif
 
+#ifdef __CUDACC__
+#define QP_PART __device__ __noinline__
+#else
+#define QP_PART inline
+#endif
+
 #ifdef __CUDACC_RTC__  // which has no headers
 #define INFINITY __longlong_as_double(0x7ff0000000000000LL)
 #define NAN __longlong_as_double(0x7ff8000000000000LL)
@@ -24,6 +30,7 @@ using int64_t = long long;
 }  // namespace qplayer
 #endif
 
+// A small function, and a part of the method that a GPU has but once in its code.
 #define QP_FN __device__ __forceinline__
 
 // Loops that the threads of a block share: over the packs of a vector, over numbers.
