@@ -85,7 +85,7 @@ def cuda(monkeypatch):
     monkeypatch.setattr(backends, "obstacle", lambda *_: "")
     yield SimpleNamespace(cupy=cupy, launch=importlib.import_module("qplayer_gpu.kernels.cuda.launch"))
     for name in [name for name in sys.modules if name.startswith("qplayer_gpu.kernels.cuda")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
 
 
 def solved(args, **options):
@@ -178,7 +178,7 @@ def test_larger_problems_go_to_the_reference(cuda):
     assert not cuda.cupy.launches
 
 
-def test_the_source_needs_no_other_file():
+def test_the_source_needs_no_other_file(cuda):
     source = importlib.import_module("qplayer_gpu.kernels.cuda.source")
     text = source.source()
     assert '#include "' not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -27,4 +28,11 @@ def source() -> str:
 
 def options(threads: int, single: bool) -> tuple[str, ...]:
     """What the compiler is told to make a variant."""
-    return "-std=c++17", f"-DQP_THREADS={threads}", f"-DQP_SCALAR={'float' if single else 'double'}"
+    scalar = "float" if single else "double"
+    return "-std=c++17", f"-DQP_THREADS={threads}", f"-DQP_SCALAR={scalar}"
+
+
+def digest() -> str:
+    """What tells one state of the source from another: of its code, not of comments or spaces."""
+    code = " ".join(re.sub(r"//.*", "", source()).split())
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
