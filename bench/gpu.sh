@@ -25,6 +25,7 @@ part() { # part NAME SECONDS COMMAND...
 part environment 60 python -m bench.gpu --environment
 [ "$failed" = 0 ] || { echo "no GPU that torch and triton can use"; exit 1; }
 part tests 240 python -m pytest -q -m "not slow" tests/test_triton.py tests/test_triton_parts.py
+part suite 900 python -m pytest -q -m "gpu and not slow"
 if command -v compute-sanitizer >/dev/null; then
     part memcheck 90 compute-sanitizer --tool memcheck --error-exitcode 9 python -m bench.gpu --small
     # racecheck looks at shared memory only. The scratch that a program writes and reads back is global memory: what

@@ -239,6 +239,18 @@ def test_forward_and_gradients_are_the_reference_s(family, n, precision):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+def test_nothing_waits_for_the_device(precision):
+    args, settings = moved(f.feasible(64, 16, two_sided=True)), qp.Settings(precision=precision)
+    solved(args, settings=settings, backend="cuda")  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        solved(args, settings=settings, backend="cuda")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
 def test_on_any_stream_and_in_a_cuda_graph():
     """Nothing waits for the host: forward and backward can be captured, and replayed with other data."""
     kernels = importlib.import_module("qplayer_gpu.kernels.cuda")
