@@ -30,12 +30,32 @@ static void write(const void* data, size_t bytes) {
     if (std::fwrite(data, 1, bytes, stdout) != bytes) std::exit(2);
 }
 
+#ifdef __SANITIZE_ADDRESS__  // which leaves room between arrays
+constexpr bool CHECKS_ADDRESSES = true;
+#else
+constexpr bool CHECKS_ADDRESSES = false;
+#endif
+
+// Bytes of scratch and of shared memory that the kernels take.
+static std::pair<int64_t, int64_t> used(const Sizes& sizes, bool factor_is_near) {
+    Workspace<QP_SCALAR> counted;
+    Arena scratch{nullptr}, near{nullptr};
+    counted.take(sizes, scratch, near, factor_is_near);
+    return {int64_t(scratch.used), int64_t(near.used)};
+}
+
 int main() {
     removed = int(read<int64_t>());
     const unsigned seed = unsigned(read<int64_t>());
-    const int64_t scratch_bytes = read<int64_t>(), factor_is_near = read<int64_t>(), B = read<int64_t>();
+    const int64_t scratch_bytes = read<int64_t>(), near_bytes = read<int64_t>(), factor_is_near = read<int64_t>();
     Forward forward{};
-    forward.rows.batch = B, forward.rows.sizes = read<Sizes>(), forward.rows.options = read<Options>();
+    const int64_t B = forward.rows.batch = read<int64_t>();
+    forward.rows.sizes = read<Sizes>(), forward.rows.options = read<Options>();
+    const auto [scratch_used, near_used] = used(forward.rows.sizes, factor_is_near);
+    if (!CHECKS_ADDRESSES && (scratch_used != scratch_bytes || near_used != near_bytes)) {
+        std::fputs("the kernels take another amount of memory than the head of main.cu says\n", stderr);
+        return 4;
+    }
     std::vector<Numbers> kept;
     auto array = [&] {  // of one problem, or of each one
         kept.push_back(read_numbers());
@@ -58,9 +78,9 @@ int main() {
                       a + B * n, a + B * (n + m), a + B * (n + 2 * m), a + B * (n + 3 * m), a + B * (2 * n + 3 * m),
                       a + B * (2 * n + 4 * m)};
 
-    std::vector<char> scratch(scratch_bytes, char(0xff));  // NaN where nothing was written
+    std::vector<char> scratch(scratch_used + 64, char(0xff));  // NaN where nothing was written
     int64_t next = 0;
-    const Launch launch{scratch.data(), scratch_bytes, &next, factor_is_near};
+    const Launch launch{scratch.data(), int64_t(scratch.size()), &next, factor_is_near};
     blocks::run(QP_THREADS, seed, [&] { qplayer_forward(forward, launch); });
     next = 0;
     blocks::run(QP_THREADS, seed + 1, [&] { qplayer_backward(backward, launch); });

@@ -1,90 +1,114 @@
-"""The kernels of a GPU on blocks of fibers (blocks.h): real block sizes, any order of threads, barriers that matter."""
+"""The kernels of a GPU on blocks of fibers (fibers.cpp): real block sizes, any order of threads, barriers that matter."""
 
+import os
 import re
 import shutil
 import struct
 import subprocess
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import families as f
-import hard
 import numpy as np
 import pytest
-import test_cpu
 import torch
+from test_cpu import CASES, HARD_ROWS, PUBLISHED, UNKNOWN_GRADIENTS
 from test_kernels import OPTIONS, rows_of
 
 from qplayer_gpu import backend as backends
-from qplayer_gpu.kernels import cpu
+from qplayer_gpu.kernels import cpu, reference
 from qplayer_gpu.kernels.cpu import build
 from qplayer_gpu.kernels.interface import Seeds
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
-ALL_BARRIERS = -1
-OPTION_NAMES = ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho", "max_iter", "equilibrate", "closest_feasible")
-VECTORS = ("x", "z", "s", "primal", "dual", "gap", "b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")
+CHUNK = 16  # of factor_block.h
+ANSWER = ("x", "z", "s", "primal", "dual", "gap")
+ADJOINT = ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")
+SAME = 1e-9  # rounding errors of other orders of summation, next to the size of a vector
+SAME_MIXED = 1e-7  # eps_abs through the conditioning of the problems
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a program is asked to run a batch."""
+    """How a program is to run a batch."""
 
-    removed: int = ALL_BARRIERS
-    order: int = 0  # seed of the order in which the fibers run
+    removed: int = -1  # the barrier that is left out, by its number in numbered sources
+    order: int = 0  # seed of the orders in which fibers run
     near: bool = True  # whether the factor is in shared memory
 
 
-def compiled(folder, threads=64, scalar="double", flags=("-O1",), sources=ROOT):
-    """A program that solves batches on blocks of so many threads."""
-    program = folder / f"blocks_{threads}_{scalar}"
-    command = [build._compiler()[0][0], "-std=c++17", "-Wno-unknown-pragmas", *flags]
-    define = [f"-DQP_THREADS={threads}", f"-DQP_SCALAR={scalar}"]
-    subprocess.run([*command, *define, "-o", program, sources / "tests" / "blocks.cpp"], check=True)
-    return program
+@dataclass(frozen=True)
+class Program:
+    """Solves batches on blocks of so many threads, with a factor in such numbers."""
+
+    path: Path
+    threads: int
+    scalar: str
+
+    @classmethod
+    def compile(cls, folder, threads, scalar="double", flags=("-O1",), sources=ROOT):
+        path = folder / f"blocks_{threads}_{scalar}"
+        compiler = [build._compiler()[0][0], "-std=c++17", "-Wno-unknown-pragmas"]
+        fibers = ["-O2", "-c", "-o", folder / "fibers.o", ROOT / "tests" / "fibers.cpp"]
+        subprocess.run([*compiler, *fibers], check=True)
+        define = [f"-DQP_THREADS={threads}", f"-DQP_SCALAR={scalar}"]
+        blocks = [*define, "-o", path, sources / "tests" / "blocks.cpp", folder / "fibers.o"]
+        subprocess.run([*compiler, *flags, *blocks], check=True)
+        return cls(path, threads, scalar)
+
+    def ask(self, rows, run=Run(), options=OPTIONS):
+        """The process that ran."""
+        said = question(rows, options, run, 8 if self.scalar == "double" else 4)
+        environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
+        return subprocess.run([self.path], input=said, env=environment, capture_output=True)
+
+    def solve(self, rows, run=Run(), options=OPTIONS):
+        """Statuses, steps and vectors of the answer and of the adjoint, by name."""
+        done = self.ask(rows, run, options)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
+        return answer_of(done.stdout, rows)
 
 
-def question(rows, options, seeds, run, size=8):
-    """The bytes that the program reads; `size` is that of a number in the factor."""
-    n, m, padded = rows.n, rows.m, -(-rows.n // 4) * 4
-    stored = rows.n_eq + rows.n_in
+def memory(rows, size, near):
+    """Bytes of scratch and of shared memory, as the head of main.cu has them."""
+    n, m, padded, stored = rows.n, rows.m, -(-rows.n // 4) * 4, rows.n_eq + rows.n_in
     factor = size * padded * (padded + 2)
-    scratch = 8 * (23 * n + 36 * m) + 8 * -(-stored // 2) + 2 * size * padded**2 + (0 if run.near else factor)
-    parts = [struct.pack("=5q", run.removed, run.order, scratch, run.near, rows.batch)]
-    parts.append(struct.pack("=4i", n, rows.n_eq, rows.n_in, rows.bounded))
-    parts.append(struct.pack("=5dq2i", *(getattr(options, name) for name in OPTION_NAMES)))
+    scratch = 8 * (23 * n + 36 * m) + 4 * (stored + stored % 2) + 2 * size * padded**2
+    shared = size * (padded * (CHUNK + 3) + CHUNK)
+    return (scratch, shared + factor) if near else (scratch + factor, shared)
+
+
+def question(rows, options, run, size):
+    """What the program reads; `size` is that of a number in the factor."""
+    names = ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho", "max_iter", "equilibrate", "closest_feasible")
+    parts = [
+        struct.pack("=6q", run.removed, run.order, *memory(rows, size, run.near), run.near, rows.batch),
+        struct.pack("=4i", rows.n, rows.n_eq, rows.n_in, rows.bounded),
+        struct.pack("=5dq2i", *(getattr(options, name) for name in names)),
+    ]
 
     def add(t):
         numbers = np.array([]) if t is None else t.double().contiguous().numpy()
         parts.extend((struct.pack("=q", numbers.size), numbers.tobytes()))
 
-    for name in ("H", "g", "A", "C", "lo", "hi", "w"):
-        t = getattr(rows, name)
+    for t in (rows.H, rows.g, rows.A, rows.C, rows.lo, rows.hi, rows.w, rows.hard if rows.hard.any() else None):
         add(t)
         parts.append(struct.pack("=q", t is not None and t.shape[0] == 1))
-    add(rows.hard if rows.hard.any() else None)
-    parts.append(struct.pack("=q", 1))
-    add(torch.cat([t.flatten() for t in (seeds.x, seeds.z, seeds.s)]))
+    add(torch.cat([t.flatten() for t in vars(seeds_of(rows)).values()]))
     return b"".join(parts)
 
 
 def answer_of(said, rows):
-    """The vectors, statuses and steps that the program writes."""
+    """What the program writes, by name."""
     B, n, m = rows.batch, rows.n, rows.m
     status, steps = np.frombuffer(said[: 16 * B], dtype=np.int64).reshape(2, B)
     numbers = torch.from_numpy(np.frombuffer(said[16 * B :], dtype=np.float64).copy())
     widths = [n, m, m, 1, 1, 1, n, m, m, m, n, m, n]
     parts = numbers.split([B * width for width in widths])
-    vectors = {name: part.view(B, width) for name, part, width in zip(VECTORS, parts, widths, strict=True)}
-    return {"status": status.tolist(), "steps": steps.tolist(), **vectors}
-
-
-def solve(program, rows, options=OPTIONS, run=Run(), seeds=None, size=8):
-    asked = question(rows, options, seeds or seeds_of(rows), run, size)
-    done = subprocess.run([program], input=asked, capture_output=True)
-    assert done.returncode == 0, (done.returncode, done.stdout[-200:], done.stderr.decode()[-4000:])
-    return answer_of(done.stdout, rows)
+    named = zip((*ANSWER, *ADJOINT), parts, widths, strict=True)
+    return {"status": status, "steps": steps} | {name: part.view(B, width) for name, part, width in named}
 
 
 def seeds_of(rows):
@@ -92,10 +116,97 @@ def seeds_of(rows):
     return Seeds(*(torch.randn(rows.batch, k).double() for k in (rows.n, rows.m, rows.m)))
 
 
-def on_one_thread(rows, options=OPTIONS):
-    """What the kernels say on the host."""
-    answer = cpu.forward(rows, options)
-    adjoint = vars(cpu.adjoint(rows, answer, seeds_of(rows), options))
-    vectors = {name: getattr(answer, name).view(rows.batch, -1) for name in VECTORS[:6]}
+def solved_by(kernels, rows, options=OPTIONS):
+    """What other kernels say, by the same names."""
+    answer = kernels.forward(rows, options, None)
+    adjoint = vars(kernels.adjoint(rows, answer, seeds_of(rows), options))
     adjoint["z_unique"] = adjoint.pop("z")
-    return {"status": answer.status.tolist(), "steps": answer.iterations.tolist(), **vectors, **adjoint}
+    vectors = {name: getattr(answer, name).view(rows.batch, -1) for name in ANSWER}
+    return {"status": answer.status.numpy(), "steps": answer.iterations.numpy(), **vectors, **adjoint}
+
+
+def assert_same(ours, theirs, tolerance=SAME, names=(*ANSWER, *ADJOINT), steps=0):
+    assert ours["status"].tolist() == theirs["status"].tolist()
+    assert abs(ours["steps"] - theirs["steps"]).max() <= steps
+    for name in names:
+        assert (ours[name] - theirs[name]).norm() <= tolerance * (1 + theirs[name].norm()), name
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """Compiles each program once."""
+
+    @cache
+    def compiled(threads, scalar="double", *flags):
+        return Program.compile(tmp_path_factory.mktemp("blocks"), threads, scalar, flags or ("-O1",))
+
+    return compiled
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+def test_a_block_says_what_one_thread_says(program, near):
+    for order, args in enumerate((f.feasible(2, 35, bounds=True), f.overdetermined(1, 20), f.lp(2, 7))):
+        rows = rows_of(args)
+        assert_same(program(64).solve(rows, Run(order=order, near=near)), solved_by(cpu, rows))
+
+
+def test_hard_rows_on_a_warp(program):
+    rows = rows_of(*HARD_ROWS["equalities"])
+    assert_same(program(32).solve(rows), solved_by(cpu, rows))
+
+
+def test_mixed_precision_on_a_block(program):
+    rows = rows_of(f.feasible(2, 20))
+    mixed = replace(OPTIONS, max_iter=200)
+    assert_same(program(64, "float").solve(rows, options=mixed), solved_by(cpu, rows), SAME_MIXED, "xzs", steps=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [32, 64, 128])
+@pytest.mark.parametrize("case", [*(set(CASES) - set(PUBLISHED)), "hs118", *HARD_ROWS], ids=str)
+def test_all_cases_on_blocks(program, case, threads):
+    rows = rows_of(CASES[case]()) if case in CASES else rows_of(*HARD_ROWS[case])
+    theirs = solved_by(cpu, rows)
+    names = ANSWER if case in UNKNOWN_GRADIENTS else (*ANSWER, *ADJOINT)
+    for order in (1, 2):
+        assert_same(program(threads).solve(rows, Run(order=order)), theirs, names=names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scalar", ["double", "float"])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 17, 33, 100, 256])
+def test_sizes_on_blocks(program, n, scalar):
+    threads = next(t for t in (32, 64, 128, 256) if n <= t)
+    rows = rows_of(f.feasible(1, n, bounds=n < 100))
+    options = replace(OPTIONS, max_iter=200)
+    ours = program(threads, scalar).solve(rows, Run(near=n <= 128), options)
+    tolerance, steps = (SAME_MIXED, 2) if scalar == "float" else (SAME, 0)
+    assert_same(ours, solved_by(cpu, rows, options), tolerance, "xzs", steps)
+
+
+@pytest.mark.slow
+def test_sanitizers_have_nothing_to_say_of_blocks(program):
+    checked = program(64, "double", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    for rows in race_cases():
+        checked.solve(rows)
+
+
+def race_cases():
+    """Problems that lead through all branches that hold a barrier."""
+    yield rows_of(f.overdetermined(1, 20))
+    yield rows_of(*HARD_ROWS["equalities"])
+    yield rows_of(*HARD_ROWS["box"])
+    yield rows_of(f.excluding_halfspaces(2, 4))
+    yield rows_of(f.feasible(1, 70))
+    yield rows_of(f.feasible(1, 6, two_sided=True, bounds=True))
+
+
+THREAD_SANITIZER = ("-O1", "-g", "-fsanitize=thread")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scalar", ["double", "float"])
+@pytest.mark.parametrize("threads", [32, 64])
+def test_no_thread_reads_what_another_writes_without_a_barrier_between(program, threads, scalar):
+    for rows in race_cases():
+        program(threads, scalar, *THREAD_SANITIZER).solve(rows, options=replace(OPTIONS, max_iter=200))
