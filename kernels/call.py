@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .interface import Adjoint, Answer, Options, Rows, Seeds, Start
 
+CHUNK = 16  # of factor_block.h
+
 
 class Array(Structure):
     """A pointer and the distance between problems in numbers, 0 where the batch shares it."""
@@ -20,6 +22,19 @@ class Sizes(Structure):
     """The sizes of each problem."""
 
     _fields_ = (("n", c_int32), ("n_eq", c_int32), ("n_in", c_int32), ("bounded", c_int32))
+
+
+def memory(sizes: Sizes, number: int, factor_is_near: bool) -> tuple[int, int]:
+    """Bytes of scratch and of shared memory of a GPU's block, as ``kernels/cuda/main.cu`` asks for them.
+
+    ``number`` is the size of a number in the factor.
+    """
+    n, stored = sizes.n, sizes.n_eq + sizes.n_in
+    m, padded = stored + (n if sizes.bounded else 0), -(-n // 4) * 4
+    factor = number * padded * (padded + 2)
+    scratch = 8 * (23 * n + 36 * m) + 4 * (stored + stored % 2) + 2 * number * padded**2
+    shared = number * (padded * (CHUNK + 3) + CHUNK)
+    return (scratch, shared + factor) if factor_is_near else (scratch + factor, shared)
 
 
 class OptionsStruct(Structure):

@@ -18,12 +18,12 @@ from test_kernels import OPTIONS, rows_of
 
 from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu, reference
+from qplayer_gpu.kernels.call import Sizes, memory
 from qplayer_gpu.kernels.cpu import build
 from qplayer_gpu.kernels.interface import Seeds
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
-CHUNK = 16  # of factor_block.h
 ANSWER = ("x", "z", "s", "primal", "dual", "gap")
 ADJOINT = ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")
 SAME = 1e-9  # rounding errors of other orders of summation, next to the size of a vector
@@ -71,21 +71,13 @@ class Program:
         return answer_of(done.stdout, rows)
 
 
-def memory(rows, size, near):
-    """Bytes of scratch and of shared memory, as the head of main.cu has them."""
-    n, m, padded, stored = rows.n, rows.m, -(-rows.n // 4) * 4, rows.n_eq + rows.n_in
-    factor = size * padded * (padded + 2)
-    scratch = 8 * (23 * n + 36 * m) + 4 * (stored + stored % 2) + 2 * size * padded**2
-    shared = size * (padded * (CHUNK + 3) + CHUNK)
-    return (scratch, shared + factor) if near else (scratch + factor, shared)
-
-
 def question(rows, options, run, size):
     """What the program reads; `size` is that of a number in the factor."""
     names = ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho", "max_iter", "equilibrate", "closest_feasible")
+    sizes = rows.n, rows.n_eq, rows.n_in, rows.bounded
     parts = [
-        struct.pack("=6q", run.removed, run.order, *memory(rows, size, run.near), run.near, rows.batch),
-        struct.pack("=4i", rows.n, rows.n_eq, rows.n_in, rows.bounded),
+        struct.pack("=6q", run.removed, run.order, *memory(Sizes(*sizes), size, run.near), run.near, rows.batch),
+        struct.pack("=4i", *sizes),
         struct.pack("=5dq2i", *(getattr(options, name) for name in names)),
     ]
 

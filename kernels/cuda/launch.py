@@ -8,17 +8,16 @@ from __future__ import annotations
 import ctypes
 from ctypes import Structure, c_int64, c_void_p
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import cupy
 import torch
 
-from ..call import BackwardCall, ForwardCall, Sizes
+from ..call import BackwardCall, ForwardCall, memory
 from ..interface import Rows
 from .source import THREADS, options, source
 
 LARGEST_N, LARGEST_M = 256, 512
-CHUNK = 16  # of factor_block.h
 STATIC_SHARED = 2048  # bytes of a block that the kernels may have besides
 
 
@@ -33,30 +32,9 @@ class Launch(Structure):
     )
 
 
-class Memory(NamedTuple):
-    """Bytes that a block works in."""
-
-    shared: int
-    scratch: int
-    factor_is_near: bool
-
-
 def fits(rows: Rows) -> bool:
     """Whether the kernels are for such problems: the one place that decides."""
     return rows.n <= LARGEST_N and rows.m <= LARGEST_M
-
-
-def memory(sizes: Sizes, single: bool, limit: int) -> Memory:
-    """What ``main.cu`` asks for, where a block may have ``limit`` bytes of shared memory."""
-    F = 4 if single else 8
-    n, stored = sizes.n, sizes.n_eq + sizes.n_in
-    m, padded = stored + (n if sizes.bounded else 0), -(-n // 4) * 4
-    factor = F * padded * (padded + 2)
-    shared = F * (padded * (CHUNK + 3) + CHUNK)
-    scratch = 8 * (23 * n + 36 * m) + 4 * (stored + stored % 2) + 2 * F * padded * padded
-    near = shared + factor + STATIC_SHARED <= limit
-    shared, scratch = (shared + factor, scratch) if near else (shared, scratch + factor)
-    return Memory(shared, -(-scratch // 16) * 16, near)
 
 
 @cache
@@ -94,14 +72,17 @@ def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: to
     sizes, index = call.rows.sizes, device.index
     threads = next((t for t in THREADS if sizes.n <= t), THREADS[-1])
     with torch.cuda.device(index):
-        need = memory(sizes, single, shared_limit(index))
+        number, limit = 4 if single else 8, shared_limit(index) - STATIC_SHARED
+        near = memory(sizes, number, True)[1] <= limit
+        stride, shared = memory(sizes, number, near)
+        stride = -(-stride // 16) * 16
         variant = name, threads, single, index
-        blocks = min(call.rows.batch, blocks_at_once(*variant, need.shared))
-        scratch = torch.empty(blocks * need.scratch, dtype=torch.uint8, device=device)
+        blocks = min(call.rows.batch, blocks_at_once(*variant, shared))
+        scratch = torch.empty(blocks * stride, dtype=torch.uint8, device=device)
         taken = torch.zeros(1, dtype=torch.int64, device=device)
-        how = Launch(scratch.data_ptr(), need.scratch, taken.data_ptr(), need.factor_is_near)
+        how = Launch(scratch.data_ptr(), stride, taken.data_ptr(), near)
         arguments = (c_void_p * 2)(ctypes.addressof(call), ctypes.addressof(how))  # copied by the launch
         stream = torch.cuda.current_stream(index).cuda_stream
         grid, block = (blocks, 1, 1), (threads, 1, 1)
         function = kernel(*variant).kernel.ptr
-        cupy.cuda.driver.launchKernel(function, *grid, *block, need.shared, stream, ctypes.addressof(arguments), 0)
+        cupy.cuda.driver.launchKernel(function, *grid, *block, shared, stream, ctypes.addressof(arguments), 0)

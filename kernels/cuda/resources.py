@@ -23,7 +23,7 @@ from .source import THREADS, digest, options, source
 FILE = Path(__file__).with_name("resources.csv")
 ARCHITECTURES = (80, 90)
 CUPY_S = ("-ftz=true", "--device-as-default-execution-space")  # options that CuPy adds
-SPILL = 64  # bytes that a thread may put aside, once in a solve: more are in a loop
+SPILL = 256  # bytes that a thread may put aside: so much is at the calls of the parts of a step, more is in their loops
 
 
 @dataclass(frozen=True)
