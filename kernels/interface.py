@@ -13,7 +13,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-
 MIXED_STEPS = 200  # Newton steps after which mixed precision is given up, and double takes over
 
 

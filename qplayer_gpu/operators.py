@@ -84,7 +84,7 @@ def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
     rows, (x, z, s, status), seeds = _split(tensors)
     unknown = torch.full_like(x[:, 0], torch.nan)
     answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
-    options = Settings.of(settings).options(dtype)
+    options = Settings.of(settings).options(dtype, rows.g.device)
     return tuple(vars(select(backend, rows).adjoint(rows, answer, Seeds(*seeds), options)).values())
 
 

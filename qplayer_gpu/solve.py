@@ -16,7 +16,7 @@ from .solution import Solution
 
 def solve(problem: Problem, settings: Settings, kernels: Kernels, start: Start | None) -> Answer:
     """Solves the rows; a problem with crossed sides is at best the closest feasible one."""
-    answer = kernels.forward(problem.rows, settings.options(problem.dtype), start)
+    answer = kernels.forward(problem.rows, settings.options(problem.dtype, problem.rows.g.device), start)
     closest = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
     status = torch.where((answer.status == Status.SOLVED) & problem.crossed, int(closest), answer.status)
     return replace(answer, status=status)
