@@ -51,8 +51,9 @@ def solve_operator(*arguments: Any) -> tuple[Tensor, ...]:
     settings = Settings.of(settings)
     problem = Problem.of(Parameters(*tensors[:N_PARAMETERS]), settings)
     start = None if tensors[-1] is None else Start(*tensors[N_PARAMETERS:])
-    kernels = select(backend, problem.rows, settings.options(problem.dtype).mixed)
-    answer = solve_rows(problem, settings, kernels, start)
+    options = settings.options(problem.dtype, problem.rows.g.device)
+    kernels = select(backend, problem.rows, options.mixed)
+    answer = solve_rows(problem, options, kernels, start)
     return tuple(vars(answer).values())
 
 
@@ -85,7 +86,7 @@ def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
     rows, (x, z, s, status), seeds = _split(tensors)
     unknown = torch.full_like(x[:, 0], torch.nan)
     answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
-    options = Settings.of(settings).options(dtype)
+    options = Settings.of(settings).options(dtype, rows.g.device)
     kernels = select(backend, rows, options.mixed)
     return tuple(vars(kernels.adjoint(rows, answer, Seeds(*seeds), options)).values())
 

@@ -27,7 +27,8 @@ template <class F>
 constexpr int ADJOINT_PASSES = IS_SINGLE<F> ? 30 : 10;
 constexpr double ADJOINT_ACCURACY = 1e-11;  // of the solution, for the last step, scaled
 
-// The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G.
+// The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G, with a larger P where it would be less than
+// a rounding error of the heaviest rows.
 template <class F>
 __device__ void factor_saddle_point(Problem<F>& p) {
     Block block = p.block;
@@ -37,12 +38,15 @@ __device__ void factor_saddle_point(Problem<F>& p) {
         Pack weight = pick(load(work.in_W + i) != 0, shifted, load(work.in_K + i) * E * E);
         store(work.t_m + i, weight / (p.c * ADJOINT_MU<F>));
     }
-    QP_EACH(j, p.matrices.np) {
-        Pack D = load(work.D + j);
-        store(work.diagonal + j, ADJOINT_RHO<F> / (p.c * D * D));
-    }
-    block.sync();
-    factor_rows(p, p.matrices.H, work.t_m);
+    double rho = ADJOINT_RHO<F>;
+    do {
+        QP_EACH(j, p.matrices.np) {
+            Pack D = load(work.D + j);
+            store(work.diagonal + j, rho / (p.c * D * D));
+        }
+        block.sync();
+        rho *= 100;
+    } while (!factor_rows(p, p.matrices.H, work.t_m) && rho < 1);
 }
 
 // Solves H b + G_S'q = r, G_S b = target on S = W + K: r in push, b in x, q in q; leaves G b in Gx.

@@ -32,7 +32,6 @@ from .scaling import Scaling, measure_scaling
 MU, RHO, PASSES = 1e-6, 1e-8, 10
 MU_MIXED, RHO_MIXED, PASSES_MIXED = 1e-4, 1e-6, 30
 ACCURACY = 1e-11  # of the solution, for the last step, scaled
-ROUNDING = 1e-13  # of the diagonal of K, in its factorization
 
 
 def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
@@ -95,10 +94,9 @@ def saddle_point(
     row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * mu)
     P = (rho / (scaling.c * scaling.D.square())).expand_as(r)
     factor = Factor(matrices, row_weight, P)
-    singular = (factor.info > 0).unsqueeze(-1)
-    if singular.any():  # next to the heaviest rows, P is less than a rounding error
-        diagonal = matrices.gram(row_weight, P, None).diagonal(dim1=1, dim2=2)
-        P = torch.where(singular, P + ROUNDING * diagonal, P)
+    while (factor.info > 0).any() and rho < 1:  # P is less than a rounding error of the heaviest rows
+        rho *= 100
+        P = torch.where((factor.info > 0).unsqueeze(-1), rho / (scaling.c * scaling.D.square()), P)
         factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
