@@ -1,5 +1,5 @@
-// Runs the kernels of kernels/cuda/main.cu on a block of fibers: a batch comes in on the standard input, the answers and
-// the adjoint vectors go out on the standard output (test_blocks.py).
+// Runs the kernels of kernels/cuda/main.cu on a block of fibers: a batch comes in on the standard input, the answers
+// and the adjoint vectors go out on the standard output (test_blocks.py).
 #include "blocks.h"
 
 int removed = -1;  // the barrier that no thread waits at, by its number in the sources that the test has made

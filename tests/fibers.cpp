@@ -34,7 +34,7 @@ constexpr unsigned ORDERS = 0, ORDERS_NOTHING = 1;  // switches of fibers: the f
 
 struct Barrier {
     int size, arrived = 0, generation = 0;
-    char clocks[2] = {};  // what the sanitizer orders memory by, in turn: one thread may wait again before another is on
+    char clocks[2] = {};  // for the sanitizer, in turn: a thread may wait again before another has gone on
 };
 
 struct Fiber {

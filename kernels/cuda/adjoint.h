@@ -18,7 +18,7 @@
 
 namespace qplayer {
 
-// A factor in single precision bears less of a difference between the weights of rows and steps, and so needs more passes.
+// A factor in single precision bears less of a difference between the weights of rows and steps, and needs more passes.
 template <class F>
 constexpr double ADJOINT_MU = IS_SINGLE<F> ? 1e-4 : 1e-6;  // scaled; the rows weigh 1 / ADJOINT_MU
 template <class F>

@@ -2,8 +2,8 @@
 //
 // Left-looking, in panels of PANEL rows of the upper triangle. A thread has one column of a panel in its registers: it
 // assembles it, takes off the products of all panels above, and solves with the panel's diagonal block, which the first
-// warp factors together with its other columns. Rows of U are read along the threads or by all threads at once, and its leading dimension spreads its
-// columns over the banks.
+// warp factors together with its other columns. Rows of U are read along the threads or by all threads at once, and its
+// leading dimension spreads its columns over the banks.
 #pragma once
 
 namespace qplayer {

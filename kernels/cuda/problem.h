@@ -54,18 +54,19 @@ struct Workspace {
     F *S, *T;
     Factor<F> factor;
 
-    // Takes its memory; of the memory `near`, where there is some, what the factor is made and used in.
+    // Takes the arrays from the memory at hand; what the factor is made and used in, and perhaps itself, from `near`.
     __device__ void take(const Sizes& sizes, Arena& arena, Arena& near, bool factor_is_near) {
         const int np = sizes.np(), mp = sizes.mp(), sp = sizes.sp();
         if constexpr (LANES > 1) H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
-        double** const of_x[] = {&g,    &D,        &x,   &x_k, &dx,     &Hx,     &Hx_k, &Hdx, &metric_x, &best_x,
-                                 &Gz,   &push,     &t_x, &u_x, &seed_x, &beta,   &b_s,  &cg_x, &cg_step, &cg_image,
-                                 &gradient, &diagonal, &cg_direction};
-        double** const of_rows[] = {
-            &lo,          &hi,           &w,     &hard,          &E,       &z,      &z_k,    &s,       &Gx,   &Gx_k,
-            &Gdx,         &low,          &high,  &metric_rows,   &omega,   &best_z, &best_s, &v,       &q,    &z_trial,
-            &metric_shift, &omega_inverse, &is_firm, &violation, &active,  &t_m,    &u_m,    &target,  &in_W, &seed_z,
-            &seed_s,      &in_K,         &s_W,   &member,        &factored, &cg_rows};
+        double** const of_x[] = {&g,      &D,    &x,   &x_k,      &dx,       &Hx,   &Hx_k,    &Hdx,
+                                 &best_x, &Gz,   &push, &gradient, &diagonal, &t_x, &u_x,     &metric_x,
+                                 &seed_x, &beta, &b_s, &cg_x,     &cg_step,  &cg_image, &cg_direction};
+        double** const of_rows[] = {&lo,      &hi,          &w,     &hard,   &E,      &z,           &z_k,
+                                    &s,       &Gx,          &Gx_k,  &Gdx,    &low,    &high,        &metric_rows,
+                                    &omega,   &best_z,      &best_s, &v,     &q,      &z_trial,     &metric_shift,
+                                    &is_firm, &violation,   &active, &t_m,   &u_m,    &target,      &omega_inverse,
+                                    &seed_z,  &seed_s,      &in_W,  &in_K,   &s_W,    &member,      &factored,
+                                    &cg_rows};
         for (double** a : of_x) *a = arena.take<double>(np);
         for (double** a : of_rows) *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
@@ -83,10 +84,10 @@ struct Problem {
     Matrices matrices;
     Workspace<F>& work;
     const double* H_in_K = nullptr;  // of the factor; null where K has none
-    bool has_hard = false;  // whether some rows are never shifted
-    double c = 1;           // cost scale
-    double log_mean_w = 0;  // mean of log w
-    double row_unit = 1;    // brings w to about E^2, the weights of equilibrated rows
+    bool has_hard = false;           // whether some rows are never shifted
+    double c = 1;                    // cost scale
+    double log_mean_w = 0;           // mean of log w
+    double row_unit = 1;             // brings w to about E^2, the weights of equilibrated rows
 };
 
 }  // namespace qplayer

@@ -7,17 +7,13 @@
 
 #ifdef __CUDACC__
 #define QP_BLOCK
+#define QP_PART __device__ __noinline__
 #else
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #define __device__
 #define __forceinline__ inline __attribute__((always_inline))
-#endif
-
-#ifdef __CUDACC__
-#define QP_PART __device__ __noinline__
-#else
 #define QP_PART inline
 #endif
 
@@ -30,7 +26,7 @@ using int64_t = long long;
 }  // namespace qplayer
 #endif
 
-// A small function, and a part of the method that a GPU has but once in its code.
+// A small function; QP_PART: a large one, of which a GPU's code has one copy.
 #define QP_FN __device__ __forceinline__
 
 // Loops that the threads of a block share: over the packs of a vector, over numbers.
