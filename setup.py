@@ -10,8 +10,10 @@ GPU = ["triton>=3.6", "cupy-cuda13x>=13"]
 DEV = [
     *EXAMPLES,
     "build>=1.2",
+    "cupy-cuda13x>=13; sys_platform == 'linux'",  # with the next one, compiles the CUDA kernels without a GPU
     "hypothesis>=6.100",
     "mypy>=1.15",
+    "nvidia-cuda-nvrtc>=13,<14; sys_platform == 'linux'",
     "piqp>=0.5",
     "pre-commit>=4",
     "proxsuite>=0.7",

@@ -25,6 +25,7 @@ aside tests-parts 230 "${pytest[@]}" -m "gpu or not slow" tests/test_linear.py t
 for marked in "float64" "float32" "not float64 and not float32"; do
     aside "tests-gpu-${marked// /-}" 230 "${pytest[@]}" -m gpu -k "$marked" tests/test_gpu.py
 done
+aside suite 230 "${pytest[@]}" -m "gpu and not slow" --ignore tests/test_gpu.py
 if command -v compute-sanitizer >/dev/null; then
     aside memcheck 230 compute-sanitizer --tool memcheck --error-exitcode 9 python -m bench.gpu --small
     # racecheck looks at shared memory only. The scratch that a program writes and reads back is global memory: what

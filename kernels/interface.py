@@ -13,6 +13,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+MIXED_STEPS = 200  # Newton steps after which mixed precision is given up, and double takes over
+
 
 class Status(IntEnum):
     """How the solve of one problem ended."""

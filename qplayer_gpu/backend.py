@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 from functools import cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 
@@ -15,31 +15,52 @@ from .kernels import cpu, reference
 from .kernels.interface import Kernels, Rows
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
-LAZY = ("triton",)  # imported when asked for by name; not taken by "auto" before it has been tried on a GPU
+LAZY = ("triton", "cuda")  # imported when asked for
 CPU_LARGEST = 256  # variables; beyond, a factorization by many threads is worth more
 
 
-def select(name: str, rows: Rows) -> Kernels:
+class Choice(NamedTuple):
+    """A backend for the tensors of a CUDA device, and up to what size it is taken there."""
+
+    backend: str
+    n: int  # variables
+    m: int  # rows, bounds included
+    mixed: bool  # whether also for mixed precision, which Triton's kernels compute in float64
+
+
+# The first that holds a problem is taken by "auto", and "torch" where none does. The sizes are estimates from what the
+# compilers say of each kernel: no GPU has run them yet, and until one has, "auto" does not look here.
+ON_CUDA = (Choice("triton", 32, 128, mixed=False), Choice("cuda", 256, 512, mixed=True))
+TRIED_ON_CUDA = False
+
+
+def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     """The kernels of a backend for these rows: "auto" takes the fastest that runs here, any other name that or none.
 
     Raises:
         BackendError: the name is unknown, or that backend cannot run here.
     """
     if name == "auto":
-        name = fastest(rows)
+        name = fastest(rows, mixed)
     if name not in (*BACKENDS, *LAZY):
         known = ", ".join(map(repr, ("auto", *BACKENDS, *LAZY)))
         raise BackendError(f"backend {name!r} is not available; this version has {known}")
     why = obstacle(name, rows.g.device)
     if why:
         raise BackendError(f"backend {name!r} cannot run here: {why}, or take 'torch' or 'auto'")
-    return importlib.import_module(f".kernels.{name}", __package__) if name in LAZY else BACKENDS[name]
+    return BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
 
 
-def fastest(rows: Rows) -> str:
+def fastest(rows: Rows, mixed: bool) -> str:
     """The name of the fastest backend for these rows that is known to run here."""
-    if rows.g.device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
+    device = rows.g.device
+    if device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
         return "cpu"
+    if device.type == "cuda" and TRIED_ON_CUDA:
+        for choice in ON_CUDA:
+            holds = rows.n <= choice.n and rows.m <= choice.m and choice.mixed >= mixed
+            if holds and not obstacle(choice.backend, device):
+                return choice.backend
     return "torch"
 
 
@@ -49,16 +70,25 @@ def obstacle(name: str, device: torch.device) -> str:
         return why_no_cpu() if device.type == "cpu" else f"the tensors are on {device}; move them with .cpu()"
     if name == "triton":
         return _why_no_triton(device)
+    if name == "cuda":
+        return _why_no_package("cupy", "cupy-cuda13x>=13") or _why_no_device(device)
     return ""
 
 
 def _why_no_triton(device: torch.device) -> str:
-    if importlib.util.find_spec("triton") is None:
-        return "install triton (pip install 'triton>=3.6')"
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return ""
+    missing = _why_no_package("triton", "triton>=3.6")
+    if missing or os.environ.get("TRITON_INTERPRET") == "1":
+        return missing
+    return _why_no_device(device, "; set TRITON_INTERPRET=1 before the first import to have it interpreted, slowly")
+
+
+def _why_no_package(name: str, requirement: str) -> str:
+    return f"install {name} (pip install '{requirement}')" if importlib.util.find_spec(name) is None else ""
+
+
+def _why_no_device(device: torch.device, otherwise: str = "") -> str:
     if not torch.cuda.is_available():
-        return "there is no CUDA device; set TRITON_INTERPRET=1 before the first import to have it interpreted, slowly"
+        return f"there is no CUDA device{otherwise}"
     return "" if device.type == "cuda" else f"the tensors are on {device}; move them to a CUDA device with .cuda()"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from . import arrays
 from .operators import solve
 from .problem import Parameters, Sizes
 from .settings import Settings
@@ -46,19 +47,31 @@ def solve_qp(
     answer has those of least norm with the signs of inequalities (of any sign where those cannot be had to the
     tolerances), and their gradient is that of those of least norm.
 
+    Arrays of another library that speak DLPack (CuPy, NumPy) are taken where they lie, and the answer has arrays of
+    that library, without gradients.
+
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
         backend: "auto" for the fastest that is known to run here, or its name: "cpu" (compiled at first use, which
-            takes some seconds once; needs a C++ compiler), "torch" (anywhere), or "triton" (on a CUDA device; computes
-            in float64, and leaves problems larger than its tiles to "torch").
+            takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; computes in
+            float64, and leaves problems larger than its tiles to "torch"), or "cuda" (on a CUDA device, through CuPy;
+            compiled at first use, which takes some twenty seconds once; leaves more than 256 variables or 512 rows to
+            "torch").
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.
         BackendError: the backend asked for cannot run here.
     """
     settings = Settings() if settings is None else settings
-    parameters = autocast(Parameters(H, g, A, b, C, l, u, lb, ub))
+    given = Parameters(H, g, A, b, C, l, u, lb, ub)
+    library = arrays.namespace(given)
+    if library is not None:
+        warm_start = None if warm_start is None else warm_start.map(arrays.tensor)
+        tensors = map(arrays.tensor, given)
+        solution = solve_qp(*tensors, warm_start=warm_start, settings=settings, backend=backend)
+        return solution.map(library.from_dlpack)
+    parameters = autocast(given)
     sizes = Sizes.of(parameters)
     start = None if warm_start is None else start_from(warm_start, sizes, parameters.g.device)
     x, z, s, status, iterations, *residuals = solve(parameters, start, settings, backend)

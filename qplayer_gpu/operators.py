@@ -51,7 +51,9 @@ def solve_operator(*arguments: Any) -> tuple[Tensor, ...]:
     settings = Settings.of(settings)
     problem = Problem.of(Parameters(*tensors[:N_PARAMETERS]), settings)
     start = None if tensors[-1] is None else Start(*tensors[N_PARAMETERS:])
-    answer = solve_rows(problem, settings, select(backend, problem.rows), start)
+    options = settings.options(problem.dtype, problem.rows.g.device)
+    kernels = select(backend, problem.rows, options.mixed)
+    answer = solve_rows(problem, options, kernels, start)
     return tuple(vars(answer).values())
 
 
@@ -84,8 +86,9 @@ def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
     rows, (x, z, s, status), seeds = _split(tensors)
     unknown = torch.full_like(x[:, 0], torch.nan)
     answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
-    options = Settings.of(settings).options(dtype)
-    return tuple(vars(select(backend, rows).adjoint(rows, answer, Seeds(*seeds), options)).values())
+    options = Settings.of(settings).options(dtype, rows.g.device)
+    kernels = select(backend, rows, options.mixed)
+    return tuple(vars(kernels.adjoint(rows, answer, Seeds(*seeds), options)).values())
 
 
 @adjoint_operator.register_fake
@@ -130,7 +133,7 @@ def _linearized(ctx: Any) -> tuple[Parameters, Linearized, Tensor]:
     x, z, s = (torch.where(solved, t, 0.0) for t in (x, z, s))
     problem = Problem.of(parameters, settings)
     operator = _operator(problem.dtype, ctx.settings, ctx.backend)
-    return parameters, Linearized(problem.rows, Point(x, z, s, status), operator, settings.weighted), solved
+    return parameters, Linearized(problem.rows, Point(x, z, s, status), operator, settings.has_hard), solved
 
 
 def _solve_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -154,9 +157,9 @@ def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
         *(torch.zeros_like(p) if p is not None and t is None else t for p, t in zip(parameters, tangents, strict=False))
     )
     counts = [at.rows.n_eq, at.rows.n_in, at.rows.m - at.rows.n_eq - at.rows.n_in]
-    _, z, s, _ = at.point
-    dh = share(True, at.rows, z, s) * sides(d, ("b", "u", "ub"), counts, 0.0)
-    dh = dh + share(False, at.rows, z, s) * sides(d, ("b", "l", "lb"), counts, 0.0)
+    z, (_, ws) = at.point.z, at.pressing
+    dh = share(True, at.rows, z, ws) * sides(d, ("b", "u", "ub"), counts, 0.0)
+    dh = dh + share(False, at.rows, z, ws) * sides(d, ("b", "l", "lb"), counts, 0.0)
     dH, dA, dC = (array(d, name) for name in MATRICES)
     dH = None if dH is None else 0.5 * (dH + dH.mT)
     change = Change(dH, *(torch.zeros_like(G) if dG is None else dG for G, dG in ((at.rows.A, dA), (at.rows.C, dC))))
@@ -176,8 +179,8 @@ def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) ->
 
 def _linearized_again(ctx: Any) -> tuple[Linearized, Adjoint]:
     rows, point, _ = _split(ctx.saved_tensors[:-N_ADJOINT])
-    weighted = Settings.of(ctx.options[1]).weighted
-    return Linearized(rows, point, _operator(*ctx.options), weighted), Adjoint(*ctx.saved_tensors[-N_ADJOINT:])
+    has_hard = Settings.of(ctx.options[1]).has_hard
+    return Linearized(rows, point, _operator(*ctx.options), has_hard), Adjoint(*ctx.saved_tensors[-N_ADJOINT:])
 
 
 def _adjoint_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:

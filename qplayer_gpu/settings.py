@@ -5,7 +5,7 @@ from __future__ import annotations
 from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from typing import Literal
 
 import torch
@@ -51,7 +51,8 @@ class Settings:
     w_box: float | Sequence[float] | Tensor = 1.0
     """The same of the bounds on x."""
     precision: Literal["float64", "mixed"] | None = None
-    """Of the factorizations: "mixed" has them in float32, and all else in float64. None chooses by dtype."""
+    """Of the factorizations: "mixed" has them in float32, and all else in float64. None takes "mixed" for float32
+    tensors on a GPU; on a CPU float64 is the faster of the two."""
     gradient_on_failure: bool = False
     """Whether a problem that was not solved passes on the gradient at its last iterate; otherwise it is zero."""
 
@@ -74,9 +75,10 @@ class Settings:
         object.__setattr__(self, "text", "\n".join(lines))
 
     @property
-    def weighted(self) -> bool:
-        """Whether the shifts have other weights than 1."""
-        return any(getattr(self, name) != 1.0 for name in ("w_eq", "w_in", "w_box"))
+    def has_hard(self) -> bool:
+        """Whether there are rows that must not shift."""
+        weights = (getattr(self, name) for name in ("w_eq", "w_in", "w_box"))
+        return any(inf in w if isinstance(w, tuple) else w == inf for w in weights)
 
     @classmethod
     def of(cls, text: str) -> Settings:
@@ -85,7 +87,7 @@ class Settings:
         return cls(**{name: literal_eval(value) for name, value in lines})
 
     def weights(self, n_eq: int, n_in: int, n_box: int, device: torch.device) -> Tensor:
-        """The weights of the shifts of all rows: [1, n_eq + n_in + n_box]; copied to the device where there are many.
+        """The weights of the shifts of all rows: [1, n_eq + n_in + n_box].
 
         Raises:
             SettingsError: the number of weights is not that of the rows.
@@ -96,17 +98,18 @@ class Settings:
             if isinstance(weights, tuple):
                 if len(weights) != count:
                     raise SettingsError(f"{name} has {len(weights)} weights for {count} rows")
-                parts.append(torch.tensor([weights], dtype=torch.float64).to(device))
-            else:
-                parts.append(torch.full((1, count), weights, dtype=torch.float64, device=device))
-        return torch.cat(parts, -1)
+                parts.append(torch.tensor(weights, dtype=torch.float64, device=device))
+            else:  # made where it is wanted: a copy to a device would wait
+                parts.append(torch.full((count,), weights, dtype=torch.float64, device=device))
+        return torch.cat(parts).unsqueeze(0)
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise SettingsError(f"{name} must be {wanted}, not {getattr(self, name)!r}")
 
-    def options(self, dtype: torch.dtype) -> Options:
-        """What the kernels need of the settings, for problems given in this dtype."""
-        mixed = self.precision == "mixed" or (self.precision is None and dtype == torch.float32)
+    def options(self, dtype: torch.dtype, device: torch.device | None = None) -> Options:
+        """What the kernels need of the settings, for problems given in this dtype on this device (None: a CPU)."""
+        on_cpu = device is None or device.type == "cpu"
+        mixed = self.precision == "mixed" or (self.precision is None and dtype == torch.float32 and not on_cpu)
         shared = (name for name in Options.__dataclass_fields__ if name != "mixed")
         return Options(mixed=mixed, **{name: getattr(self, name) for name in shared})

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from .errors import ProblemError
-from .kernels.interface import Answer, Kernels, Start, Status
+from .kernels.interface import Answer, Kernels, Options, Start, Status
 from .problem import Problem, Sizes
-from .settings import Settings
 from .solution import Solution
 
 
-def solve(problem: Problem, settings: Settings, kernels: Kernels, start: Start | None) -> Answer:
+def solve(problem: Problem, options: Options, kernels: Kernels, start: Start | None) -> Answer:
     """Solves the rows; a problem with crossed sides is at best the closest feasible one."""
-    answer = kernels.forward(problem.rows, settings.options(problem.dtype), start)
-    closest = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
+    answer = kernels.forward(problem.rows, options, start)
+    closest = Status.SOLVED_CLOSEST_FEASIBLE if options.closest_feasible else Status.INFEASIBLE
     status = torch.where((answer.status == Status.SOLVED) & problem.crossed, int(closest), answer.status)
     return replace(answer, status=status)
 

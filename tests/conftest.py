@@ -1,4 +1,6 @@
+import importlib
 import os
+from dataclasses import is_dataclass
 
 import pytest
 import torch
@@ -20,10 +22,38 @@ def seed():
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=list(backends.BACKENDS))
+class OnGPU:
+    """Kernels of a GPU for tensors on the CPU: takes them there, and the answer back."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __getattr__(self, function):
+        kernels = importlib.import_module(f"qplayer_gpu.kernels.{self.name}")
+
+        def call(*arguments):
+            return moved(getattr(kernels, function)(*(moved(a, "cuda") for a in arguments)), "cpu")
+
+        return call
+
+
+def moved(record, device):
+    """A record with its tensors on another device."""
+    if not is_dataclass(record):
+        return record
+    return type(record)(**{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(record).items()})
+
+
+GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in backends.LAZY]
+
+
+@pytest.fixture(params=[*backends.BACKENDS, *GPU])
 def backend(request, monkeypatch):
     """The name of each backend that runs here, in turn; "auto" stands for it."""
     if request.param == "cpu" and (why := backends.why_no_cpu()):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
-    monkeypatch.setattr(backends, "fastest", lambda rows: request.param)
+    if request.param in backends.LAZY:
+        monkeypatch.setitem(backends.BACKENDS, request.param, OnGPU(request.param))
+        monkeypatch.setattr(backends, "obstacle", lambda *_: "")
+    monkeypatch.setattr(backends, "fastest", lambda rows, mixed: request.param)
     return request.param

@@ -1,6 +1,8 @@
 """Run by test_cpu in a process of its own: the cases of test_cpu with a library that checks itself."""
 
+from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -16,10 +18,11 @@ def main() -> None:
 
     problems = [test_cpu.rows_of(make()) for make in test_cpu.CASES.values()]
     problems += [test_cpu.rows_of(*case) for case in test_cpu.HARD_ROWS.values()]
-    for rows in problems:
-        answer = test_cpu.cpu.forward(rows, test_cpu.OPTIONS)
+    for rows, mixed in product(problems, (False, True)):
+        options = replace(test_cpu.OPTIONS, mixed=mixed)
+        answer = test_cpu.cpu.forward(rows, options)
         seeds = test_cpu.Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
-        test_cpu.cpu.adjoint(rows, answer, seeds, test_cpu.OPTIONS)
+        test_cpu.cpu.adjoint(rows, answer, seeds, options)
     with pytest.MonkeyPatch.context() as patch:
         test_cpu.test_the_answer_does_not_depend_on_the_threads(None, patch)
     for name in ("H", "g", "A", "C", "lo", "hi"):

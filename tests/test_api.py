@@ -205,3 +205,15 @@ def test_check_says_what_to_do():
     assert qp.solve_qp(**ARGS).check().x.shape == (3, N)
     with pytest.raises(qp.SolveError, match=r"of 3 problems 3 MAX_ITERATIONS: raise Settings\.max_iter"):
         qp.solve_qp(**ARGS, settings=qp.Settings(max_iter=1)).check()
+
+
+def test_mixed_precision_is_for_float32_on_a_gpu_or_asked_for():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    single, double = torch.float32, torch.float64
+    assert [qp.Settings().options(*of).mixed for of in ((single, gpu), (double, gpu), (single, cpu))] == [
+        True,
+        False,
+        False,
+    ]
+    assert qp.Settings(precision="mixed").options(double, cpu).mixed
+    assert not qp.Settings(precision="float64").options(single, gpu).mixed

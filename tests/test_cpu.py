@@ -78,11 +78,51 @@ def test_same_as_the_reference(case):
         assert_same_adjoints(rows, theirs)
 
 
-def assert_same_adjoints(rows, answer):
+def assert_same_adjoints(rows, answer, options=OPTIONS):
     seeds = Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
-    theirs, ours = (vars(kernels.adjoint(rows, answer, seeds, OPTIONS)) for kernels in (reference, cpu))
+    theirs, ours = (vars(kernels.adjoint(rows, answer, seeds, options)) for kernels in (reference, cpu))
     for name, vector in theirs.items():
         assert (ours[name] - vector).norm() <= SAME_ADJOINT * (1 + vector.norm()), name
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["float64", "mixed"])
+@pytest.mark.parametrize(("n", "m"), [(1, 3), (2, 2), (3, 8), (7, 9), (17, 40), (33, 20), (100, 130), (256, 512)])
+def test_same_at_every_size(n, m, mixed):
+    options = replace(OPTIONS, mixed=mixed)
+    args, x, C = f.feasible(2, n), torch.randn(2, n).double(), torch.randn(2, m - n // 4, n).double()
+    rows = rows_of(
+        {**args, "b": f.times(args["A"], x), "C": C, "u": f.times(C, x) + torch.rand(2, m - n // 4).double()}
+    )
+    theirs, ours = (kernels.forward(rows, options) for kernels in (reference, cpu))
+    assert ours.status.tolist() == theirs.status.tolist() == [Status.SOLVED] * 2
+    assert_same(ours.x, theirs.x, SAME)
+    assert_same_adjoints(rows, theirs, options)
+
+
+@pytest.mark.parametrize("case", ["overdetermined-32", "sudoku-lp", "lp-20", "excluding-halfspaces", "ill-scaled"])
+def test_same_in_mixed_precision(case):
+    rows, mixed = rows_of(CASES[case]()), replace(OPTIONS, mixed=True)
+    theirs, ours = (kernels.forward(rows, mixed) for kernels in (reference, cpu))
+    exact = cpu.forward(rows, OPTIONS)
+    assert ours.status.tolist() == theirs.status.tolist()
+    # the rounding errors of two factors in float32 lead an LP along other steps
+    assert (ours.iterations - theirs.iterations).abs().max() <= 0.2 * theirs.iterations.max()
+    assert not torch.equal(ours.x, exact.x)  # it is not float64 by another name
+    assert_same(ours.x, theirs.x, SAME)
+    assert_same(ours.s, theirs.s, SAME)
+    assert_same_adjoints(rows, theirs, mixed)
+
+
+def test_what_mixed_precision_cannot_solve_is_solved_in_double(monkeypatch):
+    monkeypatch.setattr(cpu, "MIXED_STEPS", 10)
+    rows = rows_of(f.feasible(4, 7))
+    exact, answer = (cpu.forward(rows, replace(OPTIONS, mixed=mixed)) for mixed in (False, True))
+    assert exact.iterations.tolist() == [8, 11, 11, 9]
+    assert answer.iterations.tolist() == [8, 10 + 11, 10 + 11, 9]
+    assert (answer.status == Status.SOLVED).all()
+    assert_same(answer.x, exact.x, SAME)
+    given_up = cpu.forward(rows, replace(OPTIONS, mixed=True, max_iter=10))
+    assert given_up.status.tolist() == [Status.SOLVED, Status.MAX_ITERATIONS, Status.MAX_ITERATIONS, Status.SOLVED]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +227,7 @@ def test_any_layout_of_the_arrays():
 
 def test_wrong_arrays_are_refused():
     rows = rows_of(f.feasible(2, 4))
-    with pytest.raises(TypeError, match=r"float64 on the CPU, not torch\.float32"):
+    with pytest.raises(TypeError, match=r"float64 on cpu, not torch\.float32"):
         cpu.forward(replace(rows, g=rows.g.float()), OPTIONS)
 
 
@@ -209,14 +249,14 @@ def test_without_a_compiler():
         qp.BackendError, match=r"cannot run here: .*no-compiler does not run.*install a C\+\+17 compiler"
     ):
         qp.solve_qp(**args, backend="cpu")
-    assert backends.fastest(rows_of(args)) == "torch"
+    assert backends.fastest(rows_of(args), False) == "torch"
     qp.solve_qp(**args).check()
 
 
 def test_large_problems_are_not_for_one_thread_each():
     n = backends.CPU_LARGEST + 1
-    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n).double()})) == "torch"
-    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n - 1).double()})) == "cpu"
+    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n).double()}), False) == "torch"
+    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n - 1).double()}), False) == "cpu"
 
 
 BUILD = "import torch, qplayer_gpu as qp; qp.solve_qp(torch.eye(2), torch.ones(2), backend='cpu').check()"

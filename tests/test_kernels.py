@@ -21,7 +21,7 @@ def rows_of(args, settings=SETTINGS):
 def test_the_adjoint_takes_any_multipliers_of_the_shifted_rows(backend):
     """``W's = 0``: z + s fits the optimality conditions as z does, and must give the same gradients."""
     rows = rows_of({k: v for k, v in f.overdetermined(3, 4).items() if k not in ("C", "u")})
-    kernels = select(backend, rows)
+    kernels = select(backend, rows, False)
     answer = kernels.forward(rows, OPTIONS, None)
     assert (answer.s.abs().amax(-1) > 1e-2).all()
     seeds = Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
@@ -35,7 +35,7 @@ def test_the_adjoint_takes_any_multipliers_of_the_shifted_rows(backend):
 
 def test_multipliers_of_shifted_rows_have_the_signs_and_the_least_norm(backend):
     rows = rows_of(f.excluding_halfspaces(5, 4))
-    answer = select(backend, rows).forward(rows, OPTIONS, None)
+    answer = select(backend, rows, False).forward(rows, OPTIONS, None)
     shifted = answer.s > 0
     assert shifted.any(-1).all()
     assert (answer.z[shifted] >= 0).all()
@@ -46,7 +46,7 @@ def test_multipliers_of_shifted_rows_have_the_signs_and_the_least_norm(backend):
 
 def test_no_cotangent_no_adjoint(backend):
     rows = rows_of(f.feasible(3, 5))
-    kernels = select(backend, rows)
+    kernels = select(backend, rows, False)
     answer = kernels.forward(rows, OPTIONS, None)
     seeds = Seeds(*(torch.zeros_like(t) for t in (answer.x, answer.z, answer.s)))
     seeds.x[1] = 1.0

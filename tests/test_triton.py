@@ -227,11 +227,11 @@ def test_the_backend_says_what_it_wants(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(qp.BackendError, match=r"there is no CUDA device; set TRITON_INTERPRET=1"):
-        backend.select("triton", rows)
+        backend.select("triton", rows, False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert backend.obstacle("triton", cuda) == ""
     with pytest.raises(qp.BackendError, match=r"the tensors are on cpu; move them"):
-        backend.select("triton", rows)
+        backend.select("triton", rows, False)
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda _: None)
     assert "install triton" in backend.obstacle("triton", cuda)
 
@@ -239,4 +239,4 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 def test_it_is_not_taken_unasked():
     """Not before it has been seen to work on a GPU."""
     rows = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows
-    assert backend.select("auto", rows) is not kernels
+    assert backend.select("auto", rows, False) is not kernels

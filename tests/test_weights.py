@@ -65,17 +65,3 @@ def test_weights_are_checked(weights):
 def test_one_weight_for_each_row():
     with pytest.raises(qp.SettingsError, match="w_in has 3 weights for 8 rows"):
         qp.solve_qp(**f.feasible(2, 8), settings=qp.Settings(w_in=[1.0, 2.0, 3.0]))
-
-
-def test_second_derivatives_and_forward_mode_are_refused_with_weights():
-    args = {k: v for k, v in f.overdetermined(2, 3).items() if k not in ("C", "u")}
-    g, weighted = args.pop("g"), qp.Settings(w_eq=2.0)
-
-    def x(g):
-        return qp.solve_qp(g=g, **args, settings=weighted).x.square().sum()
-
-    leaf = g.clone().requires_grad_()
-    with pytest.raises(NotImplementedError, match="reverse mode only"):
-        torch.autograd.grad(x(leaf), leaf, create_graph=True)
-    with pytest.raises(NotImplementedError, match="reverse mode only"):
-        torch.func.jvp(x, (g,), (g,))

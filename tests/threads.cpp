@@ -34,19 +34,29 @@ int main() {
                         {hi.data(), m},
                         {w.data(), 0},
                         {nullptr, 0},
-                        options,
-                        threads,
-                        nullptr};
+                        options};
         Numbers x(B * n), z(B * m), s(B * m), residuals(3 * B), adjoint(B * (3 * n + 4 * m));
         std::vector<int64_t> status(B), iterations(B);
         double* r = residuals.data();
         Forward forward{rows,     {}, {}, {}, x.data(), z.data(), s.data(), r, r + B, r + 2 * B, status.data(),
-                        iterations.data()};
+                        iterations.data(), 0};
         double *q = adjoint.data(), *seed = seeds.data();
-        Backward backward{rows,         x.data(),         z.data(),  s.data(), seed, seed + B * n, seed + B * (n + m), q,
-                          q + B * n,     q + B * (n + m), q + B * (n + 2 * m), q + B * (n + 3 * m),
-                          q + B * (2 * n + 3 * m), q + B * (2 * n + 4 * m)};
-        if (qplayer_forward(&forward) || qplayer_backward(&backward)) return 1;
+        Backward backward{rows,
+                          x.data(),
+                          z.data(),
+                          s.data(),
+                          seed,
+                          seed + B * n,
+                          seed + B * (n + m),
+                          q,
+                          q + B * n,
+                          q + B * (n + m),
+                          q + B * (n + 2 * m),
+                          q + B * (n + 3 * m),
+                          q + B * (2 * n + 3 * m),
+                          q + B * (2 * n + 4 * m)};
+        const Threads by{threads, nullptr};
+        if (qplayer_forward(&forward, by) || qplayer_backward(&backward, by)) return 1;
         if (*std::max_element(status.begin(), status.end()) != SOLVED_CLOSEST_FEASIBLE) return 2;
         if (first.empty()) first = adjoint;
         if (first != adjoint) return 3;

@@ -18,27 +18,35 @@
 
 namespace qplayer {
 
-constexpr double ADJOINT_MU = 1e-6;   // scaled; the rows weigh 1 / ADJOINT_MU
-constexpr double ADJOINT_RHO = 1e-8;  // scaled
-constexpr int ADJOINT_PASSES = 10;
+// A factor in single precision bears less of a difference between the weights of rows and steps, and needs more passes.
+template <class F>
+constexpr double ADJOINT_MU = IS_SINGLE<F> ? 1e-4 : 1e-6;  // scaled; the rows weigh 1 / ADJOINT_MU
+template <class F>
+constexpr double ADJOINT_RHO = IS_SINGLE<F> ? 1e-6 : 1e-8;  // scaled
+template <class F>
+constexpr int ADJOINT_PASSES = IS_SINGLE<F> ? 30 : 10;
 constexpr double ADJOINT_ACCURACY = 1e-11;  // of the solution, for the last step, scaled
 
-// The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G.
+// The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G, with a larger P where it would be less than
+// a rounding error of the heaviest rows.
 template <class F>
-void factor_saddle_point(Problem<F>& p) {
+__device__ void factor_saddle_point(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     QP_EACH(i, p.matrices.mp) {
         Pack E = load(work.E + i), shifted = p.row_unit * load(work.w + i);
         Pack weight = pick(load(work.in_W + i) != 0, shifted, load(work.in_K + i) * E * E);
-        store(work.t_m + i, weight / (p.c * ADJOINT_MU));
+        store(work.t_m + i, weight / (p.c * ADJOINT_MU<F>));
     }
-    QP_EACH(j, p.matrices.np) {
-        Pack D = load(work.D + j);
-        store(work.diagonal + j, ADJOINT_RHO / (p.c * D * D));
-    }
-    block.sync();
-    factor_rows(p, p.matrices.H, work.t_m);
+    double rho = ADJOINT_RHO<F>;
+    do {
+        QP_EACH(j, p.matrices.np) {
+            Pack D = load(work.D + j);
+            store(work.diagonal + j, rho / (p.c * D * D));
+        }
+        block.sync();
+        rho *= 100;
+    } while (!factor_rows(p, p.matrices.H, work.t_m) && rho < 1);
 }
 
 // Solves H b + G_S'q = r, G_S b = target on S = W + K: r in push, b in x, q in q; leaves G b in Gx.
@@ -47,7 +55,7 @@ void factor_saddle_point(Problem<F>& p) {
 // these rows weigh as their shifts do. Where the system is singular, each pass adds the same step along the null space;
 // taking these steps back leaves the least-squares solution.
 template <class F>
-void saddle_point(Problem<F>& p) {
+__device__ void saddle_point(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -58,14 +66,14 @@ void saddle_point(Problem<F>& p) {
     QP_EACH(i, mat.mp) store(work.v + i, -load(work.target + i));
     block.sync();
     double passes = 0;
-    for (bool moving = true; moving && passes < ADJOINT_PASSES;) {
+    for (bool moving = true; moving && passes < ADJOINT_PASSES<F>;) {
         passes++;
         QP_EACH(i, mat.mp) store(work.u_m + i, load(work.q + i) + load(work.t_m + i) * load(work.v + i));
         block.sync();
         columns(block, mat, work.u_m, work.Gz);
         QP_EACH(j, mat.np) store(work.dx + j, load(work.push + j) - load(work.Hx + j) - load(work.Gz + j));
         block.sync();
-        solve(block, work.factor, work.dx);
+        solve(p, work.dx);
         Most size_x, size_q, moved_x, moved_q;
         QP_EACH(j, mat.np) {
             Pack step = load(work.dx + j), x = load(work.x + j) + step, D = load(work.D + j);
@@ -93,7 +101,7 @@ void saddle_point(Problem<F>& p) {
 
 // W and K, the right-hand side x_ + W's_ in push, the target on K, z / w in v; whether the problem is infeasible.
 template <class F>
-bool prepare_adjoint(Problem<F>& p) {
+__device__ bool prepare_adjoint(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -101,7 +109,7 @@ bool prepare_adjoint(Problem<F>& p) {
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = load(work.z + i), seed = load(work.seed_z + i);
-        Pack in_K = pick(~in_W & ((z != 0) | equality), all(1), all(0));
+        Pack in_K = pick(no(in_W) & ((z != 0) | equality), all(1), all(0));
         store(work.in_K + i, in_K);
         store(work.target + i, in_K * seed);
         store(work.u_m + i, load(work.in_W + i) * load(work.seed_s + i));
@@ -119,7 +127,7 @@ bool prepare_adjoint(Problem<F>& p) {
 // From x, z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, w s to s, b_s to b_s, q_z to z_k,
 // b_z to beta.
 template <class F>
-void adjoint(Problem<F>& posed, bool same_matrices) {
+__device__ void adjoint(Problem<F>& posed, bool same_matrices) {
     measure_scaling(posed, same_matrices);
     Problem<F> p = posed;  // whose weights are not those of the next problem
     Block block = p.block;

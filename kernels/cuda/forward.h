@@ -12,7 +12,7 @@ struct Result {
 };
 
 template <class F>
-void copy_iterate(Problem<F>& p, double* const (&to)[3], double* const (&from)[3]) {
+__device__ void copy_iterate(Problem<F>& p, double* const (&to)[3], double* const (&from)[3]) {
     copy(p.block, to[0], from[0], p.matrices.np);
     copy(p.block, to[1], from[1], p.matrices.mp);
     copy(p.block, to[2], from[2], p.matrices.mp);
@@ -20,7 +20,7 @@ void copy_iterate(Problem<F>& p, double* const (&to)[3], double* const (&from)[3
 
 // From the start in x, z, s of the workspace to the answer there.
 template <class F>
-Result forward(Problem<F>& p, bool same_matrices) {
+QP_PART Result forward(Problem<F>& p, bool same_matrices) {
     Workspace<F>& work = p.work;
     double* const now[3] = {work.x, work.z, work.s};
     double* const best[3] = {work.best_x, work.best_z, work.best_s};

@@ -13,17 +13,15 @@ constexpr double PRESSING = 1e-7;       // of the largest w s: a hard row with l
 
 // The factor of H (unless it is null) + diag(diagonal) + G' diag(weight) G, with weights of all rows, many of them 0.
 template <class F>
-bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
+__device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    int count = 0;
-    for (int i = 0; i < mat.stored; i++) {
-        work.list[count] = i, work.weights[count] = weight[i];
-        count += weight[i] != 0;
-    }
-    clear(block, work.S, mat.np * mat.np);
-    add_rows(block, work.factor, mat.G, work.S, work.list, work.weights, count);
+    p.H_in_K = H;
+    if (IS_SINGLE<F>) copy(block, work.factored, weight, mat.mp);
+    const int count = list_those(block, mat.stored, work.list, [&](int i) { return weight[i] != 0; });
+    clear(block, work.factor, work.S);
+    add_rows(block, work.factor, mat, work.S, work.list, count, [&](int i) { return weight[i]; });
     if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.diagonal[j] += weight[mat.sp + j];
     block.sync();
     return factorize(block, work.factor, Terms<F>{H, work.S, 1, nullptr, 0, work.diagonal});
@@ -32,7 +30,7 @@ bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
 // The factor for fits: W' diag(w) W + damping. The rows weigh as their shifts do: any other weights, also those of
 // equilibration, would leave the range of W.
 template <class F>
-bool factor_shifted(Problem<F>& p) {
+QP_PART bool factor_shifted(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     QP_EACH(j, p.matrices.np) {
@@ -46,7 +44,7 @@ bool factor_shifted(Problem<F>& p) {
 
 // b = argmin sum_W w_i (W b - t)_i^2 by proximal passes with that factor; fitted gets G b.
 template <class F>
-void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
+QP_PART void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -63,7 +61,7 @@ void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
         double residual = largest(block, mat.np, [&](int j) { return load(work.u_x + j); });
         if (pass == 0) goal = FIT_ACCURACY * residual;
         if (pass == FIT_PASSES || (pass > 0 && residual <= goal)) break;
-        solve(block, work.factor, work.u_x);
+        solve(p, work.u_x);
         QP_EACH(j, mat.np) store(b + j, load(b + j) + load(work.u_x + j));
         block.sync();
         rows(block, mat, b, fitted);
@@ -73,26 +71,25 @@ void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
 // Adds to W the hard rows that press on the shift (W'(w s) + T'lambda = 0), with a weight so large that their
 // w s = lambda is finite and their shift, in s_W, is next to nothing. Changes w and row_unit; x as the answer has it.
 template <class F>
-void add_pressing_rows(Problem<F>& p, const double* x) {
+__device__ void add_pressing_rows(Problem<F>& p, const double* x) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    const int m = p.sizes.m();
     const double heavy = HARD * largest(block, mat.mp, [&](int i) { return load(work.w + i); });
     const double size =
         largest(block, mat.mp, [&](int i) { return load(work.w + i) * load(work.s_W + i); });
     rows(block, mat, x, work.Gx);
-    double log_mean = p.log_mean_w;
-    for (int i = 0; i < mat.mp; i++) {
-        double distance = fmin(fabs(work.Gx[i] - work.lo[i]), fabs(work.hi[i] - work.Gx[i]));
-        bool touches = work.hard[i] != 0 && distance <= 10 * p.options.eps_abs;
+    double log_growth = 0;
+    QP_EACH_NUMBER(i, mat.mp) {
+        const double distance = fmin(fabs(work.Gx[i] - work.lo[i]), fabs(work.hi[i] - work.Gx[i]));
+        const bool touches = work.hard[i] != 0 && distance <= 10 * p.options.eps_abs;
+        work.target[i] = -work.s_W[i];
         work.in_K[i] = touches;
         if (!touches) continue;
-        log_mean += (log(heavy) - log(work.w[i])) / m;
+        log_growth += log(heavy / work.w[i]);
         work.w[i] = heavy, work.in_W[i] = 1;
     }
-    p.row_unit *= exp(p.log_mean_w - log_mean);
-    QP_EACH(i, mat.mp) store(work.target + i, -load(work.s_W + i));
+    p.row_unit *= exp(-block.sum(log_growth) / p.sizes.m());
     block.sync();
     factor_shifted(p);
     fit(p, work.target, work.beta, work.v);
@@ -100,7 +97,7 @@ void add_pressing_rows(Problem<F>& p, const double* x) {
         Pack pressed = load(work.v + i);
         Mask touches = load(work.in_K + i) != 0, presses = magnitude(load(work.w + i) * pressed) > PRESSING * size;
         store(work.s_W + i, pick(touches, pick(presses, pressed, all(0)), load(work.s_W + i)));
-        store(work.in_W + i, pick(touches & ~presses, all(0), load(work.in_W + i)));
+        store(work.in_W + i, pick(touches & no(presses), all(0), load(work.in_W + i)));
     }
     block.sync();
 }
@@ -108,7 +105,7 @@ void add_pressing_rows(Problem<F>& p, const double* x) {
 // in_W gets 1 on W: the rows that are shifted and, where there is one, the equalities, with their shifts in s_W; and
 // the hard rows that press on them. Whether there is one. Given the answer's x and s.
 template <class F>
-bool shifted_rows(Problem<F>& p, const double* x, const double* s) {
+QP_PART bool shifted_rows(Problem<F>& p, const double* x, const double* s) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     if (!any(block, p.matrices.mp, [&](int i) { return load(s + i) != 0; })) {

@@ -22,7 +22,7 @@ struct Measure {
 
 // What concerns the rows; writes the violation Gx - clamp(Gx, low, high).
 template <class F>
-void measure_rows_at(Problem<F>& p, Measure& at) {
+__device__ void measure_rows_at(Problem<F>& p, Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     Most primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier;
@@ -51,7 +51,7 @@ QP_FN double larger(double a, double b) { return a > b || a != a ? a : b; }
 
 // What concerns x; needs Gz.
 template <class F>
-void measure_x(Problem<F>& p, const State& st, Measure& at) {
+__device__ void measure_x(Problem<F>& p, const State& st, Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     const double sigma = st.phase == SHIFT ? 0 : 1;
@@ -73,7 +73,7 @@ void measure_x(Problem<F>& p, const State& st, Measure& at) {
 }
 
 template <class F>
-Measure measure(Problem<F>& p, const State& st) {
+QP_PART Measure measure(Problem<F>& p, const State& st) {
     Measure at;
     measure_rows_at(p, at);
     columns(p.block, p.matrices, p.work.z, p.work.Gz);
@@ -83,7 +83,7 @@ Measure measure(Problem<F>& p, const State& st) {
 
 // push = G' (omega violation), with z for the hard rows of phase SHIFT; t_m gets what is pushed.
 template <class F>
-void measure_push(Problem<F>& p, const State& st) {
+__device__ void measure_push(Problem<F>& p, const State& st) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     QP_EACH(i, p.matrices.mp) {

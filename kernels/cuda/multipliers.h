@@ -21,7 +21,7 @@ constexpr double DUAL_ROUNDING = 1e-14;   // of the largest multiplier, on the s
 
 // The dual as a problem without H, started at beta; r takes the place of beta, -r in unit weights that of g.
 template <class F>
-State begin_dual(Problem<F>& p) {
+__device__ State begin_dual(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     const Matrices& mat = p.matrices;
@@ -55,7 +55,7 @@ State begin_dual(Problem<F>& p) {
 // From beta, and the shifts in s_W: the multipliers w d in q, on W; whether they were found. Takes the place of
 // the state.
 template <class F>
-bool solve_dual(Problem<F>& p) {
+__device__ bool solve_dual(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     Problem<F> dual = p;
@@ -82,7 +82,7 @@ bool solve_dual(Problem<F>& p) {
 // From the answer x, z, s in the state: writes z with the multipliers of W made unique, where these leave the residuals
 // within the tolerances. Elsewhere they stay as the solve found them; their signs may be those of equalities.
 template <class F>
-void settle_multipliers(const Problem<F>& posed, Measure& answered) {
+QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     Problem<F> p = posed;  // whose weights are not those of the next problem
     Block block = p.block;
     const Matrices& mat = p.matrices;
@@ -100,7 +100,7 @@ void settle_multipliers(const Problem<F>& posed, Measure& answered) {
         Mask in = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = pick(in, load(work.w + i) * load(work.v + i), load(work.z + i));
         store(work.q + i, z);
-        wrong.add(in & ~equality & (z * load(work.s_W + i) < 0));
+        wrong.add(in & no(equality) & (z * load(work.s_W + i) < 0));
     }
     block.sync();
     bool found = !wrong.value(block) || solve_dual(p);

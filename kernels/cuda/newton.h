@@ -18,7 +18,7 @@ constexpr double ROUNDING_OF_ROWS = 1e-14;  // of the largest terms of Gx
 
 // The minimiser over alpha > 0: a root of phi', which increases and is piecewise linear, by bracketed Newton.
 template <class F>
-double exact_line_search(Problem<F>& p, double slope, double curvature) {
+QP_PART double exact_line_search(Problem<F>& p, double slope, double curvature) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     double alpha = 1, left = 0, right = INFINITY;
@@ -44,48 +44,45 @@ double exact_line_search(Problem<F>& p, double slope, double curvature) {
 
 // Brings the sums S (rows that are always active) and T (the other active rows) up to date: T by the rows that changed.
 template <class F>
-void update_sums(Problem<F>& p, State& st) {
+QP_PART void update_sums(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
     const double* metric = st.phase == SHIFT ? work.omega : work.metric_rows;
-    if (st.sums_are_old) {
-        int firm = 0;
-        for (int i = 0; i < mat.stored; i++) {
-            work.list[firm] = i, work.weights[firm] = metric[i];
-            firm += work.is_firm[i] != 0;
-        }
-        clear(block, work.S, mat.np * mat.np);
-        add_rows(block, work.factor, mat.G, work.S, work.list, work.weights, firm);
+    const bool anew = st.sums_are_old;
+    if (anew) {
+        const int firm = list_those(block, mat.stored, work.list, [&](int i) { return work.is_firm[i] != 0; });
+        clear(block, work.factor, work.S);
+        add_rows(block, work.factor, mat, work.S, work.list, firm, [&](int i) { return metric[i]; });
     }
-    int changed = 0, count = 0;
-    for (int i = 0; i < mat.stored; i++) {
-        double now = work.is_firm[i] != 0 ? 0 : work.active[i];
-        work.list[changed] = i, work.weights[changed] = now != 0 ? metric[i] : -metric[i];
-        changed += st.sums_are_old || now != work.member[i];
-        work.member[i] = now;
-        count += now != 0;
+    Sum members;
+    QP_EACH(i, mat.sp) {
+        Pack now = pick(load(work.is_firm + i) != 0, all(0), load(work.active + i));
+        members.add(now);
+        store(work.t_m + i, now);
     }
-    if (st.sums_are_old || (changed && changed >= count)) {  // without rounding errors of rows that left
-        changed = 0;
-        for (int i = 0; i < mat.stored; i++) {
-            work.list[changed] = i, work.weights[changed] = metric[i];
-            changed += work.member[i] != 0;
-        }
-        clear(block, work.T, mat.np * mat.np);
+    const int count = int(members.value(block));
+    block.sync();
+    int changed = list_those(block, mat.stored, work.list, [&](int i) { return work.t_m[i] != work.member[i]; });
+    copy(block, work.member, work.t_m, mat.sp);
+    if (anew || (changed && changed >= count)) {  // without rounding errors of rows that left
+        changed = list_those(block, mat.stored, work.list, [&](int i) { return work.member[i] != 0; });
+        clear(block, work.factor, work.T);
         st.sums_are_updated = false;
     } else {
         st.sums_are_updated |= changed > 0;
     }
-    add_rows(block, work.factor, mat.G, work.T, work.list, work.weights, changed);
+    add_rows(block, work.factor, mat, work.T, work.list, changed,
+             [&](int i) { return work.member[i] != 0 ? metric[i] : -metric[i]; });
     st.sums_are_old = false;
 }
 
 // Factors K; where it is not positive definite for the rounding errors of updated sums, they are built anew.
 template <class F>
-bool factor_step(Problem<F>& p, State& st) {
+__device__ bool factor_step(Problem<F>& p, State& st) {
     const bool searches = st.phase == SHIFT;
-    const Terms<F> terms{searches ? nullptr : p.matrices.H,
+    p.H_in_K = searches ? nullptr : p.matrices.H;
+    const Terms<F> terms{p.H_in_K,
                          p.work.S,
                          searches ? 1 : 1 / st.mu_eq,
                          p.work.T,
@@ -101,7 +98,7 @@ bool factor_step(Problem<F>& p, State& st) {
 
 // v, the multipliers omega d and the active rows at x; the gradient of phi, and the diagonal of K.
 template <class F>
-void prepare_step(Problem<F>& p, const State& st) {
+__device__ void prepare_step(Problem<F>& p, const State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -110,7 +107,9 @@ void prepare_step(Problem<F>& p, const State& st) {
         Pack v = load(work.Gx + i) + load(work.z_k + i) * load(work.omega_inverse + i);
         store(work.v + i, v);
         store(work.z_trial + i, load(work.omega + i) * (v - clamp(v, low, high)));
-        store(work.active + i, pick((v >= high) | (v <= low), all(1), all(0)));
+        Pack active = pick((v >= high) | (v <= low), all(1), all(0));
+        store(work.active + i, active);
+        if (IS_SINGLE<F>) store(work.factored + i, active * load(work.omega + i));
     }
     block.sync();
     columns(block, mat, work.z_trial, work.gradient);
@@ -133,7 +132,7 @@ void prepare_step(Problem<F>& p, const State& st) {
 // dual residual. For the same reason it is the sign of the multiplier that tells whether an active row stays so, and an
 // inactive row may pass its side by a rounding error.
 template <class F>
-bool full_step(Problem<F>& p) {
+__device__ bool full_step(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     const double size = largest(block, p.matrices.np, [&](int j) { return load(work.x + j) / load(work.D + j); });
@@ -143,8 +142,8 @@ bool full_step(Problem<F>& p) {
         Pack z = load(work.z_trial + i) + load(work.omega + i) * step, after = v + step;
         Pack slop = ROUNDING_OF_ROWS * size / load(work.E + i);
         Mask up = v >= high, down = v <= low;
-        Mask wrong_up = up & ~down & (z < 0), wrong_down = ~up & down & (z > 0);
-        Mask passed = ~up & ~down & ((after > high + slop) | (after < low - slop));
+        Mask wrong_up = up & no(down) & (z < 0), wrong_down = no(up) & down & (z > 0);
+        Mask passed = no(up) & no(down) & ((after > high + slop) | (after < low - slop));
         wrong.add(wrong_up | wrong_down | passed);
         store(work.t_m + i, pick(up | down, z, all(0)));
     }
@@ -154,14 +153,14 @@ bool full_step(Problem<F>& p) {
 
 // One step in place; where the factorization fails, rho grows and x stays.
 template <class F>
-void newton_step(Problem<F>& p, State& st) {
+QP_PART void newton_step(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
     prepare_step(p, st);
     bool failed = !factor_step(p, st);
     if (!failed) {
-        solve(block, work.factor, work.dx);
+        solve(p, work.dx);
         failed = !isfinite(largest(block, mat.np, [&](int j) { return load(work.dx + j); }));
     }
     if (failed) set(block, work.dx, mat.np, 0);

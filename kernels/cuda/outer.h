@@ -9,7 +9,8 @@
 
 namespace qplayer {
 
-constexpr double MU_FLOOR = 1e-8;
+template <class F>
+constexpr double MU_FLOOR = IS_SINGLE<F> ? 1e-5 : 1e-8;
 constexpr double MU_SHRINK = 0.1;
 constexpr double RHO_FLOOR = 1e-10, RHO_CEILING = 1;
 constexpr double INNER_FLOOR = 0.1;          // of eps_abs: the inner loop need not go below
@@ -26,7 +27,7 @@ constexpr double STAGNATION = 0.8;           // of the last primal residual
 constexpr double RECESSION = 1e-8;           // of the size of a step d, on Hd = 0 and on d not approaching any side
 
 template <class F>
-int verdict(const Problem<F>& p, const State& st, const Measure& at) {
+__device__ int verdict(const Problem<F>& p, const State& st, const Measure& at) {
     if (st.status != RUNNING) return st.status;
     if (st.phase != SHIFT && at.hold() && (!st.is_shifted || st.extra >= EXTRA_STEPS))
         return st.is_shifted ? SOLVED_CLOSEST_FEASIBLE : SOLVED;
@@ -35,7 +36,7 @@ int verdict(const Problem<F>& p, const State& st, const Measure& at) {
 
 // Whether the increment v = omega violation of the multipliers has G'v = 0, as where no x is feasible.
 template <class F>
-bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
+__device__ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     if (!(at.primal > 2 * at.primal_tolerance)) return false;
@@ -49,7 +50,7 @@ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
 
 // Whether the last step of the centre is a direction of descent with no curvature that approaches no side.
 template <class F>
-bool is_unbounded(Problem<F>& p) {
+__device__ bool is_unbounded(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     Most size, curvature, approach;
@@ -71,13 +72,13 @@ bool is_unbounded(Problem<F>& p) {
 }
 
 template <class F>
-double hard_violation(Problem<F>& p) {
+__device__ double hard_violation(Problem<F>& p) {
     return largest(p.block, p.matrices.mp, [&](int i) { return load(p.work.violation + i) * load(p.work.hard + i); });
 }
 
 // Whether x is feasible, or the shift s has G'(w s) = 0, up to rounding errors and next to the size of s.
 template <class F>
-bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
+__device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     if (at.primal <= at.primal_tolerance) return true;
@@ -104,7 +105,7 @@ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
 
 // Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu.
 template <class F>
-void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
+__device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     const double proximal = largest(block, p.matrices.np, [&](int j) {
@@ -116,7 +117,7 @@ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
         violation = largest(block, p.matrices.mp, [&](int i) {
             return load(work.E + i) * load(work.violation + i) * load(work.hard + i);
         });
-    if (violation <= st.eta_out || (st.mu_eq <= MU_FLOOR && st.mu_in <= MU_FLOOR)) {
+    if (violation <= st.eta_out || (st.mu_eq <= MU_FLOOR<F> && st.mu_in <= MU_FLOOR<F>)) {
         QP_EACH(i, p.matrices.mp) {
             Pack z = load(work.z + i);
             store(work.z_k + i, searches ? pick(load(work.hard + i) != 0, z, load(work.z_k + i)) : z);
@@ -125,8 +126,8 @@ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
         st.eta_out *= pow(st.mu_in, 0.9);
         st.eta_in *= st.mu_in;
     } else {
-        st.mu_eq = fmax(st.mu_eq * MU_SHRINK, MU_FLOOR);
-        st.mu_in = fmax(st.mu_in * MU_SHRINK, MU_FLOOR);
+        st.mu_eq = fmax(st.mu_eq * MU_SHRINK, MU_FLOOR<F>);
+        st.mu_in = fmax(st.mu_in * MU_SHRINK, MU_FLOOR<F>);
         st.eta_out = FIRST_ETA_OUT * pow(st.mu_in, 0.1);
         st.eta_in = st.mu_in;
         st.sums_are_old |= searches || st.sums_are_updated;  // whose rounding errors would weigh more
@@ -136,7 +137,7 @@ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
 }
 
 template <class F>
-void centre(Problem<F>& p, State& st, const Measure& at) {
+__device__ void centre(Problem<F>& p, State& st, const Measure& at) {
     Block block = p.block;
     copy(block, p.work.x_k, p.work.x, p.matrices.np);
     copy(block, p.work.Hx_k, p.work.Hx, p.matrices.np);
@@ -146,7 +147,7 @@ void centre(Problem<F>& p, State& st, const Measure& at) {
 
 // The sides after a shift: a row that is shifted holds with equality at every feasible point, and becomes one.
 template <class F>
-void shift_sides(Problem<F>& p, const double* s) {
+__device__ void shift_sides(Problem<F>& p, const double* s) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     QP_EACH(i, p.matrices.mp) {
@@ -159,7 +160,7 @@ void shift_sides(Problem<F>& p, const double* s) {
 
 // Shifts the rows by their violation, which makes x feasible.
 template <class F>
-void shift(Problem<F>& p, State& st, const Measure& at) {
+__device__ void shift(Problem<F>& p, State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     if (at.primal <= at.primal_tolerance) return;
@@ -182,7 +183,7 @@ void shift(Problem<F>& p, State& st, const Measure& at) {
 
 // Begins a phase at the present x with no multipliers and the first penalties.
 template <class F>
-void enter(Problem<F>& p, State& st, Phase phase) {
+__device__ void enter(Problem<F>& p, State& st, Phase phase) {
     Block block = p.block;
     st.phase = phase, st.entered = st.steps, st.sums_are_old = true;
     st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
@@ -194,7 +195,7 @@ void enter(Problem<F>& p, State& st, Phase phase) {
 
 // Moves what the inner loop holds fixed, where the inner loop has ended.
 template <class F>
-void outer_step(Problem<F>& p, State& st, const Measure& at) {
+QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
     st.extra += st.phase == SHIFTED && at.hold();
     const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) ||
                        at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;

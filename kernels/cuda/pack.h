@@ -1,125 +1,23 @@
 // What one thread handles at once, and how the threads of a block work together.
 //
-// A block solves one problem. On the host it is one thread, and a Pack is a vector of LANES numbers; a GPU build gives
-// the same names other bodies: a Pack is one number, a barrier waits, and reductions go through shared memory. All
-// else is written as loops over packs (QP_EACH) with block.sync() between loops of which one needs the other's results;
-// the lists of rows (newton.h, least_squares.h) and the factor (factor.h) are what a GPU build has to write anew.
-// Vectors are padded to whole packs, with numbers that change nothing.
+// A block solves one problem. All is written as loops over packs of numbers that the threads share (QP_EACH), with
+// block.sync() between loops of which one needs the other's results; a branch that holds a barrier is taken by all
+// threads or by none, as what they decide by is the same in all. On a GPU a pack is one number; on the host a block is
+// one thread and a pack a vector register, which vectors are padded to, with numbers that change nothing. The two have
+// the same names in pack_block.h and pack_host.h, and a factor of their own (factor_block.h, factor_host.h); all other
+// files hold for both.
 #pragma once
 
-#include <math.h>
-#include <stdint.h>
-
-#include <utility>
-
-#define QP_FN inline __attribute__((always_inline))
-#define QP_EACH(i, count) for (int i = block.rank * LANES; i < (count); i += block.size * LANES)
-#define QP_EACH_NUMBER(i, count) for (int i = block.rank; i < (count); i += block.size)
+#include "words.h"
+#ifdef QP_BLOCK
+#include "pack_block.h"
+#else
+#include "pack_host.h"
+#endif
 
 namespace qplayer {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 8;
-#elif defined(__AVX__)
-constexpr int LANES = 4;
-#else
-constexpr int LANES = 2;
-#endif
-
-template <class F>
-struct PackOf {
-    typedef F type __attribute__((vector_size(LANES * sizeof(F)), may_alias));
-};
-using Pack = PackOf<double>::type;
-using Mask = decltype(Pack{} < Pack{});
-
-struct Block {
-    static constexpr int rank = 0, size = 1;
-    QP_FN void sync() const {}
-};
-
 QP_FN int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
-
-QP_FN Pack load(const double* p) { return *reinterpret_cast<const Pack*>(p); }
-QP_FN void store(double* p, Pack v) { *reinterpret_cast<Pack*>(p) = v; }
-QP_FN Pack all(double v) { return Pack{} + v; }
-QP_FN Pack pick(Mask where, Pack yes, Pack no) { return where ? yes : no; }
-QP_FN Pack clamp(Pack v, Pack lo, Pack hi) {  // NaN stays NaN
-    Pack t = lo > v ? lo : v;
-    return hi < t ? hi : t;
-}
-QP_FN Pack magnitude(Pack v) { return (Pack)((Mask)v & INT64_MAX); }
-
-// Numbers from a and b, lane by lane: those of b count on from LANES.
-#ifdef __clang__
-#define QP_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define QP_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Mask{__VA_ARGS__})
-#endif
-
-using Lanes = std::make_integer_sequence<int, LANES>;
-
-template <int D, class V, int... L>
-QP_FN V swap(V v, std::integer_sequence<int, L...>) {
-    return QP_SHUFFLE(v, v, (L ^ D)...);
-}
-
-// Sums of lanes at distance D: of a where bit D of the lane is 0, of b where it is 1.
-template <int D, int... L>
-QP_FN Pack add_pairs(Pack a, Pack b, std::integer_sequence<int, L...>) {
-    return QP_SHUFFLE(a, b, (L & D ? LANES + (L ^ D) : L)...) + QP_SHUFFLE(a, b, (L & D ? LANES + L : L ^ D)...);
-}
-
-// Lane r of the result is the sum of the lanes of v[r].
-template <int D = 1>
-QP_FN Pack fold(const Pack (&v)[LANES / D]) {
-    if constexpr (D == LANES) {
-        return v[0];
-    } else {
-        Pack half[LANES / D / 2];
-        for (int r = 0; r < LANES / D / 2; r++) half[r] = add_pairs<D>(v[2 * r], v[2 * r + 1], Lanes());
-        return fold<2 * D>(half);
-    }
-}
-
-// The largest magnitude, NaN if any is NaN: as integers, magnitudes are ordered and NaN is above all.
-struct Most {
-    Mask most{};
-    QP_FN void add(Pack v) {
-        Mask bits = (Mask)v & INT64_MAX;
-        most = bits > most ? bits : most;
-    }
-    template <int D = LANES / 2>
-    QP_FN static Mask reduce(Mask m) {
-        Mask other = swap<D>(m, Lanes());
-        m = m > other ? m : other;
-        if constexpr (D > 1) m = reduce<D / 2>(m);
-        return m;
-    }
-    QP_FN double value(Block) const { return ((Pack)reduce(most))[0]; }
-};
-
-struct Sum {
-    Pack sum{};
-    QP_FN void add(Pack v) { sum += v; }
-    template <int D = LANES / 2>
-    QP_FN static Pack reduce(Pack s) {
-        s += swap<D>(s, Lanes());
-        if constexpr (D > 1) s = reduce<D / 2>(s);
-        return s;
-    }
-    QP_FN double value(Block) const { return reduce(sum)[0]; }
-};
-
-struct Any {
-    Mask any{};
-    QP_FN void add(Mask m) { any |= m; }
-    QP_FN bool value(Block) const {
-        int64_t bits = 0;
-        for (int lane = 0; lane < LANES; lane++) bits |= any[lane];
-        return bits != 0;
-    }
-};
 
 template <class At>
 QP_FN double largest(Block block, int count, At at) {

@@ -2,9 +2,6 @@
 #pragma once
 
 #include "factor.h"
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#endif
 
 namespace qplayer {
 
@@ -34,22 +31,6 @@ struct Sizes {
     QP_FN int m() const { return stored() + (bounded ? n : 0); }
 };
 
-// Hands out memory, each array on a boundary of 64 bytes; with no memory to hand out it counts.
-struct Arena {
-    char* base;
-    size_t used = 0;
-    template <class T>
-    T* take(size_t count) {
-        char* array = base + used;
-        used += (count * sizeof(T) + 63) / 64 * 64;
-#ifdef __SANITIZE_ADDRESS__  // nobody may touch what lies between two arrays
-        if (base) __asan_poison_memory_region(base + used, 64);
-        used += 64;
-#endif
-        return base ? reinterpret_cast<T*>(array) : nullptr;
-    }
-};
-
 // Vectors of x are [np], vectors of rows [mp]; see state.h for what they hold.
 template <class F>
 struct Workspace {
@@ -66,36 +47,31 @@ struct Workspace {
     double *t_x, *u_x, *t_m, *u_m;                                         // temporary
     double *q, *target, *seed_x, *seed_z, *seed_s;                         // of the adjoint and of multipliers
     double *in_W, *in_K, *s_W, *beta, *b_s;                                // the same
-    double *weights, *member;                                              // of listed rows; 1 where T has the row
+    double *member;                                                        // 1 where T has the row
+    double *factored;                                                      // weights of the stored rows in K
+    double *cg_x, *cg_step, *cg_image, *cg_direction, *cg_rows;            // of conjugate gradients
     int* list;
     F *S, *T;
     Factor<F> factor;
 
-    QP_FN Workspace(const Sizes& sizes, Arena& arena) {
+    // Takes the arrays from the memory at hand; what the factor is made and used in, and perhaps itself, from `near`.
+    __device__ void take(const Sizes& sizes, Arena& arena, Arena& near, bool factor_is_near) {
         const int np = sizes.np(), mp = sizes.mp(), sp = sizes.sp();
-        H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
-        for (double** a : {&g, &D, &x, &x_k, &dx, &Hx, &Hx_k, &Hdx, &metric_x, &best_x, &Gz, &push, &gradient,
-                           &diagonal, &t_x, &u_x, &seed_x, &beta, &b_s})
-            *a = arena.take<double>(np);
-        for (double** a : {&lo, &hi, &w, &hard, &E, &z, &z_k, &s, &Gx, &Gx_k, &Gdx, &low, &high, &metric_rows,
-                           &metric_shift, &omega, &omega_inverse, &is_firm, &best_z, &best_s, &violation, &v, &z_trial,
-                           &active, &t_m, &u_m, &q, &target, &seed_z, &seed_s, &in_W, &in_K, &s_W, &weights, &member})
-            *a = arena.take<double>(mp);
+        if constexpr (LANES > 1) H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
+        double** const of_x[] = {&g,      &D,    &x,   &x_k,      &dx,       &Hx,   &Hx_k,    &Hdx,
+                                 &best_x, &Gz,   &push, &gradient, &diagonal, &t_x, &u_x,     &metric_x,
+                                 &seed_x, &beta, &b_s, &cg_x,     &cg_step,  &cg_image, &cg_direction};
+        double** const of_rows[] = {&lo,      &hi,          &w,     &hard,   &E,      &z,           &z_k,
+                                    &s,       &Gx,          &Gx_k,  &Gdx,    &low,    &high,        &metric_rows,
+                                    &omega,   &best_z,      &best_s, &v,     &q,      &z_trial,     &metric_shift,
+                                    &is_firm, &violation,   &active, &t_m,   &u_m,    &target,      &omega_inverse,
+                                    &seed_z,  &seed_s,      &in_W,  &in_K,   &s_W,    &member,      &factored,
+                                    &cg_rows};
+        for (double** a : of_x) *a = arena.take<double>(np);
+        for (double** a : of_rows) *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
-        S = arena.take<F>(np * np), T = arena.take<F>(np * np);
-        factor = {sizes.n,
-                  np,
-                  arena.take<F>(np * np),
-                  arena.take<F>(np * np),
-                  arena.take<F>(np),
-                  arena.take<F>(CHUNK * np),
-                  arena.take<F>(CHUNK * np)};
-    }
-
-    static size_t bytes(const Sizes& sizes) {
-        Arena arena{nullptr};
-        Workspace counted(sizes, arena);
-        return arena.used;
+        S = arena.take<F>(Factor<F>::square(sizes.n)), T = arena.take<F>(Factor<F>::square(sizes.n));
+        factor.take(sizes.n, factor_is_near ? near : arena, near);
     }
 };
 
@@ -104,13 +80,14 @@ template <class F>
 struct Problem {
     Block block;
     Sizes sizes;
-    Options options;
+    const Options& options;
     Matrices matrices;
     Workspace<F>& work;
-    bool has_hard = false;     // whether some rows are never shifted
-    double c = 1;              // cost scale
-    double log_mean_w = 0;     // mean of log w
-    double row_unit = 1;       // brings w to about E^2, the weights of equilibrated rows
+    const double* H_in_K = nullptr;  // of the factor; null where K has none
+    bool has_hard = false;           // whether some rows are never shifted
+    double c = 1;                    // cost scale
+    double log_mean_w = 0;           // mean of log w
+    double row_unit = 1;             // brings w to about E^2, the weights of equilibrated rows
 };
 
 }  // namespace qplayer

@@ -15,49 +15,54 @@ QP_FN double inverse_root(double size) { return size > 0 ? 1 / sqrt(size) : 1; }
 
 // One pass: t_x gets the size of each column of D H D and E G D, t_m that of each stored row.
 template <class F>
-void measure_sizes(Problem<F>& p) {
+__device__ void measure_sizes(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    const int np = mat.np;
-    set(block, work.t_x, np, 0);
-    for (int i = 0; i < mat.stored; i++) {
-        Most row;
-        QP_EACH(j, np) {
-            Pack entry = magnitude(load(mat.G + i * np + j)) * load(work.D + j) * work.E[i];
-            Pack column = load(work.t_x + j);
-            store(work.t_x + j, pick(entry > column, entry, column));
-            row.add(entry);
-        }
-        work.t_m[i] = row.value(block);
-    }
+    set(block, work.t_x, mat.np, 0);
+    if (mat.H)
+        each_row<Most>(
+            block, mat.n, mat.np, [&](int i, int j) { return load(mat.H + i * mat.np + j) * load(work.D + j); },
+            [&](int i, double size) { work.t_x[i] = work.D[i] * size; });
+    each_row<Most>(
+        block, mat.stored, mat.np, [&](int i, int j) { return load(mat.line(i) + j) * load(work.D + j); },
+        [&](int i, double size) { work.t_m[i] = work.E[i] * size; });
     block.sync();
-    for (int j = 0; j < (mat.H ? mat.n : 0); j++) {
-        const double* line = mat.H + j * np;
-        double size = work.D[j] * largest(block, np, [&](int k) { return load(line + k) * load(work.D + k); });
-        if (block.rank == 0 && size > work.t_x[j]) work.t_x[j] = size;
+    QP_EACH(j, mat.np) {
+        Pack size = load(work.t_x + j), D = load(work.D + j);
+        for (int i = 0; i < mat.stored; i++) {
+            Pack entry = magnitude(load(mat.line(i) + j)) * D * work.E[i];
+            size = pick(entry > size, entry, size);
+        }
+        store(work.t_x + j, size);
     }
     block.sync();
 }
 
 // 1 / max(mean column size of D H D, max |D g|)
 template <class F>
-double cost_scale(Problem<F>& p) {
+__device__ double cost_scale(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
     double size = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.g + j); });
-    double mean = 0;
-    for (int j = 0; j < (mat.H ? mat.n : 0); j++)
-        mean += work.D[j] *
-                largest(block, mat.np, [&](int k) { return load(mat.H + j * mat.np + k) * load(work.D + k); }) / mat.n;
-    size = mean > size ? mean : size;
+    if (mat.H) {
+        set(block, work.t_x, mat.np, 0);
+        each_row<Most>(
+            block, mat.n, mat.np, [&](int i, int j) { return load(mat.H + i * mat.np + j) * load(work.D + j); },
+            [&](int i, double largest_entry) { work.t_x[i] = work.D[i] * largest_entry; });
+        block.sync();
+        Sum sizes;
+        QP_EACH(j, mat.np) sizes.add(load(work.t_x + j));
+        const double mean = sizes.value(block) / mat.n;
+        size = mean > size ? mean : size;
+    }
     return size > 0 ? 1 / size : 1;
 }
 
 // D and E, and row_unit, of the matrices.
 template <class F>
-void measure_rows(Problem<F>& p) {
+__device__ void measure_rows(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -81,7 +86,7 @@ void measure_rows(Problem<F>& p) {
 
 // The metric of the solve; D and E are kept where the matrices are those of the problem before.
 template <class F>
-void measure_scaling(Problem<F>& p, bool same_matrices) {
+QP_PART void measure_scaling(Problem<F>& p, bool same_matrices) {
     if (!same_matrices) measure_rows(p);
     p.c = p.options.equilibrate ? cost_scale(p) : 1;
 }

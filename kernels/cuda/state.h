@@ -1,6 +1,7 @@
 // The iterates, multipliers and penalties of the problem that is being solved.
 #pragma once
 
+#include "linear.h"
 #include "scaling.h"
 
 namespace qplayer {
@@ -26,7 +27,7 @@ struct State {
 
 // The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift.
 template <class F>
-void set_omega(Problem<F>& p, const State& st) {
+__device__ void set_omega(Problem<F>& p, const State& st) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     const bool searches = st.phase == SHIFT;
@@ -42,7 +43,7 @@ void set_omega(Problem<F>& p, const State& st) {
 
 // A row whose sides are equal is always active.
 template <class F>
-void mark_firm_rows(Problem<F>& p) {
+__device__ void mark_firm_rows(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     QP_EACH(i, p.matrices.mp)
@@ -52,7 +53,7 @@ void mark_firm_rows(Problem<F>& p) {
 
 // Everything that belongs to x, and the centre at x.
 template <class F>
-void begin_at_x(Problem<F>& p) {
+__device__ void begin_at_x(Problem<F>& p) {
     Block block = p.block;
     Workspace<F>& work = p.work;
     hessian(block, p.matrices, work.x, work.Hx);
@@ -65,7 +66,7 @@ void begin_at_x(Problem<F>& p) {
 
 // The first iterate, at x and z; the answer to an infeasible problem (its shift in s) searches the shift first.
 template <class F>
-State begin(Problem<F>& p) {
+QP_PART State begin(Problem<F>& p) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;

@@ -94,6 +94,10 @@ def saddle_point(
     row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * mu)
     P = (rho / (scaling.c * scaling.D.square())).expand_as(r)
     factor = Factor(matrices, row_weight, P)
+    while (factor.info > 0).any() and rho < 1:  # P is less than a rounding error of the heaviest rows
+        rho *= 100
+        P = torch.where((factor.info > 0).unsqueeze(-1), rho / (scaling.c * scaling.D.square()), P)
+        factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
     while passes < most:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..interface import Answer, Options, Rows, Start, Status
+from ..interface import MIXED_STEPS, Answer, Options, Rows, Start, Status
 from .multipliers import signed_multipliers
 from .newton import newton_step
 from .outer import Measure, measure, outer_step, verdict
@@ -16,7 +16,6 @@ from .residuals import residuals, shifted_sides
 from .scaling import Scaling, measure_scaling
 from .state import RUNNING, SHIFT, State, begin
 
-MIXED_STEPS = 200  # after which mixed precision is given up
 COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
 
 

@@ -1,0 +1,140 @@
+"""The arguments of the C++ kernels, as ``kernels/cuda/call.h`` has them."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_double, c_int32, c_int64, c_void_p
+
+import torch
+from torch import Tensor
+
+from .interface import Adjoint, Answer, Options, Rows, Seeds, Start
+
+CHUNK = 16  # of factor_block.h
+
+
+class Array(Structure):
+    """A pointer and the distance between problems in numbers, 0 where the batch shares it."""
+
+    _fields_ = (("data", c_void_p), ("stride", c_int64))
+
+
+class Sizes(Structure):
+    """The sizes of each problem."""
+
+    _fields_ = (("n", c_int32), ("n_eq", c_int32), ("n_in", c_int32), ("bounded", c_int32))
+
+
+def memory(sizes: Sizes, number: int, factor_is_near: bool) -> tuple[int, int]:
+    """Bytes of scratch and of shared memory of a GPU's block, as ``kernels/cuda/main.cu`` asks for them.
+
+    ``number`` is the size of a number in the factor.
+    """
+    n, stored = sizes.n, sizes.n_eq + sizes.n_in
+    m, padded = stored + (n if sizes.bounded else 0), -(-n // 4) * 4
+    factor = number * padded * (padded + 2)
+    scratch = 8 * (23 * n + 36 * m) + 4 * (stored + stored % 2) + 2 * number * padded**2
+    shared = number * (padded * (CHUNK + 3) + CHUNK)
+    return (scratch, shared + factor) if factor_is_near else (scratch + factor, shared)
+
+
+class OptionsStruct(Structure):
+    """The options by their names in the interface."""
+
+    _fields_ = (
+        *((name, c_double) for name in ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho")),
+        ("max_iter", c_int64),
+        ("equilibrate", c_int32),
+        ("closest_feasible", c_int32),
+    )
+
+
+class RowsStruct(Structure):
+    """A batch of problems."""
+
+    _fields_ = (
+        ("batch", c_int64),
+        ("sizes", Sizes),
+        *((name, Array) for name in ("H", "g", "A", "C", "lo", "hi", "w", "hard")),
+        ("options", OptionsStruct),
+    )
+
+
+class ForwardCall(Structure):
+    """The arguments of a forward solve."""
+
+    _fields_ = (
+        ("rows", RowsStruct),
+        *((name, Array) for name in ("x_start", "z_start", "s_start")),
+        *((name, c_void_p) for name in ("x", "z", "s", "primal", "dual", "gap", "status", "iterations")),
+        ("again", c_int64),
+    )
+
+
+class BackwardCall(Structure):
+    """The arguments of an adjoint solve."""
+
+    _fields_ = (
+        ("rows", RowsStruct),
+        *((name, c_void_p) for name in ("x", "z", "s", "seed_x", "seed_z", "seed_s")),
+        *((name, c_void_p) for name in ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")),
+    )
+
+
+class Pointers:
+    """Pointers to tensors on one device, which it keeps alive."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.kept: list[Tensor] = []
+
+    def pointer(self, t: Tensor) -> int:
+        """To the numbers of a tensor, or to a copy of it that is contiguous."""
+        if t.dtype != torch.float64 or t.device != self.device:
+            raise TypeError(f"the kernels take float64 on {self.device}, not {t.dtype} on {t.device}")
+        self.kept.append(t.contiguous())
+        return self.kept[-1].data_ptr()
+
+    def array(self, t: Tensor | None) -> Array:
+        """One array per problem, or one for all: shared by the batch or expanded to it, it is not copied."""
+        if t is None:
+            return Array(None, 0)
+        shared = t.shape[0] == 1 or t.stride(0) == 0
+        return Array(self.pointer(t[:1] if shared else t), 0 if shared else t[:1].numel())
+
+    def rows(self, rows: Rows, options: Options) -> RowsStruct:
+        """The problems and the options."""
+        arrays = {name: self.array(getattr(rows, name)) for name in ("H", "g", "A", "C", "lo", "hi", "w")}
+        names = [name for name, *_ in OptionsStruct._fields_]
+        return RowsStruct(
+            batch=rows.batch,
+            sizes=Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded),
+            hard=self.array(rows.hard.double()),
+            options=OptionsStruct(*(getattr(options, name) for name in names)),
+            **arrays,
+        )
+
+    def forward(self, rows: Rows, options: Options, start: Start | None) -> tuple[ForwardCall, Answer]:
+        """The call of a forward solve, and the answer that it writes to."""
+        B, n, m = rows.batch, rows.n, rows.m
+        new = rows.g.new_empty
+        status, iterations = (new(B, dtype=torch.int64) for _ in range(2))
+        answer = Answer(new(B, n), new(B, m), new(B, m), status, iterations, new(B), new(B), new(B))
+        call = ForwardCall(rows=self.rows(rows, options))
+        for name in ("x", "z", "s"):
+            setattr(call, f"{name}_start", self.array(None if start is None else getattr(start, name)))
+        for name, t in vars(answer).items():
+            setattr(call, name, t.data_ptr())
+        return call, answer
+
+    def backward(self, rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> tuple[BackwardCall, Adjoint]:
+        """The call of an adjoint solve, and the zeros that it writes to."""
+        b_x, b_s, b_z = (torch.zeros(answer.x.shape, dtype=torch.float64, device=self.device) for _ in range(3))
+        p, z, ws, q_z = (torch.zeros(answer.z.shape, dtype=torch.float64, device=self.device) for _ in range(4))
+        result = Adjoint(b_x=b_x, p=p, z=z, ws=ws, b_s=b_s, q_z=q_z, b_z=b_z)
+        call = BackwardCall(rows=self.rows(rows, options))
+        for name in ("x", "z", "s"):
+            setattr(call, name, self.pointer(getattr(answer, name)))
+            setattr(call, f"seed_{name}", self.pointer(getattr(seeds, name)))
+        for name, t in vars(result).items():
+            setattr(call, "z_unique" if name == "z" else name, t.data_ptr())
+        return call, result

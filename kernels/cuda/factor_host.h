@@ -1,0 +1,254 @@
+// The factor on the host: K = L D L'.
+//
+// Left-looking, in panels of one pack of rows of the upper triangle: each tile of a panel is assembled, takes the
+// products of all panels above it, and is solved with the panel's diagonal block, all in registers. Memory holds two
+// matrices, DL' and L' (unit diagonal, zero below it within the panel), so that K itself is never stored.
+#pragma once
+
+namespace qplayer {
+
+constexpr int CHUNK = 32;  // rows gathered for one pass over S
+constexpr int TILE = LANES > 2 ? 2 : 4;  // packs of columns in one tile: what fits into the registers
+
+template <class F>
+struct Factor {
+    int n, np;
+    F* scaled;   // [np, np] DL'
+    F* unit;     // [np, np] L', zero on the padding
+    F* inverse;  // [np] 1 / D
+    F* scale;    // [np] that brings K to a unit diagonal, in single precision
+    F* r;        // [np] right-hand side
+    F* left;     // [CHUNK, np] weighted rows, for sums
+    F* right;    // [CHUNK, np] rows, for sums
+
+    static int square(int n) { return padded(n) * padded(n); }  // numbers in S
+
+    void take(int size, Arena& large, Arena& near) {
+        n = size, np = padded(n);
+        scaled = large.take<F>(np * np), unit = large.take<F>(np * np);
+        inverse = near.take<F>(np), scale = near.take<F>(np), r = near.take<F>(np);
+        left = near.take<F>(CHUNK * np), right = near.take<F>(CHUNK * np);
+    }
+};
+
+template <class F>
+QP_FN typename PackOf<F>::type load_as(const double* p) {
+    return __builtin_convertvector(load(p), typename PackOf<F>::type);
+}
+
+template <class F>
+QP_FN typename PackOf<F>::type& pack_at(F* p) {
+    return *reinterpret_cast<typename PackOf<F>::type*>(p);
+}
+
+template <class F>
+QP_FN const typename PackOf<F>::type& pack_at(const F* p) {
+    return *reinterpret_cast<const typename PackOf<F>::type*>(p);
+}
+
+// tile [LANES rows, W packs] += sign * sum_k left[k, i + row] right[k, j ...]
+template <int W, bool MINUS, class F, class P>
+QP_FN void add_products(P (&tile)[LANES][W], const F* left, const F* right, int np, int count, int i, int j) {
+    for (int k = 0; k < count; k++) {
+        P other[W];
+        for (int v = 0; v < W; v++) other[v] = pack_at(right + k * np + j + v * LANES);
+        for (int r = 0; r < LANES; r++) {
+            F factor = left[k * np + i + r];
+            for (int v = 0; v < W; v++) {
+                if (MINUS)
+                    tile[r][v] -= factor * other[v];
+                else
+                    tile[r][v] += factor * other[v];
+            }
+        }
+    }
+}
+
+template <int W, class F>
+QP_FN void sum_tile(const Factor<F>& f, F* S, int count, int i, int j) {
+    typename PackOf<F>::type tile[LANES][W];
+    for (int r = 0; r < LANES; r++)
+        for (int v = 0; v < W; v++) tile[r][v] = pack_at(S + (i + r) * f.np + j + v * LANES);
+    add_products<W, false>(tile, f.left, f.right, f.np, count, i, j);
+    for (int r = 0; r < LANES; r++)
+        for (int v = 0; v < W; v++) pack_at(S + (i + r) * f.np + j + v * LANES) = tile[r][v];
+}
+
+template <class F>
+QP_FN void clear(Block block, const Factor<F>& f, F* S) {
+    QP_EACH(i, f.np * f.np) pack_at(S + i) = typename PackOf<F>::type{};
+    block.sync();
+}
+
+// S += sum over the listed rows of weight(row) G_row G_row'; only the upper triangle of panels counts.
+template <class F, class Weight>
+void add_rows(Block block, const Factor<F>& f, const Matrices& mat, F* S, const int* list, int count, Weight weight) {
+    for (int first = 0; first < count; first += CHUNK) {
+        int some = count - first < CHUNK ? count - first : CHUNK;
+        for (int k = 0; k < some; k++) {
+            const double* row = mat.line(list[first + k]);
+            const F factor = F(weight(list[first + k]));
+            QP_EACH(j, f.np) {
+                pack_at(f.right + k * f.np + j) = load_as<F>(row + j);
+                pack_at(f.left + k * f.np + j) = factor * load_as<F>(row + j);
+            }
+        }
+        block.sync();
+        QP_EACH(i, f.np) {
+            int j = i;
+            for (; j + TILE * LANES <= f.np; j += TILE * LANES) sum_tile<TILE>(f, S, some, i, j);
+            for (; j < f.np; j += LANES) sum_tile<1>(f, S, some, i, j);
+        }
+        block.sync();
+    }
+}
+
+template <int W, class F, class P>
+QP_FN void assemble_tile(P (&tile)[LANES][W], const Terms<F>& terms, int np, int i, int j) {
+    for (int r = 0; r < LANES; r++)
+        for (int v = 0; v < W; v++) {
+            int at = (i + r) * np + j + v * LANES;
+            tile[r][v] = F(terms.a) * pack_at(terms.S + at);
+            if (terms.T) tile[r][v] += F(terms.b) * pack_at(terms.T + at);
+            if (terms.H) tile[r][v] += load_as<F>(terms.H + at);
+        }
+}
+
+// Brings a tile of K to the unit diagonal, in single precision.
+template <int W, class F, class P>
+QP_FN void scale_tile(P (&tile)[LANES][W], const Factor<F>& f, int i, int j) {
+    if constexpr (IS_SINGLE<F>)
+        for (int r = 0; r < LANES; r++)
+            for (int v = 0; v < W; v++) tile[r][v] *= f.scale[i + r] * pack_at(f.scale + j + v * LANES);
+}
+
+// The scale of a unit diagonal.
+template <class F>
+void measure_diagonal(const Factor<F>& f, const Terms<F>& terms) {
+    for (int i = 0; i < f.n; i++) {
+        const int at = i * f.np + i;
+        F size = F(terms.a) * terms.S[at] + F(terms.diagonal[i]);
+        if (terms.T) size += F(terms.b) * terms.T[at];
+        if (terms.H) size += F(terms.H[at]);
+        f.scale[i] = 1 / sqrt(size);
+    }
+}
+
+// Factors the diagonal block of panel i, without its padding; false where a pivot is not positive.
+//
+// The next pivot is computed on its own, ahead of its row: the chain of divisions is what takes the time.
+template <class F>
+QP_FN bool factor_diagonal(const Factor<F>& f, const Terms<F>& terms, int i) {
+    using P = typename PackOf<F>::type;
+    P tile[LANES][1];
+    assemble_tile(tile, terms, f.np, i, i);
+#pragma GCC unroll 8
+    for (int r = 0; r < LANES; r++) tile[r][0][r] += F(terms.diagonal[i + r]);
+    scale_tile(tile, f, i, i);
+    if constexpr (IS_SINGLE<F>) {
+#pragma GCC unroll 8
+        for (int r = 0; r < LANES; r++) tile[r][0][r] += F(JITTER);
+    }
+    add_products<1, true>(tile, f.unit, f.scaled, f.np, i, i, i);
+    bool positive = true;
+    F pivot = tile[0][0][0];
+#pragma GCC unroll 8
+    for (int k = 0; k < LANES; k++) {
+        if (i + k >= f.n) break;
+        F inverse = 1 / pivot;
+        positive &= pivot > 0;
+        f.inverse[i + k] = inverse;
+        if (k + 1 < LANES) pivot = tile[k + 1][0][k + 1] - tile[k][0][k + 1] * tile[k][0][k + 1] * inverse;
+        P multiplier = tile[k][0] * inverse;
+#pragma GCC unroll 8
+        for (int r = k + 1; r < LANES; r++) tile[r][0] -= multiplier[r] * tile[k][0];
+        pack_at(f.unit + (i + k) * f.np + i) = multiplier;
+    }
+    return positive;
+}
+
+// The tile of panel i at column j: assembled, reduced and solved with the panel's diagonal block.
+template <int W, class F>
+QP_FN void factor_tile(const Factor<F>& f, const Terms<F>& terms, int i, int j) {
+    typename PackOf<F>::type tile[LANES][W];
+    assemble_tile(tile, terms, f.np, i, j);
+    scale_tile(tile, f, i, j);
+    add_products<W, true>(tile, f.unit, f.scaled, f.np, i, i, j);
+#pragma GCC unroll 8
+    for (int k = 0; k < LANES; k++) {
+        const F* line = f.unit + (i + k) * f.np + i;
+#pragma GCC unroll 8
+        for (int r = k + 1; r < LANES; r++)
+            for (int v = 0; v < W; v++) tile[r][v] -= line[r] * tile[k][v];
+        F inverse = f.inverse[i + k];
+        for (int v = 0; v < W; v++) {
+            pack_at(f.scaled + (i + k) * f.np + j + v * LANES) = tile[k][v];
+            pack_at(f.unit + (i + k) * f.np + j + v * LANES) = inverse * tile[k][v];
+        }
+    }
+}
+
+// False where K is not positive definite.
+template <class F>
+bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms) {
+    bool positive = true;
+    if constexpr (IS_SINGLE<F>) measure_diagonal(f, terms);
+    QP_EACH_NUMBER(i, f.np - f.n) f.inverse[f.n + i] = 1;
+    for (int i = 0; i < f.np && positive; i += LANES) {
+        positive = factor_diagonal(f, terms, i);
+        block.sync();
+        int j = i + LANES;
+        for (; j + TILE * LANES <= f.np; j += TILE * LANES) factor_tile<TILE>(f, terms, i, j);
+        for (; j < f.np; j += LANES) factor_tile<1>(f, terms, i, j);
+        block.sync();
+    }
+    return positive;
+}
+
+// f.r <- (L D L')^-1 f.r
+template <class F>
+void substitute(Block block, const Factor<F>& f) {
+    using P = typename PackOf<F>::type;
+    const int np = f.np;
+    F* r = f.r;
+    for (int i = 0; i < np; i += LANES) {  // L y = r
+        const F* L = f.unit + i * np;
+        F y[LANES];
+#pragma GCC unroll 8
+        for (int a = 0; a < LANES; a++) {
+            y[a] = 0;
+            if (i + a >= f.n) continue;
+            y[a] = r[i + a];
+#pragma GCC unroll 8
+            for (int k = 0; k < a; k++) y[a] -= L[k * np + i + a] * y[k];
+        }
+        for (int a = 0; a < LANES; a++) r[i + a] = y[a];
+        for (int j = i + LANES; j < np; j += LANES) {
+            P rest = pack_at(r + j);
+            for (int k = 0; k < LANES; k++) rest -= y[k] * pack_at(L + k * np + j);
+            pack_at(r + j) = rest;
+        }
+    }
+    for (int i = np - LANES; i >= 0; i -= LANES) {  // L'x = y / D
+        const F* L = f.unit + i * np;
+        P sums[LANES] = {};
+        for (int j = i + LANES; j < np; j += LANES) {
+            P x = pack_at(r + j);
+            for (int k = 0; k < LANES; k++) sums[k] += x * pack_at(L + k * np + j);
+        }
+        P rest = pack_at(r + i) * pack_at(f.inverse + i) - fold(sums);
+        F x[LANES];
+#pragma GCC unroll 8
+        for (int k = LANES - 1; k >= 0; k--) {
+            x[k] = 0;
+            if (i + k >= f.n) continue;
+            x[k] = rest[k];
+#pragma GCC unroll 8
+            for (int a = k + 1; a < LANES; a++) x[k] -= L[k * np + i + a] * x[a];
+        }
+        for (int k = 0; k < LANES; k++) r[i + k] = x[k];
+    }
+    block.sync();
+}
+
+}  // namespace qplayer

@@ -1,0 +1,88 @@
+"""From the arguments of a call to a launch: which variant, how many blocks, in how much memory.
+
+Nothing here waits for the device, and what a launch needs of it is asked once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import Structure, c_int64, c_void_p
+from functools import cache
+from typing import Any
+
+import cupy
+import torch
+
+from ..call import BackwardCall, ForwardCall, memory
+from ..interface import Rows
+from .source import THREADS, options, source
+
+LARGEST_N, LARGEST_M = 256, 512
+STATIC_SHARED = 2048  # bytes of a block that the kernels may have besides
+
+
+class Launch(Structure):
+    """The last argument of the kernels, as in ``main.cu``."""
+
+    _fields_ = (
+        ("scratch", c_void_p),
+        ("scratch_stride", c_int64),
+        ("next", c_void_p),
+        ("factor_is_near", c_int64),
+    )
+
+
+def fits(rows: Rows) -> bool:
+    """Whether the kernels are for such problems: the one place that decides."""
+    return rows.n <= LARGEST_N and rows.m <= LARGEST_M
+
+
+@cache
+def module(threads: int, single: bool) -> Any:
+    """A variant, compiled at first use for the device at hand; CuPy keeps it on disk."""
+    return cupy.RawModule(code=source(), options=options(threads, single))
+
+
+@cache
+def kernel(name: str, threads: int, single: bool, device: int) -> Any:
+    """A kernel on a device (the current one), which may use all the shared memory that a block can have."""
+    function = module(threads, single).get_function(name)
+    function.max_dynamic_shared_size_bytes = shared_limit(device) - function.shared_size_bytes
+    return function
+
+
+@cache
+def shared_limit(device: int) -> int:
+    """The bytes of shared memory that a block can have."""
+    return int(cupy.cuda.Device(device).attributes["MaxSharedMemoryPerBlockOptin"])
+
+
+@cache
+def blocks_at_once(name: str, threads: int, single: bool, device: int, shared: int) -> int:
+    """How many blocks of a kernel the device (the current one) runs at once."""
+    function = kernel(name, threads, single, device).kernel.ptr
+    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
+    return int(each) * int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
+
+
+def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: torch.device) -> None:
+    """Puts one launch over the batch on torch's current stream."""
+    if not call.rows.batch:
+        return
+    sizes, index = call.rows.sizes, device.index
+    threads = next((t for t in THREADS if sizes.n <= t), THREADS[-1])
+    with torch.cuda.device(index):
+        number, limit = 4 if single else 8, shared_limit(index) - STATIC_SHARED
+        near = memory(sizes, number, True)[1] <= limit
+        stride, shared = memory(sizes, number, near)
+        stride = -(-stride // 16) * 16
+        variant = name, threads, single, index
+        blocks = min(call.rows.batch, blocks_at_once(*variant, shared))
+        scratch = torch.empty(blocks * stride, dtype=torch.uint8, device=device)
+        taken = torch.zeros(1, dtype=torch.int64, device=device)
+        how = Launch(scratch.data_ptr(), stride, taken.data_ptr(), near)
+        arguments = (c_void_p * 2)(ctypes.addressof(call), ctypes.addressof(how))  # copied by the launch
+        stream = torch.cuda.current_stream(index).cuda_stream
+        grid, block = (blocks, 1, 1), (threads, 1, 1)
+        function = kernel(*variant).kernel.ptr
+        cupy.cuda.driver.launchKernel(function, *grid, *block, shared, stream, ctypes.addressof(arguments), 0)

@@ -1,0 +1,135 @@
+// Packs and blocks on the host: one thread, and vectors of LANES numbers.
+#pragma once
+
+#include <utility>
+
+#include "words.h"
+
+namespace qplayer {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 8;
+#elif defined(__AVX__)
+constexpr int LANES = 4;
+#else
+constexpr int LANES = 2;
+#endif
+
+template <class F>
+struct PackOf {
+    typedef F type __attribute__((vector_size(LANES * sizeof(F)), may_alias));
+};
+using Pack = PackOf<double>::type;
+using Mask = decltype(Pack{} < Pack{});
+
+struct Block {
+    static constexpr int rank = 0, size = 1;
+    QP_FN void sync() const {}
+    QP_FN double sum(double v) const { return v; }
+    QP_FN bool any(bool v) const { return v; }
+};
+
+QP_FN Pack load(const double* p) { return *reinterpret_cast<const Pack*>(p); }
+QP_FN void store(double* p, Pack v) { *reinterpret_cast<Pack*>(p) = v; }
+QP_FN Pack all(double v) { return Pack{} + v; }
+QP_FN Pack pick(Mask where, Pack yes, Pack no) { return where ? yes : no; }
+QP_FN Mask no(Mask m) { return ~m; }
+QP_FN Pack clamp(Pack v, Pack lo, Pack hi) {  // NaN stays NaN
+    Pack t = lo > v ? lo : v;
+    return hi < t ? hi : t;
+}
+QP_FN Pack magnitude(Pack v) { return (Pack)((Mask)v & INT64_MAX); }
+
+// Numbers from a and b, lane by lane: those of b count on from LANES.
+#ifdef __clang__
+#define QP_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define QP_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a < a){__VA_ARGS__})
+#endif
+
+using Lanes = std::make_integer_sequence<int, LANES>;
+
+template <int D, class V, int... L>
+QP_FN V swap(V v, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(v, v, (L ^ D)...);
+}
+
+// Sums of lanes at distance D: of a where bit D of the lane is 0, of b where it is 1.
+template <int D, class V, int... L>
+QP_FN V add_pairs(V a, V b, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(a, b, (L & D ? LANES + (L ^ D) : L)...) + QP_SHUFFLE(a, b, (L & D ? LANES + L : L ^ D)...);
+}
+
+// Lane r of the result is the sum of the lanes of v[r].
+template <int D = 1, class V>
+QP_FN V fold(const V (&v)[LANES / D]) {
+    if constexpr (D == LANES) {
+        return v[0];
+    } else {
+        V half[LANES / D / 2];
+        for (int r = 0; r < LANES / D / 2; r++) half[r] = add_pairs<D>(v[2 * r], v[2 * r + 1], Lanes());
+        return fold<2 * D>(half);
+    }
+}
+
+// The largest magnitude, NaN if any is NaN: as integers, magnitudes are ordered and NaN is above all.
+struct Most {
+    Mask most{};
+    QP_FN void add(Pack v) {
+        Mask bits = (Mask)v & INT64_MAX;
+        most = bits > most ? bits : most;
+    }
+    template <int D = LANES / 2>
+    QP_FN static Mask reduce(Mask m) {
+        Mask other = swap<D>(m, Lanes());
+        m = m > other ? m : other;
+        if constexpr (D > 1) m = reduce<D / 2>(m);
+        return m;
+    }
+    QP_FN double value(Block) const { return ((Pack)reduce(most))[0]; }
+};
+
+struct Sum {
+    Pack sum{};
+    QP_FN void add(Pack v) { sum += v; }
+    template <int D = LANES / 2>
+    QP_FN static Pack reduce(Pack s) {
+        s += swap<D>(s, Lanes());
+        if constexpr (D > 1) s = reduce<D / 2>(s);
+        return s;
+    }
+    QP_FN double value(Block) const { return reduce(sum)[0]; }
+};
+
+struct Any {
+    Mask any{};
+    QP_FN void add(Mask m) { any |= m; }
+    QP_FN bool value(Block) const {
+        int64_t bits = 0;
+        for (int lane = 0; lane < LANES; lane++) bits |= any[lane];
+        return bits != 0;
+    }
+};
+
+// Calls done(i, total of at(i, j) over j) for each row i.
+template <class Total, class At, class Done>
+QP_FN void each_row(Block block, int count, int np, At at, Done done) {
+    for (int i = 0; i < count; i++) {
+        Total total;
+        for (int j = 0; j < np; j += LANES) total.add(at(i, j));
+        done(i, total.value(block));
+    }
+}
+
+// Lists those i < count that are to be kept, in their order; how many these are.
+template <class Keep>
+QP_FN int list_those(Block, int count, int* list, Keep keep) {
+    int found = 0;
+    for (int i = 0; i < count; i++) {
+        list[found] = i;
+        found += keep(i);
+    }
+    return found;
+}
+
+}  // namespace qplayer

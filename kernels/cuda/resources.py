@@ -1,0 +1,145 @@
+"""What each variant of the kernels needs on the chip, found without a GPU.
+
+    python -m qplayer_gpu.kernels.cuda.resources
+
+compiles all variants with NVRTC, through CuPy's binding, and reads from its assembler what they need. It takes some
+twenty seconds for each; a GPU and its driver are not needed, the packages cupy and nvidia-cuda-nvrtc are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from cupy_backends.cuda.libs import nvrtc
+
+from .source import THREADS, digest, options, source
+
+FILE = Path(__file__).with_name("resources.csv")
+ARCHITECTURES = (80, 90)
+CUPY_S = ("-ftz=true", "--device-as-default-execution-space")  # options that CuPy adds
+SPILL = 256  # bytes that a thread may put aside: so much is at the calls of the parts of a step, more is in their loops
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the source is compiled."""
+
+    threads: int
+    scalar: str
+    architecture: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of a kernel of one variant, with the functions that it calls, as resources.csv has them."""
+
+    source: str  # digest
+    nvrtc: str
+    threads: int
+    scalar: str
+    architecture: int
+    kernel: str
+    registers: int
+    stack: int  # bytes of each thread
+    spilled: int  # bytes that are stored for want of registers, of each thread
+    shared: int  # bytes of each block, static
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(self.threads, self.scalar, self.architecture)
+
+
+def variants() -> Iterator[Variant]:
+    """All that launch.py may ask for."""
+    for threads in THREADS:
+        for scalar in ("double", "float"):
+            for architecture in ARCHITECTURES:
+                yield Variant(threads, scalar, architecture)
+
+
+def compiled(v: Variant, to: str = "sm", *more: str) -> str:
+    """What NVRTC says as it compiles a variant to the machine's code ("sm"), or to that before it ("compute").
+
+    Raises:
+        RuntimeError: it does not compile; the message is the compiler's.
+    """
+    program = nvrtc.createProgram(source(), "main.cu", (), ())
+    try:
+        flags = (*options(v.threads, v.scalar == "float"), *CUPY_S, f"--gpu-architecture={to}_{v.architecture}", *more)
+        nvrtc.compileProgram(program, flags)
+        return nvrtc.getProgramLog(program)
+    except nvrtc.NVRTCError as error:
+        raise RuntimeError(nvrtc.getProgramLog(program)) from error
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def measured(v: Variant) -> list[Resources]:
+    """The resources of a variant's kernels."""
+    version = "{}.{}".format(*nvrtc.getVersion())
+    log = compiled(v, "sm", "--ptxas-options=-v")
+    found = []
+    for name, text in re.findall(r"entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", log, re.DOTALL):
+        usage = re.search(r"Used (\d+) registers.*?(\d+) bytes cumulative stack size, (\d+) bytes smem", text)
+        assert usage, text
+        registers, stack, shared = map(int, usage.groups())
+        spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", text)))
+        kernel = name.removeprefix("qplayer_")
+        found.append(
+            Resources(digest(), version, v.threads, v.scalar, v.architecture, kernel, registers, stack, spilled, shared)
+        )
+    return sorted(found, key=lambda r: r.kernel)
+
+
+def read() -> list[Resources]:
+    """The committed table."""
+    with FILE.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    texts = {f.name for f in fields(Resources) if f.type == "str"}
+    return [Resources(**{k: v if k in texts else int(v) for k, v in line.items()}) for line in lines]  # type: ignore[arg-type]
+
+
+def complaints(table: list[Resources]) -> list[str]:
+    """What is wrong with the table itself: variants that are missing, of another source, or that spill."""
+    found = [] if [r.variant for r in table[::2]] == list(variants()) else ["the table has other variants"]
+    if any(r.source != digest() for r in table):
+        found.append(f"the source has changed (it is {digest()} now): run python -m {__spec__.name}")
+    return found + [f"registers spill: {r}" for r in table if r.spilled > SPILL]
+
+
+def main() -> int:
+    """Writes the table, or with --check compares with it: 1 where something is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m qplayer_gpu.kernels.cuda.resources", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare with resources.csv and write nothing")
+    parser.add_argument("--threads", type=int, choices=THREADS, help="compile only those; needs --check")
+    args = parser.parse_args()
+    if args.check:
+        table = read()
+        found = complaints(table)
+        for v in variants():
+            if args.threads in (None, v.threads):
+                then, now = [r for r in table if r.variant == v], measured(v)
+                same_compiler = then[0].nvrtc == now[0].nvrtc
+                found += [f"{r}, in the table {t}" for r, t in zip(now, then, strict=True) if same_compiler and r != t]
+                found += [f"registers spill: {r}" for r in now if r.spilled > SPILL]
+        print("\n".join(found) or "as in the table")
+        return int(bool(found))
+    with ProcessPoolExecutor() as pool:
+        table = [resources for found in pool.map(measured, variants()) for resources in found]
+    with FILE.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(f.name for f in fields(Resources))
+        writer.writerows(map(astuple, table))
+    print("\n".join(complaints(table)) or f"written to {FILE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""The source of the kernels as one text, and its variants."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
+THREADS = (32, 64, 128, 256)  # of a block, by the largest n
+
+
+@cache
+def source() -> str:
+    """``main.cu`` with its headers in place: compilers and caches need no other file, and see each change."""
+    taken = set()
+
+    def text(name: str) -> str:
+        if name in taken:
+            return ""
+        taken.add(name)
+        return INCLUDE.sub(lambda found: text(found[1]), (FOLDER / name).read_text().replace("#pragma once\n", ""))
+
+    return text("main.cu")
+
+
+def options(threads: int, single: bool) -> tuple[str, ...]:
+    """What the compiler is told to make a variant."""
+    scalar = "float" if single else "double"
+    return "-std=c++17", f"-DQP_THREADS={threads}", f"-DQP_SCALAR={scalar}"
+
+
+def digest() -> str:
+    """What tells one state of the source from another: of its code, not of comments or spaces."""
+    code = " ".join(re.sub(r"//.*", "", source()).split())
+    return hashlib.sha256(code.encode()).hexdigest()[:12]

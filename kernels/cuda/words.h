@@ -1,0 +1,34 @@
+// The words of CUDA, for compilers that do not know them.
+//
+// nvcc and NVRTC compile this source for a block of threads (QP_BLOCK). A host compiler takes it for a block of one
+// thread, whose packs are vector registers; with QP_BLOCK defined it takes the code of the GPU, for which the includer
+// has words of its own (tests/blocks.h).
+#pragma once
+
+#ifdef __CUDACC__
+#define QP_BLOCK
+#define QP_PART __device__ __noinline__
+#else
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#define __device__
+#define __forceinline__ inline __attribute__((always_inline))
+#define QP_PART inline
+#endif
+
+#ifdef __CUDACC_RTC__  // which has no headers
+#define INFINITY __longlong_as_double(0x7ff0000000000000LL)
+#define NAN __longlong_as_double(0x7ff8000000000000LL)
+namespace qplayer {
+using int32_t = int;
+using int64_t = long long;
+}  // namespace qplayer
+#endif
+
+// A small function; QP_PART: a large one, of which a GPU's code has one copy.
+#define QP_FN __device__ __forceinline__
+
+// Loops that the threads of a block share: over the packs of a vector, over numbers.
+#define QP_EACH(i, count) for (int i = block.rank * LANES; i < (count); i += block.size * LANES)
+#define QP_EACH_NUMBER(i, count) for (int i = block.rank; i < (count); i += block.size)

@@ -1,0 +1,76 @@
+// The words of CUDA for a block that a host runs: a fiber for each thread (fibers.cpp).
+#pragma once
+
+#include <math.h>
+#include <string.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <vector>
+
+#define QP_BLOCK
+#define __global__
+#define __shared__
+#define __grid_constant__
+#define __launch_bounds__(threads)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+namespace blocks {
+
+void run(int threads, unsigned seed, const std::function<void()>& kernel);
+int rank();                                    // of the thread that runs
+long long shuffle(long long mine, int lane);   // what that lane of the warp says
+unsigned ballot(bool mine);
+
+template <class T>
+T shuffled(T v, int lane) {
+    long long bits = 0;
+    memcpy(&bits, &v, sizeof v);
+    bits = shuffle(bits, lane);
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+struct Rank {
+    operator int() const { return rank(); }
+};
+struct Zero {
+    operator int() const { return 0; }
+};
+template <class X>
+struct Index {
+    X x;
+};
+
+}  // namespace blocks
+
+constexpr blocks::Index<blocks::Rank> threadIdx{};
+constexpr blocks::Index<blocks::Zero> blockIdx{};
+
+void __syncthreads();
+void __syncwarp();
+
+template <class T>
+T __shfl_sync(unsigned, T v, int lane) {
+    return blocks::shuffled(v, lane);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T v, int distance) {
+    return blocks::shuffled(v, blocks::rank() ^ distance);
+}
+inline unsigned __ballot_sync(unsigned, bool v) { return blocks::ballot(v); }
+inline int __popc(unsigned v) { return __builtin_popcount(v); }
+inline long long __double_as_longlong(double v) {
+    long long bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+inline double __longlong_as_double(long long bits) {
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long v) {
+    return __atomic_fetch_add(to, v, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,276 @@
+"""backend="cuda" without a GPU: a CuPy that is not one takes the launches and has the library of the CPU run them."""
+
+import ctypes
+import importlib
+import sys
+from contextlib import nullcontext
+from types import ModuleType, SimpleNamespace
+
+import families as f
+import pytest
+import torch
+from test_kernels import rows_of
+
+import qplayer_gpu as qp
+from qplayer_gpu import backend as backends
+from qplayer_gpu.kernels import cpu
+from qplayer_gpu.kernels.call import BackwardCall, ForwardCall
+from qplayer_gpu.kernels.cpu.library import Threads
+from qplayer_gpu.kernels.interface import Seeds
+
+pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
+
+STREAM, SHARED_LIMIT, PROCESSORS, BLOCKS_EACH = 1234, 100_000, 3, 2
+CALLS = {"qplayer_forward": ForwardCall, "qplayer_backward": BackwardCall}
+
+
+class Kernel:
+    def __init__(self, name, options):
+        self.name, self.options = name, options
+        self.shared_size_bytes = 600
+        self.max_dynamic_shared_size_bytes = 49152
+        self.kernel = SimpleNamespace(ptr=id(self))
+
+
+class FakeCupy(ModuleType):
+    """What launch.py uses of CuPy; each launch is kept and then run by the library of the CPU."""
+
+    def __init__(self, launch_of):
+        super().__init__("cupy")
+        self.kernels, self.launches, self.modules = {}, [], 0
+        self.launch_of = launch_of
+        attributes = {"MaxSharedMemoryPerBlockOptin": SHARED_LIMIT, "MultiProcessorCount": PROCESSORS}
+        driver = SimpleNamespace(launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy)
+        self.cuda = SimpleNamespace(driver=driver, Device=lambda index: SimpleNamespace(attributes=attributes))
+
+    def RawModule(self, code, options):
+        self.modules += 1
+        assert "qplayer_forward" in code
+
+        def get_function(name):
+            kernel = Kernel(name, options)
+            self.kernels[kernel.kernel.ptr] = kernel
+            return kernel
+
+        return SimpleNamespace(get_function=get_function)
+
+    def occupancy(self, function, threads, shared):
+        return BLOCKS_EACH
+
+    def launch(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
+        kernel = self.kernels[function]
+        assert shared <= kernel.max_dynamic_shared_size_bytes
+        call_at, how_at = (ctypes.c_void_p * 2).from_address(parameters)
+        call, how = CALLS[kernel.name].from_address(call_at), self.launch_of().from_address(how_at)
+        assert ctypes.c_int64.from_address(how.next).value == 0
+        ctypes.memset(how.scratch, 0xFF, gx * how.scratch_stride)  # there is so much
+        single = "-DQP_SCALAR=float" in kernel.options
+        run = getattr(cpu.load(), kernel.name + ("_mixed" if single else ""))
+        assert run(ctypes.byref(call), Threads(1, None)) == 0
+        record = {"name": kernel.name, "options": kernel.options, "grid": (gx, gy, gz), "block": (bx, by, bz)}
+        record |= {"shared": shared, "stream": stream, "near": how.factor_is_near, "stride": how.scratch_stride}
+        record |= {"max_iter": call.rows.options.max_iter, "again": getattr(call, "again", None)}
+        self.launches.append(SimpleNamespace(**record))
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """The backend with a CuPy that is not one; its launches are in ``cuda.cupy.launches``."""
+    for name in [name for name in sys.modules if name.startswith("qplayer_gpu.kernels.cuda")]:
+        monkeypatch.delitem(sys.modules, name)
+    cupy = FakeCupy(lambda: importlib.import_module("qplayer_gpu.kernels.cuda.launch").Launch)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=STREAM))
+    monkeypatch.setattr(backends, "obstacle", lambda *_: "")
+    yield SimpleNamespace(cupy=cupy, launch=importlib.import_module("qplayer_gpu.kernels.cuda.launch"))
+    for name in [name for name in sys.modules if name.startswith("qplayer_gpu.kernels.cuda")]:
+        del sys.modules[name]
+
+
+def solved(args, **options):
+    leaves = {k: None if v is None else v.clone().requires_grad_() for k, v in args.items()}
+    sol = qp.solve_qp(**{"H": None, **leaves}, **options)
+    (sol.x.sum() + sol.s_in.square().sum()).backward()
+    return sol, {k: leaf.grad for k, leaf in leaves.items() if leaf is not None}
+
+
+CASES = {
+    "feasible": (f.feasible(7, 5, two_sided=True, bounds=True), {}),
+    "lp": (f.lp(3, 4), {}),
+    "no-rows": ({"H": torch.eye(3).double(), "g": torch.ones(2, 3).double()}, {}),
+    "shared": (f.shared(f.overdetermined(3, 4), "H", "A", "C", "u"), {}),
+    "hard": (f.overdetermined(3, 4), {"w_in": float("inf")}),
+}
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernels_get_what_those_of_the_cpu_get(cuda, case, precision):
+    args, weights = CASES[case]
+    settings = qp.Settings(precision=precision, **weights)
+    ours, gradients = solved(args, settings=settings, backend="cuda")
+    theirs, expected = solved(args, settings=settings, backend="cpu")
+    for a, b in zip(vars(ours).values(), vars(theirs).values(), strict=True):
+        assert a is ours.info or torch.equal(a, b)
+    assert all(torch.equal(gradients[k], expected[k]) for k in expected)
+    names = [launch.name for launch in cuda.cupy.launches]
+    assert names == ["qplayer_forward"] * (2 if precision == "mixed" else 1) + ["qplayer_backward"]
+    assert all(launch.stream == STREAM for launch in cuda.cupy.launches)
+
+
+def test_a_warm_start(cuda):
+    args = f.feasible(3, 4)
+    cold = qp.solve_qp(**args, backend="cuda")
+    warm = qp.solve_qp(**args, backend="cuda", warm_start=cold)
+    assert (warm.info.iterations < cold.info.iterations).all()
+
+
+def test_mixed_precision_goes_on_in_double(cuda):
+    args = f.feasible(2, 4)
+    qp.solve_qp(**args, settings=qp.Settings(precision="mixed", max_iter=1000), backend="cuda")
+    first, second = cuda.cupy.launches
+    assert (first.max_iter, first.again, second.max_iter, second.again) == (200, 0, 800, 1)
+    assert "-DQP_SCALAR=float" in first.options
+    assert "-DQP_SCALAR=double" in second.options
+    qp.solve_qp(**args, settings=qp.Settings(precision="mixed", max_iter=50), backend="cuda")
+    assert [launch.max_iter for launch in cuda.cupy.launches[2:]] == [50]
+
+
+@pytest.mark.parametrize(("n", "threads"), [(1, 32), (32, 32), (33, 64), (64, 64), (65, 128), (129, 256), (256, 256)])
+def test_a_block_has_threads_by_n(cuda, n, threads):
+    qp.solve_qp(torch.eye(n).double(), torch.ones(2, n).double(), backend="cuda")
+    (launch,) = cuda.cupy.launches
+    assert launch.block == (threads, 1, 1)
+    assert f"-DQP_THREADS={threads}" in launch.options
+    # U in shared memory wherever it fits beside 2 KB: n (n + 2) numbers of 8 bytes, n rounded up to 4
+    padded = -(-n // 4) * 4
+    other = 8 * (padded * 19 + 16)
+    near = other + 8 * padded * (padded + 2) + 2048 <= SHARED_LIMIT
+    assert launch.near == near
+    assert launch.shared == other + near * 8 * padded * (padded + 2)
+    assert launch.stride % 16 == 0
+    assert launch.stride >= 8 * 23 * n + 16 * padded**2 + (not near) * 8 * padded * (padded + 2)
+
+
+@pytest.mark.parametrize(("batch", "blocks"), [(1, 1), (6, 6), (100, PROCESSORS * BLOCKS_EACH)])
+def test_no_more_blocks_than_run_at_once(cuda, batch, blocks):
+    qp.solve_qp(None, torch.ones(batch, 2).double(), lb=torch.zeros(2).double(), backend="cuda")
+    (launch,) = cuda.cupy.launches
+    assert launch.grid == (blocks, 1, 1)
+
+
+def test_a_variant_is_compiled_once(cuda):
+    for _ in range(2):
+        solved(f.feasible(2, 4), backend="cuda")
+    assert cuda.cupy.modules == 1
+
+
+def test_an_empty_batch_launches_nothing(cuda):
+    assert qp.solve_qp(torch.eye(2).double(), torch.ones(0, 2).double(), backend="cuda").x.shape == (0, 2)
+    assert not cuda.cupy.launches
+
+
+def test_larger_problems_go_to_the_reference(cuda):
+    n = cuda.launch.LARGEST_N + 1
+    _, gradients = solved({"H": torch.eye(n).double(), "g": torch.ones(1, n).double()}, backend="cuda")
+    torch.testing.assert_close(gradients["g"], -torch.ones(1, n).double())
+    assert not cuda.cupy.launches
+
+
+def test_the_source_needs_no_other_file(cuda):
+    source = importlib.import_module("qplayer_gpu.kernels.cuda.source")
+    text = source.source()
+    assert '#include "' not in text
+    assert text.count("struct Solver") == text.count("struct Forward {") == 1
+
+
+def test_the_backend_says_what_it_wants(monkeypatch):
+    rows = rows_of(f.feasible(1, 2))
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(qp.BackendError, match=r"install cupy \(pip install 'cupy-cuda13x>=13'\)"):
+        backends.select("cuda", rows, False)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(qp.BackendError, match="'cuda' cannot run here: there is no CUDA device"):
+        backends.select("cuda", rows, False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(qp.BackendError, match="the tensors are on cpu; move them to a CUDA device"):
+        backends.select("cuda", rows, False)
+    assert backends.obstacle("cuda", torch.device("cuda", 0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "mixed", "expected"),
+    [
+        (8, 16, False, "triton"),
+        (8, 16, True, "cuda"),
+        (32, 129, False, "cuda"),
+        (33, 8, False, "cuda"),
+        (257, 8, False, "torch"),
+        (8, 513, False, "torch"),
+    ],
+)
+def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
+    rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
+    assert backends.fastest(rows, mixed) == "torch"  # no GPU has run these kernels
+    monkeypatch.setattr(backends, "TRIED_ON_CUDA", True)
+    monkeypatch.setattr(backends, "obstacle", lambda *_: "")
+    assert backends.fastest(rows, mixed) == expected
+    monkeypatch.setattr(backends, "obstacle", lambda name, _: "missing")
+    assert backends.fastest(rows, mixed) == "torch"
+
+
+def moved(args):
+    return {k: None if v is None else v.cuda() for k, v in args.items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+@pytest.mark.parametrize("n", [1, 16, 33, 64, 100, 200])
+@pytest.mark.parametrize("family", [f.feasible, f.lp, f.overdetermined])
+def test_forward_and_gradients_are_the_reference_s(family, n, precision):
+    args, settings = moved(family(64, n)), qp.Settings(precision=precision)
+    (ours, gradients), (theirs, expected) = (solved(args, settings=settings, backend=b) for b in ("cuda", "torch"))
+    assert ours.status.tolist() == theirs.status.tolist()
+    torch.testing.assert_close(ours.x, theirs.x, rtol=1e-7, atol=1e-7)
+    for k in expected:
+        assert (gradients[k] - expected[k]).norm() <= 1e-6 * expected[k].norm(), k
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+def test_nothing_waits_for_the_device(precision):
+    args, settings = moved(f.feasible(64, 16, two_sided=True)), qp.Settings(precision=precision)
+    solved(args, settings=settings, backend="cuda")  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        solved(args, settings=settings, backend="cuda")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_on_any_stream_and_in_a_cuda_graph():
+    """Nothing waits for the host: forward and backward can be captured, and replayed with other data."""
+    kernels = importlib.import_module("qplayer_gpu.kernels.cuda")
+    rows = rows_of(moved(f.feasible(64, 16, two_sided=True)))
+    options = qp.Settings().options(torch.float64)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        eager = kernels.forward(rows, options, None)
+        seeds = Seeds(torch.ones_like(eager.x), torch.zeros_like(eager.z), torch.zeros_like(eager.s))
+        eager_adjoint = kernels.adjoint(rows, eager, seeds, options)
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        answer = kernels.forward(rows, options, None)
+        adjoint = kernels.adjoint(rows, answer, seeds, options)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(answer.x, eager.x)
+    assert torch.equal(adjoint.b_x, eager_adjoint.b_x)
+    rows.g.neg_()
+    graph.replay()
+    torch.cuda.synchronize()
+    torch.testing.assert_close(answer.x, kernels.forward(rows, options, None).x, rtol=0, atol=0)
