@@ -1,15 +1,21 @@
 """Each example runs; interrupted and resumed, it ends with the bits of an uninterrupted run."""
 
 import importlib
+import math
 import sys
 
 import pytest
+import torch
 from trainings import same, states
 
+import denoising
+import qplayer_gpu as qp
 from harness import Training
 
 EXAMPLES = {
     "sudoku": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20"],
+    "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
+    "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
 }
 
 
@@ -52,3 +58,15 @@ def test_a_checkpoint_of_other_options_is_refused(run):
     run("sudoku", "out")
     with pytest.raises(SystemExit, match="other options"):
         run("sudoku", "out", "--resume", "--seed", "1")
+
+
+def test_the_denoiser_solves_total_variation():
+    """As the QP in x and t >= |D x| that is its definition; both are good to 1e-6."""
+    noisy, _ = denoising.make_signals(5, 12, seed=0)
+    D = 15 * denoising.difference(12)
+    one, zero = torch.eye(11, dtype=D.dtype), torch.zeros(11, dtype=D.dtype)
+    H = torch.block_diag(torch.eye(12, dtype=D.dtype), 0 * one)
+    C = torch.cat([torch.cat([D, -one], 1), torch.cat([-D, -one], 1)])
+    g = torch.cat([-noisy, torch.ones(5, 11, dtype=D.dtype)], 1)
+    primal = qp.solve_qp(H, g, C=C, l=torch.full((22,), -math.inf).to(D), u=torch.cat([zero, zero])).check()
+    torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=1e-4)
