@@ -40,7 +40,7 @@ from harness import Record, Training, curves, options
 MOST_PIECES, LOWEST, HIGHEST, NOISE = 9, 10, 100, 10
 GRID = torch.linspace(10, 40, 16).tolist()  # of lambda
 WIDTH = 4  # of the kernel
-LEARNED = {"kernel": 3.0, "matrix": 0.02}  # and their highest learning rates
+LEARNED = {"kernel": 1.0, "matrix": 0.02}  # and their highest learning rates
 
 
 def make_signals(count: int, length: int, seed: int) -> tuple[Tensor, Tensor]:

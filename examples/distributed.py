@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from harness import LEADS, curves
-from sudoku import PANELS, Rules, parse_arguments, split, train
+from sudoku import PANELS, Rules, parse_arguments, random_rules, split, train
 
 
 class Part:
@@ -53,7 +53,7 @@ def main() -> None:
     loader, held_back = split(args)
     for layer in args.layer:
         torch.manual_seed(args.seed)
-        model = DistributedDataParallel(Rules(layer, args.backend).to(args.device))
+        model = DistributedDataParallel(Rules(random_rules(), layer, args.backend).to(args.device))
         logs[layer] = train(model, Part(loader), held_back, args, args.out / layer)
     if LEADS:
         curves(logs, PANELS, args.out / "curves.png", log_scale="loss")

@@ -77,28 +77,34 @@ def make_puzzles(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return puzzles, grids[(puzzles @ grids.T).argmax(-1)]
 
 
-class Rules(nn.Module):
-    """The layer; its rules start at random, each of another size: with b = 1 they contradict each other."""
+def random_rules() -> Tensor:
+    """Rules to begin with: [40, 64]. Each is of another size, so that with b = 1 they contradict each other."""
+    size = torch.rand(N_RULES, 1, dtype=torch.double) / 4
+    return size * torch.rand(N_RULES, 64, dtype=torch.double)
 
-    def __init__(self, layer: str, backend: str) -> None:
+
+class Rules(nn.Module):
+    """The layer, that learns from the rules A: [m, n]."""
+
+    def __init__(self, A: Tensor, layer: str, backend: str) -> None:
         super().__init__()
         H, feasible = LAYERS[layer]
-        self.register_buffer("H", H and H * torch.eye(64, dtype=torch.double))
-        size = torch.rand(N_RULES, 1, dtype=torch.double) / 4
-        self.A = nn.Parameter(size * torch.rand(N_RULES, 64, dtype=torch.double))
-        self.log_x0 = nn.Parameter(torch.zeros(64, dtype=torch.double)) if feasible else None
+        self.register_buffer("H", H and H * torch.eye(A.shape[1]).to(A))
+        self.A = nn.Parameter(A)
+        self.log_x0 = nn.Parameter(torch.zeros_like(A[0])) if feasible else None
         self.layer = qp.QPLayer(qp.Settings(eps_abs=1e-6), backend)
 
     def forward(self, puzzles: Tensor) -> qp.Solution:
-        """[B, 64] -> the answers of the layer."""
-        b = puzzles.new_ones(N_RULES) if self.log_x0 is None else self.A @ self.log_x0.exp()
+        """[B, n] -> the answers of the layer."""
+        b = torch.ones_like(self.A[:, 0]) if self.log_x0 is None else self.A @ self.log_x0.exp()
         return self.layer(self.H, -puzzles, self.A, b, lb=torch.zeros_like(puzzles[0]))
 
 
 def judge(sol: qp.Solution, solutions: Tensor, penalty: float) -> dict[str, Tensor]:
     """The loss, and what else there is to know of a batch: a mean over its puzzles each."""
     shift = torch.cat([sol.s_eq, sol.s_box], -1).norm(dim=-1).mean()
-    digits, expected = (t.unflatten(-1, (16, 4)).argmax(-1) for t in (sol.x, solutions))
+    size = round(solutions.shape[-1] ** (1 / 3))
+    digits, expected = (t.unflatten(-1, (-1, size)).argmax(-1) for t in (sol.x, solutions))
     solved, infeasible = sol.status == qp.Status.SOLVED, sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE
     return {
         "loss": mse_loss(sol.x, solutions) + penalty * shift,
@@ -165,7 +171,7 @@ def main() -> None:
     loader, held_back = split(args)
     for layer in args.layer:
         torch.manual_seed(args.seed)
-        model = Rules(layer, args.backend).to(args.device)
+        model = Rules(random_rules(), layer, args.backend).to(args.device)
         logs[layer] = train(model, loader, held_back, args, args.out / layer)
     curves(logs, PANELS, args.out / "curves.png", log_scale="loss")
 

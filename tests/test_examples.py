@@ -10,13 +10,16 @@ from trainings import same, states
 
 import denoising
 import qplayer_gpu as qp
+import sudoku9
 from harness import Training
 
 EXAMPLES = {
     "sudoku": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20"],
     "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
     "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
+    "sudoku9": ["--epochs", "3", "--train", "1", "--test", "1", "--batch", "1", "--givens", "60", "--backend", "cpu"],
 }
+SLOW = ["sudoku9"]  # some seconds for each LP
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def interrupt(epoch, monkeypatch):
     monkeypatch.setattr(Training, "step", stop)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in EXAMPLES])
 def test_resumed_to_the_same_bits(name, run, monkeypatch):
     whole = run(name, "whole")
     with monkeypatch.context() as patched:
@@ -70,3 +73,14 @@ def test_the_denoiser_solves_total_variation():
     g = torch.cat([-noisy, torch.ones(5, 11, dtype=D.dtype)], 1)
     primal = qp.solve_qp(H, g, C=C, l=torch.full((22,), -math.inf).to(D), u=torch.cat([zero, zero])).check()
     torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=1e-4)
+
+
+def test_puzzles_of_9x9_and_their_rules():
+    rules, (puzzles, solutions) = sudoku9.all_rules(), sudoku9.make_puzzles(3, givens=40, seed=0)
+    assert torch.equal(solutions @ rules.mT, torch.ones(3, 324, dtype=rules.dtype))
+    assert ((puzzles == 0) | (puzzles == solutions)).all()
+    assert (puzzles.sum(-1) == 40).all()
+    few = puzzles * (torch.arange(81) < 20).repeat_interleave(9)
+    assert sudoku9.follows(torch.cat([puzzles, few]), rules).tolist() == [True] * 3 + [False] * 3
+    independent = sudoku9.independent(rules)
+    assert len(independent) == torch.linalg.matrix_rank(independent) == torch.linalg.matrix_rank(rules) == 249
