@@ -1,0 +1,86 @@
+"""Each example runs; interrupted and resumed, it ends with the bits of an uninterrupted run."""
+
+import importlib
+import math
+import sys
+
+import pytest
+import torch
+from trainings import same, states
+
+import denoising
+import qplayer_gpu as qp
+import sudoku9
+from harness import Training
+
+EXAMPLES = {
+    "sudoku": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20"],
+    "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
+    "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
+    "sudoku9": ["--epochs", "3", "--train", "1", "--test", "1", "--batch", "1", "--givens", "60", "--backend", "cpu"],
+}
+SLOW = ["sudoku9"]  # some seconds for each LP
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    def run(name, folder, *more):
+        monkeypatch.setattr(sys, "argv", [name, *EXAMPLES[name], "--out", str(tmp_path / folder), *more])
+        importlib.import_module(name).main()
+        return tmp_path / folder
+
+    return run
+
+
+def interrupt(epoch, monkeypatch):
+    """Ends the training in the midst of an epoch."""
+    step = Training.step
+
+    def stop(self, measures):
+        if self.epoch == epoch:
+            raise KeyboardInterrupt
+        step(self, measures)
+
+    monkeypatch.setattr(Training, "step", stop)
+
+
+@pytest.mark.parametrize("name", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in EXAMPLES])
+def test_resumed_to_the_same_bits(name, run, monkeypatch):
+    whole = run(name, "whole")
+    with monkeypatch.context() as patched:
+        interrupt(3, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run(name, "resumed")
+    resumed = run(name, "resumed", "--resume")
+    assert same(states(resumed), states(whole))
+    assert {path.name for path in whole.rglob("*.*")} >= {"metrics.csv", "checkpoint.pt"}
+    assert list(whole.glob("*.png"))
+
+
+def test_a_checkpoint_of_other_options_is_refused(run):
+    run("sudoku", "out")
+    with pytest.raises(SystemExit, match="other options"):
+        run("sudoku", "out", "--resume", "--seed", "1")
+
+
+def test_the_denoiser_solves_total_variation():
+    """As the QP in x and t >= |D x| that is its definition. v is good to 1e-6, and D'v adds two of them, times 15."""
+    noisy, _ = denoising.make_signals(5, 12, seed=0)
+    D = 15 * denoising.difference(12)
+    one, zero = torch.eye(11, dtype=D.dtype), torch.zeros(11, dtype=D.dtype)
+    H = torch.block_diag(torch.eye(12, dtype=D.dtype), 0 * one)
+    C = torch.cat([torch.cat([D, -one], 1), torch.cat([-D, -one], 1)])
+    g = torch.cat([-noisy, torch.ones(5, 11, dtype=D.dtype)], 1)
+    primal = qp.solve_qp(H, g, C=C, l=torch.full((22,), -math.inf).to(D), u=torch.cat([zero, zero])).check()
+    torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=3e-5)
+
+
+def test_puzzles_of_9x9_and_their_rules():
+    rules, (puzzles, solutions) = sudoku9.all_rules(), sudoku9.make_puzzles(3, givens=40, seed=0)
+    assert torch.equal(solutions @ rules.mT, torch.ones(3, 324, dtype=rules.dtype))
+    assert ((puzzles == 0) | (puzzles == solutions)).all()
+    assert (puzzles.sum(-1) == 40).all()
+    few = puzzles * (torch.arange(81) < 20).repeat_interleave(9)
+    assert sudoku9.follows(torch.cat([puzzles, few]), rules).tolist() == [True] * 3 + [False] * 3
+    independent = sudoku9.independent(rules)
+    assert len(independent) == torch.linalg.matrix_rank(independent) == torch.linalg.matrix_rank(rules) == 249
