@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-EXAMPLES = ["matplotlib>=3.8", "tqdm>=4.66"]
+EXAMPLES = ["matplotlib>=3.8", "scikit-learn>=1.5", "tqdm>=4.66"]
 
 # Not needed to run on the CPU, so not required. On Linux, PyTorch's CUDA wheels already bring triton.
 GPU = ["triton>=3.6", "cupy-cuda13x>=13"]

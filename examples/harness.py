@@ -8,9 +8,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from matplotlib import pyplot as plt
 from torch import Tensor
 from tqdm import tqdm
@@ -104,6 +106,8 @@ class Training:
 
     def _record(self, split: str, measures: Mapping[str, float | Tensor]) -> Measures:
         numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in measures.items()}
+        if dist.is_initialized():
+            numbers = average(numbers)
         seconds = time.perf_counter() - self.start
         self.log.append({"split": split, "epoch": self.epoch, "step": self.done, "seconds": seconds, **numbers})
         return numbers
@@ -129,23 +133,32 @@ class Training:
         self.start -= self.log[-1]["seconds"]
 
 
+def average(measures: Measures) -> Measures:
+    """The mean over the processes of torchrun."""
+    every: list[Measures] = [{}] * dist.get_world_size()
+    dist.all_gather_object(every, measures)
+    return {k: fmean(other[k] for other in every) for k in measures}
+
+
 def write_csv(rows: list[Record], path: Path) -> None:
-    """A table of records that all have the keys of the first."""
+    """A table of records, with a column for each key of any."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
+        writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
 def curves(logs: Mapping[str, list[Record]], panels: Mapping[str, str], path: Path, log_scale: str = "") -> None:
-    """Measures over the steps, a panel (measure: its label) below the other: a line in training, dots at the tests."""
+    """Measures over the steps, a panel (measure: its label) below the other; of several logs, only the tests."""
+    alone = len(logs) == 1
+    lines = {"train": "-", "test": "o"} if alone else {"test": "o-"}
     figure, axes = plt.subplots(len(panels), sharex=True, squeeze=False, figsize=(7, 2.3 * len(panels)))
     for axis, (measure, label) in zip(axes[:, 0], panels.items(), strict=True):
-        for i, (name, log) in enumerate(logs.items()):
-            for j, (split, style) in enumerate({"train": "-", "test": "o"}.items()):
+        for name, log in logs.items():
+            for split, style in lines.items():
                 rows = [row for row in log if row["split"] == split]
                 points = [row["step"] for row in rows], [row[measure] for row in rows]
-                axis.plot(*points, style, color=f"C{2 * i + j}", lw=1, ms=4, label=f"{name} {split}".strip())
+                axis.plot(*points, style, lw=1, ms=4, label=split if alone else name)
         axis.set(ylabel=label, yscale="log" if measure == log_scale else "linear")
     axes[0, 0].legend()
     axes[-1, 0].set_xlabel("step")

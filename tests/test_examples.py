@@ -1,17 +1,25 @@
 """Each example runs; interrupted and resumed, it ends with the bits of an uninterrupted run."""
 
 import importlib
+import math
 import sys
 
 import pytest
 import torch
-from torch.utils import _pytree as pytree
+from trainings import same, states
 
+import denoising
+import qplayer_gpu as qp
+import sudoku9
 from harness import Training
 
 EXAMPLES = {
     "sudoku": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20"],
+    "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
+    "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
+    "sudoku9": ["--epochs", "3", "--train", "1", "--test", "1", "--batch", "1", "--givens", "60", "--backend", "cpu"],
 }
+SLOW = ["sudoku9"]  # some seconds for each LP
 
 
 @pytest.fixture
@@ -36,23 +44,7 @@ def interrupt(epoch, monkeypatch):
     monkeypatch.setattr(Training, "step", stop)
 
 
-def states(folder):
-    """All that each checkpoint in a folder holds, but for the seconds."""
-    found = {path.relative_to(folder): torch.load(path) for path in sorted(folder.rglob("checkpoint.pt"))}
-    for state in found.values():
-        for row in state["training"]["log"]:
-            del row["seconds"]
-    assert found
-    return found
-
-
-def same(a, b):
-    (leaves, spec), (others, other_spec) = pytree.tree_flatten(a), pytree.tree_flatten(b)
-    pairs = zip(leaves, others, strict=True)
-    return spec == other_spec and all(torch.equal(s, t) if isinstance(s, torch.Tensor) else s == t for s, t in pairs)
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in EXAMPLES])
 def test_resumed_to_the_same_bits(name, run, monkeypatch):
     whole = run(name, "whole")
     with monkeypatch.context() as patched:
@@ -69,3 +61,26 @@ def test_a_checkpoint_of_other_options_is_refused(run):
     run("sudoku", "out")
     with pytest.raises(SystemExit, match="other options"):
         run("sudoku", "out", "--resume", "--seed", "1")
+
+
+def test_the_denoiser_solves_total_variation():
+    """As the QP in x and t >= |D x| that is its definition; both are good to 1e-6."""
+    noisy, _ = denoising.make_signals(5, 12, seed=0)
+    D = 15 * denoising.difference(12)
+    one, zero = torch.eye(11, dtype=D.dtype), torch.zeros(11, dtype=D.dtype)
+    H = torch.block_diag(torch.eye(12, dtype=D.dtype), 0 * one)
+    C = torch.cat([torch.cat([D, -one], 1), torch.cat([-D, -one], 1)])
+    g = torch.cat([-noisy, torch.ones(5, 11, dtype=D.dtype)], 1)
+    primal = qp.solve_qp(H, g, C=C, l=torch.full((22,), -math.inf).to(D), u=torch.cat([zero, zero])).check()
+    torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=1e-4)
+
+
+def test_puzzles_of_9x9_and_their_rules():
+    rules, (puzzles, solutions) = sudoku9.all_rules(), sudoku9.make_puzzles(3, givens=40, seed=0)
+    assert torch.equal(solutions @ rules.mT, torch.ones(3, 324, dtype=rules.dtype))
+    assert ((puzzles == 0) | (puzzles == solutions)).all()
+    assert (puzzles.sum(-1) == 40).all()
+    few = puzzles * (torch.arange(81) < 20).repeat_interleave(9)
+    assert sudoku9.follows(torch.cat([puzzles, few]), rules).tolist() == [True] * 3 + [False] * 3
+    independent = sudoku9.independent(rules)
+    assert len(independent) == torch.linalg.matrix_rank(independent) == torch.linalg.matrix_rank(rules) == 249

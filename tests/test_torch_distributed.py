@@ -1,22 +1,70 @@
-"""Two processes on the CPU, as torchrun starts them."""
+"""The Sudoku training in two processes on the CPU, as torchrun starts them."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from trainings import same, states
+
+import sudoku
+
+pytestmark = pytest.mark.slow  # processes that import torch: ten seconds each on a busy machine
 
 ROOT = Path(__file__).parents[1]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-@pytest.mark.slow  # two processes that import torch: ten seconds on a busy machine
-def test_gradients_of_two_processes_are_those_of_one(monkeypatch):
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Starts the example in two processes, which end with the test."""
+    started = []
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(ROOT / "examples" / "distributed.py"), "--steps", "2", "--batch", "8"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["step 0", "step 1"]
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+
+    def start(*options, restarts=0):
+        command = [*TORCHRUN, "--max-restarts", str(restarts), str(ROOT / "examples" / "distributed.py"), *options]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
+
+
+def finish(process):
+    output = process.communicate(timeout=180)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def test_gradients_and_learning_curve_are_those_of_one_process(start, tmp_path, monkeypatch):
+    options = ["--epochs", "2", "--train", "40", "--test", "10", "--batch", "20"]
+    finish(start(*options, "--out", str(tmp_path / "two")))
+    monkeypatch.setattr(sys, "argv", ["sudoku", *options, "--out", str(tmp_path / "one")])
+    sudoku.main()
+    (one,), (two,) = states(tmp_path / "one").values(), states(tmp_path / "two").values()
+    for row, other in zip(one["training"]["log"], two["training"]["log"], strict=True):
+        assert row.pop("split") == other.pop("split")
+        assert row == pytest.approx(other, rel=1e-9)  # of a problem the same bits; sums over the batch are rounded
+    moments = [state["optimizer"]["state"][0]["exp_avg"] for state in (one, two)]  # the mean of the clipped gradients
+    torch.testing.assert_close(*moments, rtol=0, atol=1e-12 * moments[0].abs().max().item())
+
+
+def test_a_killed_process_leaves_the_result_as_it_is(start, tmp_path):
+    options = ["--epochs", "8", "--train", "300", "--test", "10", "--batch", "20", "--resume"]
+    finish(start(*options, "--out", str(tmp_path / "undisturbed")))
+    process = start(*options, "--out", str(tmp_path / "killed"), restarts=1)
+    while process.poll() is None and not list(tmp_path.glob("killed/*/checkpoint.pt")):
+        time.sleep(0.02)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) == 2
+    os.kill(int(workers[1]), signal.SIGKILL)
+    assert finish(process).count("<?") == 2  # progress bars that begin: there was a restart
+    assert same(states(tmp_path / "killed"), states(tmp_path / "undisturbed"))
