@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qplayer_gpu import Settings
-
 from .certificate import certify
 from .problems import QP
+from .solvers.base import Task
 from .solvers.qplayer_gpu import Adapter
 
 COUNT = 3  # directions per array
 STEP = 1e-5
-SETTINGS = Settings(eps_abs=1e-12)  # the differences divide the error of x by the step
+ACCURACY = 1e-12  # the differences divide the error of x by the step
+SMALL = 1e-2  # of the largest array's derivatives: below, an error counts as that of one so large
 
 Derivatives = dict[str, list[float]]
 
@@ -22,44 +22,51 @@ Derivatives = dict[str, list[float]]
 def cotangent(qp: QP) -> Tensor:
     """The loss is ``sum(cotangent * x)`` over the batch: [B, n]."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(qp.batch, qp.n, generator=generator, dtype=torch.float64)
+    return torch.randn(qp.batch, qp.n, generator=generator, dtype=torch.float64).to(qp.g)
 
 
-def directions(array: Tensor) -> list[Tensor]:
-    """Random ones of unit length, in the shape of the array."""
+def directions(qp: QP, name: str) -> list[Tensor]:
+    """Random ones in the shape of the array, of unit length for each problem; symmetric for H."""
     generator = torch.Generator().manual_seed(2)
-    draws = (torch.randn(array.shape, generator=generator, dtype=torch.float64) for _ in range(COUNT))
-    return [draw / draw.norm() for draw in draws]
+    array = getattr(qp, name)
+    count = 1 if qp.shares(name) else qp.batch
+    draws = [torch.randn(array.shape, generator=generator, dtype=torch.float64) for _ in range(COUNT)]
+    draws = [draw + draw.mT if name == "H" else draw for draw in draws]
+    return [draw * count**0.5 / draw.norm() for draw in draws]
 
 
-def along_directions(gradient: Tensor) -> list[float]:
+def along_directions(qp: QP, name: str, gradient: Tensor) -> list[float]:
     """The derivatives that a gradient stands for."""
-    return [(gradient * direction).sum().item() for direction in directions(gradient)]
+    return [(gradient.double().cpu() * direction).sum().item() for direction in directions(qp, name)]
 
 
-def central_differences(qp: QP, names: tuple[str, ...], threads: int) -> Derivatives:
+def central_differences(qp: QP, names: tuple[str, ...]) -> Derivatives:
     """The derivatives of the loss along the directions of each named array.
 
     Raises:
         RuntimeError: an answer to a moved problem fails the certificate.
     """
+    qp = qp.map(Tensor.double)
+    weights = cotangent(qp).numpy()
 
-    def loss(direction: dict[str, Tensor], step: float) -> float:
-        moved = qp.moved(direction, step)
-        solver = Adapter(moved, (), threads, SETTINGS)
-        solver.forward()
+    def loss(name: str, direction: Tensor, step: float) -> float:
+        moved = qp.moved({name: direction}, step)
+        solver = Adapter(Task(moved, (), ACCURACY))
+        solver.forward(differentiable=False)
         answer = solver.answer()
         if certify(moved, answer).solved < 1:
             raise RuntimeError("the reference gradient has no certified answers to rest on")
-        return float((cotangent(qp).numpy() * answer.x).sum())
+        return float((weights * answer.x).sum())
 
     def derivative(name: str, direction: Tensor) -> float:
-        return (loss({name: direction}, STEP) - loss({name: direction}, -STEP)) / (2 * STEP)
+        return (loss(name, direction, STEP) - loss(name, direction, -STEP)) / (2 * STEP)
 
-    return {name: [derivative(name, d) for d in directions(getattr(qp, name))] for name in names}
+    return {name: [derivative(name, direction) for direction in directions(qp, name)] for name in names}
 
 
-def relative_error(found: Derivatives, reference: Derivatives) -> float:
-    """The largest over the arrays of the error's length by the reference's."""
-    pairs = [(np.array(found[name]), np.array(reference[name])) for name in reference]
-    return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
+def relative_errors(found: Derivatives, reference: Derivatives) -> dict[str, float]:
+    """Of each array: the error's length by the reference's."""
+    lengths = {name: float(np.linalg.norm(values)) for name, values in reference.items()}
+    floor = SMALL * max(lengths.values())
+    errors = {name: np.linalg.norm(np.array(found[name]) - values) for name, values in reference.items()}
+    return {name: float(error) / max(lengths[name], floor) for name, error in errors.items()}
