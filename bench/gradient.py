@@ -14,6 +14,7 @@ from .solvers.qplayer_gpu import Adapter
 COUNT = 3  # directions per array
 STEP = 1e-5
 ACCURACY = 1e-12  # the differences divide the error of x by the step
+ACCURACY_INFEASIBLE = 1e-10  # as near as every closest feasible answer comes
 SMALL = 1e-2  # of the largest array's derivatives: below, an error counts as that of one so large
 
 Derivatives = dict[str, list[float]]
@@ -40,7 +41,7 @@ def along_directions(qp: QP, name: str, gradient: Tensor) -> list[float]:
     return [(gradient.double().cpu() * direction).sum().item() for direction in directions(qp, name)]
 
 
-def central_differences(qp: QP, names: tuple[str, ...]) -> Derivatives:
+def central_differences(qp: QP, names: tuple[str, ...], feasible: bool) -> Derivatives:
     """The derivatives of the loss along the directions of each named array.
 
     Raises:
@@ -48,10 +49,11 @@ def central_differences(qp: QP, names: tuple[str, ...]) -> Derivatives:
     """
     qp = qp.map(Tensor.double)
     weights = cotangent(qp).numpy()
+    accuracy = ACCURACY if feasible else ACCURACY_INFEASIBLE
 
     def loss(name: str, direction: Tensor, step: float) -> float:
         moved = qp.moved({name: direction}, step)
-        solver = Adapter(Task(moved, (), ACCURACY))
+        solver = Adapter(Task(moved, (), accuracy))
         solver.forward(differentiable=False)
         answer = solver.answer()
         if certify(moved, answer).solved < 1:

@@ -36,12 +36,11 @@ class Run:
         """One row for each solver and phase, or one that says why there is none."""
         where = environment(self.device) | vars(self.peak)
         known = {"case": case, "size": self.size}
-        reference = self.reference.ask("check", **known)
+        reference = self.reference.ask("check", **known)["derivatives"]
         checks: dict[str, Answers] = {}
         for name, worker in self.workers.items():
             self.progress.set_description(f"{case}: {name}")
-            derivatives = reference.get("derivatives", {})
-            checks[name] = worker.ask("check", **known, reference=derivatives)
+            checks[name] = worker.ask("check", **known, reference=reference)
             self.progress.update()
         times = self._rounds([name for name, check in checks.items() if "failure" not in check])
         checks |= {name: answer for name, answer in times.items() if "failure" in answer}
@@ -81,7 +80,7 @@ class Run:
         errors = check.pop("gradient_errors")
         rows = []
         for phase, seconds in times[name].items():
-            compared = None if phase == "forward" else errors
+            compared = {} if phase == "forward" else errors
             verdict = judge(check["solved"], compared, CASES[case].dtype)
             measured = times_per_qp(seconds, check["batch"]) | {"repeats": len(seconds)}
             measured["gradient_error"] = max(compared.values()) if compared else None

@@ -21,7 +21,7 @@ from . import clock, gradient
 from .cases import CASES, SIZES
 from .certificate import certify
 from .problems import QP
-from .rows import judge
+from .rows import wrong_arrays
 from .solvers import adapter
 from .solvers.base import Adapter, Task
 
@@ -49,18 +49,20 @@ class Bench:
         return found | self._whole(task, found, SIZES[size].seconds)
 
     def _least_accuracy(self, task: Task, reference: gradient.Derivatives) -> Answers:
-        """The first accuracy at which the head of the batch is right, else the last; and its first time."""
-        first = None
+        """The first accuracy at which the head of the batch is right, else the best; and its first time."""
+        tried: list[tuple[tuple[float, int], Answers]] = []
         for accuracy in self.kind.ladder:
             solver = self.kind(replace(task, accuracy=accuracy))
-            first = first or self._solve(solver)
-            seconds = self._solve(solver)
-            found = {"accuracy": accuracy, "seconds": sum(seconds.values()), "version": solver.version()}
-            found["gradient_errors"] = _gradient_errors(solver, reference) if task.gradients else None
-            found["first_s"] = sum(first.values())
-            if judge(_certificate(solver).solved, found["gradient_errors"], task.qp.g.dtype) == "ok":
+            first, second = (sum(self._solve(solver).values()) for _ in range(2))
+            errors = _gradient_errors(solver, reference) if task.gradients else {}
+            solved = _certificate(solver).solved
+            known = {"accuracy": accuracy, "seconds": second, "first_s": first, "version": solver.version()}
+            wrong = wrong_arrays(errors, task.qp.g.dtype)
+            tried.append(((solved, -len(wrong)), known | {"gradient_errors": errors}))
+            if solved == 1 and not wrong:
                 break
-        return found
+        best = max(tried, key=lambda pair: pair[0])[1]
+        return best | {"first_s": tried[0][1]["first_s"]}
 
     def _whole(self, task: Task, found: Answers, limit: float) -> Answers:
         """The answers to as much of the batch as is solved in time."""
@@ -110,8 +112,9 @@ class Reference:
 
     def check(self, case: str, size: str) -> Answers:
         """Central differences of answers of this library, on the head of the batch."""
-        qp = CASES[case].problems(SIZES[size])
-        return {"derivatives": gradient.central_differences(qp.head(HEAD), CASES[case].wanted(qp))}
+        kind = CASES[case]
+        qp = kind.problems(SIZES[size])
+        return {"derivatives": gradient.central_differences(qp.head(HEAD), kind.wanted(qp), kind.feasible)}
 
 
 def _certificate(solver: Adapter):

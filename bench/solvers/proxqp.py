@@ -13,6 +13,7 @@ from . import base
 from .base import Task
 
 ABSENT = 1e20  # what ProxQP takes for infinity
+NEVER = 1e-12  # by its default thresholds it takes feasible LPs for infeasible
 
 
 class Adapter(base.Adapter):
@@ -52,6 +53,7 @@ class Adapter(base.Adapter):
             settings.eps_abs, settings.eps_rel = self.task.accuracy, 0.0
             settings.check_duality_gap = True
             settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = self.task.accuracy
+            settings.eps_primal_inf = settings.eps_dual_inf = NEVER
             problem.init(H, g, A, b, C, l, u)
         self.dense.solve_in_parallel(self.batch, os.cpu_count() or 1)
 

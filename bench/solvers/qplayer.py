@@ -21,8 +21,8 @@ class Adapter(base.Adapter):
 
     That mode wants C, l and u shared by the batch and at least one equality. Three things are set in its favour: it
     runs on half of the processors that Python counts, so it is shown twice as many; some of its buffers have torch's
-    default dtype, so that is float64 here; and gradients of shared arrays, which it averages over the batch, are
-    multiplied by its size.
+    default dtype, so that is float64 here; and gradients of shared arrays, which that mode averages over the batch,
+    are multiplied by its size.
     """
 
     def __init__(self, task: Task):
@@ -70,7 +70,7 @@ class Adapter(base.Adapter):
 
     def native_gradient(self, name: str) -> Tensor | None:
         gradient = super().native_gradient(name)
-        shared = self.native[name].dim() == 1 + (name in ("H", "A", "C"))
+        shared = not self.task.feasible and self.native[name].dim() == 1 + (name in ("H", "A", "C"))
         return gradient * self.qp.batch if shared and gradient is not None else gradient
 
     def answer(self) -> Answer:

@@ -29,7 +29,8 @@ class Adapter(base.Adapter):
 
     def forward(self, differentiable: bool) -> None:
         with torch.set_grad_enabled(differentiable):
-            self.solution = qplayer_gpu.solve_qp(**self.native, settings=self.settings, backend=self.backend)
+            arguments = {"H": None} | self.native
+            self.solution = qplayer_gpu.solve_qp(**arguments, settings=self.settings, backend=self.backend)
 
     def backward(self, grad_x: Tensor) -> None:
         self.solution.x.backward(grad_x)
