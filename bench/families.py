@@ -32,7 +32,7 @@ def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", sha
 
 
 def mixed(batch: int, n: int) -> QP:
-    """n / 4 equalities, n inequalities of which half are two-sided."""
+    """N / 4 equalities, n inequalities of which half are two-sided."""
     return feasible(batch, n, n // 4, n)
 
 
@@ -47,12 +47,12 @@ def one_sided(batch: int, n: int) -> QP:
 
 
 def two_sided(batch: int, n: int) -> QP:
-    """n inequalities with two sides."""
+    """N inequalities with two sides."""
     return feasible(batch, n, 0, n, "two_sided")
 
 
 def equalities(batch: int, n: int) -> QP:
-    """n / 2 equalities, and n / 4 inequalities."""
+    """N / 2 equalities, and n / 4 inequalities."""
     return feasible(batch, n, n // 2, n // 4, "one_sided")
 
 
@@ -76,7 +76,9 @@ def projection(batch: int, n: int) -> QP:
     normal, _ = _samplers(n)
     C = normal(3 * n, n)
     C = C / C.norm(dim=-1, keepdim=True)
-    return QP(g=-2 * normal(batch, n), H=torch.eye(n, dtype=torch.float64), C=C, u=torch.ones(3 * n, dtype=torch.float64))
+    return QP(
+        g=-2 * normal(batch, n), H=torch.eye(n, dtype=torch.float64), C=C, u=torch.ones(3 * n, dtype=torch.float64)
+    )
 
 
 def control(batch: int, n: int) -> QP:

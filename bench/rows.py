@@ -16,7 +16,15 @@ import torch
 
 GRADIENT_TOLERANCES = {torch.float64: 1e-3, torch.float32: 1e-2}  # relative
 DIGITS = 4
-MEASURED = ("qplayer_gpu", "kernels", "bench", ":!bench/results", ":!bench/*.md", ":!bench/report.py", ":!bench/pictures.py")
+MEASURED = (
+    "qplayer_gpu",
+    "kernels",
+    "bench",
+    ":!bench/results",
+    ":!bench/*.md",
+    ":!bench/report.py",
+    ":!bench/pictures.py",
+)
 Line = dict[str, str]  # a row as it is in the file
 
 

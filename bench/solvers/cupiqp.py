@@ -1,4 +1,7 @@
-"""cuPIQP: an interior point method in Warp, on CUDA devices only. Written from its documentation, not tried on a GPU yet."""
+"""cuPIQP: an interior point method in Warp, for CUDA devices.
+
+Written from its documentation: not tried on a GPU yet.
+"""
 
 from __future__ import annotations
 

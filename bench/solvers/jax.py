@@ -54,7 +54,7 @@ class Adapter(base.Adapter):
     @staticmethod
     @abstractmethod
     def x(accuracy: Any, *arrays: Any) -> Any:
-        """x alone, which can be differentiated."""
+        """Of one problem: x alone, which can be differentiated."""
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.sides.convert(leaves)
