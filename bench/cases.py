@@ -19,12 +19,13 @@ class Size:
     largest_batch: int
     rounds: int
     seconds: float  # that one solve may take: slower solvers are given a part of the batch
+    patience: float = 60.0  # seconds for one answer of a worker
 
 
 SIZES = {
     "full": Size(largest_n=1024, largest_batch=1 << 20, rounds=7, seconds=0.6),
     "quick": Size(largest_n=64, largest_batch=128, rounds=3, seconds=0.2),
-    "tiny": Size(largest_n=8, largest_batch=3, rounds=1, seconds=10.0),
+    "tiny": Size(largest_n=8, largest_batch=2, rounds=1, seconds=60.0, patience=600.0),
 }
 
 
@@ -64,7 +65,7 @@ CASES = {
     "float32": Case(families.mixed, n=32, batch=1024, dtype=torch.float32),
     "lp": Case(families.lp, n=32, batch=512),
     "projection": Case(families.projection, n=16, batch=1024, gradients=("g", "C", "u")),
-    "control": Case(families.control, n=30, batch=1024, quick=True),
+    "control": Case(families.control, n=30, batch=1024),
     "contradictory": Case(families.contradictory, n=32, batch=512, feasible=False, gradients=SMOOTH),
     "half_infeasible": Case(families.half_infeasible, n=32, batch=512, feasible=False, gradients=SMOOTH),
     "sudoku_lp": Case(families.sudoku_lp, n=64, batch=150, feasible=False, gradients=("A", "b"), quick=True),

@@ -143,7 +143,7 @@ def growth(results: Results) -> plt.Figure | None:
             lambda p: p.ms * p.batch,
         ),
     )
-    if any(OURS not in sweep for _, sweep, _, _ in sides):
+    if any(len(sweep.get(OURS, [])) < 3 for _, sweep, _, _ in sides):
         return None
     figure, both = plt.subplots(1, 2, figsize=(1.5 * WIDTH, HEIGHT), gridspec_kw={"wspace": 0.85})
     for axes, (label, sweep, size, cost) in zip(both, sides, strict=True):

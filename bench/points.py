@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .cases import CASES
 from .rows import Line, read
 from .solvers import OURS
 
@@ -69,12 +70,12 @@ class Results:
         return [p for p in found if not solver or p.solver == solver]
 
     def sweep(self, phase: str, start: str, by: Callable[[Point], int]) -> dict[str, list[Point]]:
-        """The points of each solver that were solved, in the order of a size."""
-        found: dict[str, list[Point]] = {}
+        """The points of each solver that were solved, in the order of a size; one for each size."""
+        found: dict[str, dict[int, Point]] = {}
         for point in sorted(self.of(phase, start), key=by):
             if point.solved:
-                found.setdefault(point.solver, []).append(point)
-        return found
+                found.setdefault(point.solver, {}).setdefault(by(point), point)
+        return {name: list(points.values()) for name, points in found.items()}
 
     def speedups(self, phase: str) -> dict[str, list[tuple[str, float, bool]]]:
         """How many times as fast this library is, by peer: for each case, and whether the peer's answers are right."""
@@ -94,7 +95,7 @@ class Results:
 
 def load(path: Path) -> Results:
     """The rows of the machine that was measured last."""
-    lines = read(path)
+    lines = [line for line in read(path) if line["case"] in CASES]
     machine = max(lines, key=lambda line: line["date"])["machine"]
     lines = sorted((line for line in lines if line["machine"] == machine), key=lambda line: line["date"])
     return Results(lines, [_point(line) for line in lines if line["ms_per_qp_p50"]])

@@ -12,7 +12,6 @@ from threading import Event, Timer
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT = 60.0  # seconds for one answer
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -22,7 +21,8 @@ class Worker:
     Its threads wait asleep (OMP_WAIT_POLICY): with threads that spin, a busy machine made times much longer.
     """
 
-    def __init__(self, solver: str, device: str):
+    def __init__(self, solver: str, device: str, patience: float):
+        self.patience = patience  # seconds for one answer
         self.arguments = [sys.executable, "-m", "bench.worker", solver, device]
         known = {"OMP_WAIT_POLICY": "PASSIVE", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         self.environment = os.environ | dict.fromkeys(THREADS, str(os.cpu_count() or 1)) | known
@@ -33,7 +33,7 @@ class Worker:
         if self.process is None:
             self._start()
         late = Event()
-        timer = Timer(TIMEOUT, lambda: (late.set(), self.process.kill()))
+        timer = Timer(self.patience, lambda: (late.set(), self.process.kill()))
         timer.start()
         try:
             self.process.stdin.write(json.dumps({"do": do, **question}) + "\n")
@@ -47,7 +47,7 @@ class Worker:
             return json.loads(line)
         code = self.process.wait()
         self.close()
-        return {"failure": f"no answer in {TIMEOUT:.0f} s" if late.is_set() else f"process ended with code {code}"}
+        return {"failure": f"no answer in {self.patience:.0f} s" if late.is_set() else f"process ended with code {code}"}
 
     def _start(self) -> None:
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}

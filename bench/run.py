@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"measured peak: {peak.gflops:.0f} Gflop/s in float64, {peak.gbytes:.0f} GB/s", flush=True)
     done = _done(args.out, args.device) if args.size == "full" else set()
     todo = [case for case in args.cases if not {(case, name) for name in args.solvers} <= done]
-    workers = {name: Worker(name, args.device) for name in args.solvers}
-    reference = Worker("reference", "cpu")
+    patience = SIZES[args.size].patience
+    workers = {name: Worker(name, args.device, patience) for name in args.solvers}
+    reference = Worker("reference", "cpu", patience)
     rows: list[Row] = []
     with tqdm(total=len(todo) * (len(workers) + SIZES[args.size].rounds), unit="step") as progress:
         run = Run(args.size, args.device, peak, workers, reference, progress)
