@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .certificate import certify
+from .certificate import Answer, certify
 from .problems import QP
 from .solvers.base import Task
 from .solvers.qplayer_gpu import Adapter
 
 COUNT = 3  # directions per array
 STEP = 1e-5
+ACTIVE = 1e-8  # of a multiplier
 ACCURACY = 1e-12  # the differences divide the error of x by the step
 ACCURACY_INFEASIBLE = 1e-10  # as near as every closest feasible answer comes
 SMALL = 1e-2  # of the largest array's derivatives: below, an error counts as that of one so large
@@ -41,8 +42,10 @@ def along_directions(qp: QP, name: str, gradient: Tensor) -> list[float]:
     return [(gradient.double().cpu() * direction).sum().item() for direction in directions(qp, name)]
 
 
-def central_differences(qp: QP, names: tuple[str, ...], feasible: bool) -> Derivatives:
-    """The derivatives of the loss along the directions of each named array.
+def central_differences(qp: QP, names: tuple[str, ...], feasible: bool) -> tuple[Derivatives, list[bool]]:
+    """The derivatives of the loss along the directions of each named array, and which problems they are of.
+
+    Left out are problems whose active rows differ across a step: there, the two sides have derivatives of their own.
 
     Raises:
         RuntimeError: an answer to a moved problem fails the certificate.
@@ -50,20 +53,23 @@ def central_differences(qp: QP, names: tuple[str, ...], feasible: bool) -> Deriv
     qp = qp.map(Tensor.double)
     weights = cotangent(qp).numpy()
     accuracy = ACCURACY if feasible else ACCURACY_INFEASIBLE
+    regular = np.ones(qp.batch, dtype=bool)
 
-    def loss(name: str, direction: Tensor, step: float) -> float:
+    def answer(name: str, direction: Tensor, step: float) -> Answer:
         moved = qp.moved({name: direction}, step)
         solver = Adapter(Task(moved, (), accuracy))
         solver.forward(differentiable=False)
-        answer = solver.answer()
-        if certify(moved, answer).solved < 1:
+        if certify(moved, solver.answer()).solved < 1:
             raise RuntimeError("the reference gradient has no certified answers to rest on")
-        return float((weights * answer.x).sum())
+        return solver.answer()
 
-    def derivative(name: str, direction: Tensor) -> float:
-        return (loss(name, direction, STEP) - loss(name, direction, -STEP)) / (2 * STEP)
+    def derivatives(name: str, direction: Tensor) -> np.ndarray:  # [B], one for each problem
+        ahead, behind = answer(name, direction, STEP), answer(name, direction, -STEP)
+        regular[:] &= ((np.abs(ahead.z) > ACTIVE) == (np.abs(behind.z) > ACTIVE)).all(-1)
+        return (weights * (ahead.x - behind.x)).sum(-1) / (2 * STEP)
 
-    return {name: [derivative(name, direction) for direction in directions(qp, name)] for name in names}
+    found = {name: [derivatives(name, direction) for direction in directions(qp, name)] for name in names}
+    return {name: [float(v[regular].sum()) for v in values] for name, values in found.items()}, regular.tolist()
 
 
 def relative_errors(found: Derivatives, reference: Derivatives) -> dict[str, float]:

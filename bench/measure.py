@@ -36,7 +36,9 @@ class Run:
         """One row for each solver and phase, or one that says why there is none."""
         where = environment(self.device) | vars(self.peak)
         known = {"case": case, "size": self.size}
-        reference = self.reference.ask("check", **known)["derivatives"]
+        reference = self.reference.ask("check", **known)
+        if "failure" in reference:
+            raise RuntimeError(f"no reference for {case}: {reference['failure']}")
         checks: dict[str, Answers] = {}
         for name, worker in self.workers.items():
             self.progress.set_description(f"{case}: {name}")

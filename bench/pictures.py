@@ -232,30 +232,38 @@ def _logarithmic(axes: Axes, sizes: list[int]) -> None:
 
 
 def _label_ends(axes: Axes, ends: list[tuple[int, float, str, str]]) -> None:
-    """The names at the right edge, moved apart where they would overlap."""
-    least = 0.052  # of the height of the axes
-    last = max(x for x, *_ in ends)
-    for x, y, name, colour in (end for end in ends if end[0] < last):  # ends early: named on the spot
-        axes.annotate(name, (x, y), (5, 5), textcoords="offset points", color=DARK if colour == GREY else colour)
-    ends = [end for end in ends if end[0] == last]
+    """The names at the right edge, apart from each other; a dotted line leads to where a line ends early."""
     low, high = np.log(axes.get_ylim())
     order = sorted(ends, key=lambda end: end[1])
-    wanted = [(np.log(y) - low) / (high - low) for _, y, _, _ in order]
-    places = list(wanted)
-    for _ in range(200):
-        for i in range(len(places) - 1):
-            overlap = least - (places[i + 1] - places[i])
-            if overlap > 0:
-                places[i] -= overlap / 2
-                places[i + 1] += overlap / 2
-    right = axes.get_xlim()[1]
+    places = _apart([(np.log(y) - low) / (high - low) for _, y, _, _ in order])
+    right, last = axes.get_xlim()[1], max(x for x, *_ in ends)
     for (x, y, name, colour), place in zip(order, places, strict=True):
-        at = np.exp(low + place * (high - low))
-        axes.annotate(
-            name, (x, y), (right * 1.03, at), textcoords="data", va="center", annotation_clip=False,
-            color=DARK if colour == GREY else colour, weight="bold" if colour == COLOUR else "normal",
-            arrowprops={"arrowstyle": "-", "color": "#d1d5db", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
-        )  # fmt: skip
+        at = (right * (right / axes.get_xlim()[0]) ** 0.02, np.exp(low + place * (high - low)))
+        dotted = "-" if x == last else ":"
+        lead = {
+            "arrowstyle": "-",
+            "color": "#c4c9d0",
+            "linewidth": 0.8,
+            "linestyle": dotted,
+            "relpos": (0, 0.5),
+            "shrinkA": 0,
+            "shrinkB": 3,
+        }
+        known = {"va": "center", "annotation_clip": False, "arrowprops": lead, "zorder": 1}
+        tint, weight = DARK if colour == GREY else colour, "bold" if colour == COLOUR else "normal"
+        axes.annotate(name, (x, y), at, color=tint, weight=weight, **known)
+
+
+def _apart(places: list[float], least: float = 0.054) -> list[float]:
+    """Heights between 0 and 1, in their order, moved as little as keeps them the least distance from each other."""
+    places = list(places)
+    for _ in range(500):
+        places[0], places[-1] = max(places[0], 0.02), min(places[-1], 0.98)
+        for i in range(len(places) - 1):
+            overlap = max(0.0, least - (places[i + 1] - places[i]))
+            places[i] -= overlap / 2
+            places[i + 1] += overlap / 2
+    return places
 
 
 def _title(axes: Axes, title: str, subtitle: str) -> None:
@@ -267,4 +275,4 @@ def _title(axes: Axes, title: str, subtitle: str) -> None:
 
 def _hollow_note(axes: Axes, sweep: dict[str, list[Point]]) -> None:
     if any(not p.ok for points in sweep.values() for p in points):
-        axes.annotate("hollow: a gradient is wrong", (0.01, 0.02), xycoords="axes fraction", fontsize=8.5, color=DARK)
+        axes.text(1, -0.16, "hollow: a gradient is wrong", transform=axes.transAxes, ha="right", fontsize=8.5)

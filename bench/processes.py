@@ -47,7 +47,9 @@ class Worker:
             return json.loads(line)
         code = self.process.wait()
         self.close()
-        return {"failure": f"no answer in {self.patience:.0f} s" if late.is_set() else f"process ended with code {code}"}
+        return {
+            "failure": f"no answer in {self.patience:.0f} s" if late.is_set() else f"process ended with code {code}"
+        }
 
     def _start(self) -> None:
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}

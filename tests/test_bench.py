@@ -102,7 +102,8 @@ def test_gradients_of_native_arrays_are_pulled_back():
 
 def test_a_gradient_is_right_or_named():
     problem, names = tiny(), ("g", "C", "u")
-    reference = gradient.central_differences(problem, names, feasible=True)
+    reference, regular = gradient.central_differences(problem, names, feasible=True)
+    assert all(regular)
     solver = solved(problem, gradients=names)
     solver.backward(gradient.cotangent(problem))
     found = {name: gradient.along_directions(problem, name, solver.gradient(name)) for name in names}
@@ -111,6 +112,19 @@ def test_a_gradient_is_right_or_named():
     wrong = gradient.relative_errors(found | {"C": [2 * v for v in found["C"]]}, reference)
     assert rows.judge(1.0, wrong, torch.float64) == "gradient of C wrong"
     assert rows.judge(0.5, right | {"u": float("nan")}, torch.float64) == "not all solved, gradient of u wrong"
+
+
+def test_a_kink_between_the_two_sides_is_left_out_of_the_reference():
+    one = torch.ones(1, 1, dtype=torch.float64)
+    problem = replace(tiny(families.projection, 1, 1), H=one, C=one, u=one[0])
+    problem = replace(
+        problem, g=torch.tensor([[-1.0], [-2.0]], dtype=torch.float64)
+    )  # x = 1 is weakly active in the first
+    derivatives, regular = gradient.central_differences(problem, ("u",), feasible=True)
+    assert regular == [False, True]
+    weight = gradient.cotangent(problem)[1].item()
+    signs = [direction.item() for direction in gradient.directions(problem, "u")]
+    assert derivatives["u"] == pytest.approx([weight * sign for sign in signs])
 
 
 def test_the_floor_counts_what_its_table_says():
