@@ -1,11 +1,32 @@
-"""What is measured: a family of QPs, a size, and whether the backward counts."""
+"""What is measured: a family of QPs, a size, a type of number, and which gradients are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .problems import QP, random_feasible, sudoku_lp
+import torch
+
+from . import families
+from .problems import QP
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of each case is measured."""
+
+    largest_n: int
+    largest_batch: int
+    rounds: int
+    seconds: float  # that one solve may take: slower solvers are given a part of the batch
+    patience: float = 60.0  # seconds for one answer of a worker
+
+
+SIZES = {
+    "full": Size(largest_n=1024, largest_batch=1 << 20, rounds=7, seconds=0.6),
+    "quick": Size(largest_n=64, largest_batch=128, rounds=3, seconds=0.2),
+    "tiny": Size(largest_n=8, largest_batch=2, rounds=1, seconds=60.0, patience=600.0),
+}
 
 
 @dataclass(frozen=True)
@@ -16,20 +37,44 @@ class Case:
     n: int
     batch: int
     feasible: bool = True
-    gradients: tuple[str, ...] = ()  # of these arrays; empty: forward only
+    gradients: tuple[str, ...] | None = None  # of these arrays; None: of all
+    dtype: torch.dtype = torch.float64
+    longer: float = 1.0  # times as long as in other cases a solve may take
+    quick: bool = False  # whether it is among the few of a quick run
 
-    @property
-    def phase(self) -> str:
-        return "forward+backward" if self.gradients else "forward"
+    def problems(self, size: Size) -> QP:
+        """The QPs, as many as the size allows."""
+        qp = self.family(min(self.batch, size.largest_batch), self.n)
+        return qp.map(lambda array: array.to(self.dtype))
 
-    def problems(self, divisor: int = 1) -> QP:
-        """The QPs, or the first part of them."""
-        return self.family(max(1, self.batch // divisor), self.n)
+    def wanted(self, qp: QP) -> tuple[str, ...]:
+        """The arrays whose gradients are asked for."""
+        return tuple(qp.arrays()) if self.gradients is None else self.gradients
 
+
+SMOOTH = ("H", "g", "A", "b", "l", "u")  # two half-spaces with C moved no longer exclude each other: x would jump
 
 CASES = {
-    "sudoku_lp": Case(sudoku_lp, n=64, batch=150, feasible=False, gradients=("A", "b")),
-    "random_n10": Case(random_feasible, n=10, batch=2048),
-    "random_n32": Case(random_feasible, n=32, batch=1024),
-    "random_n64": Case(random_feasible, n=64, batch=256),
+    **{f"mixed_n{n}": Case(families.mixed, n, batch=1024, quick=n == 16) for n in (4, 8, 16, 32, 64)},
+    "mixed_n128": Case(families.mixed, n=128, batch=256),
+    **{f"batch_{batch}": Case(families.mixed, n=16, batch=batch) for batch in (1, 16, 256, 4096)},
+    "batch_65536": Case(families.mixed, n=16, batch=65536, longer=3.0),
+    "one_sided": Case(families.one_sided, n=32, batch=512),
+    "two_sided": Case(families.two_sided, n=32, batch=512),
+    "equalities": Case(families.equalities, n=32, batch=512),
+    "box": Case(families.box, n=32, batch=512),
+    "shared": Case(families.shared, n=32, batch=1024),
+    "float32": Case(families.mixed, n=32, batch=1024, dtype=torch.float32),
+    "lp": Case(families.lp, n=32, batch=512),
+    "projection": Case(families.projection, n=16, batch=1024, gradients=("g", "C", "u")),
+    "control": Case(families.control, n=30, batch=1024),
+    "contradictory": Case(families.contradictory, n=32, batch=512, feasible=False, gradients=SMOOTH),
+    "half_infeasible": Case(families.half_infeasible, n=32, batch=512, feasible=False, gradients=SMOOTH),
+    "sudoku_lp": Case(families.sudoku_lp, n=64, batch=150, feasible=False, gradients=("A", "b"), quick=True),
 }
+
+
+def names(size: str) -> list[str]:
+    """The cases of a run of this size."""
+    limit = SIZES[size].largest_n
+    return [name for name, case in CASES.items() if case.n <= limit and (case.quick or size != "quick")]

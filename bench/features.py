@@ -15,10 +15,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd.function import once_differentiable
 from torch.func import grad, jvp, vmap
 
 N = 3
 ACCURACY = 1e-4
+SECONDS = 300  # for one layer
 Solve = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]  # H, g, C, l, u -> x
 
 
@@ -51,11 +53,94 @@ def elastiqp() -> Solve:
     return lambda H, g, C, l, u: solve(H, g, *_one_sided(C, l, u), 1e4, eps_abs=1e-9, target_kappa=1e-9).x
 
 
+def moreau() -> Solve:
+    """Moreau, its solver made anew for each call, as its sizes and its batch are fixed."""
+    from moreau import Cones, Settings
+    from moreau.torch import Solver
+
+    def solve(H: Tensor, g: Tensor, C: Tensor, l: Tensor, u: Tensor) -> Tensor:
+        G, h = _one_sided(C, l, u)
+        m, n = G.shape[-2:]
+        entries = (
+            torch.arange(0, k * n + 1, n) if i == 0 else torch.arange(n).repeat(k) for k in (n, m) for i in (0, 1)
+        )
+        settings = Settings(batch_size=len(g) if g.dim() > 1 else 1)
+        solver = Solver(n, m, *entries, cones=Cones(num_nonneg_cones=m), settings=settings)
+        return solver.solve(H.flatten(-2), G.flatten(-2), g, h.expand(*g.shape[:-1], -1)).x
+
+    return solve
+
+
+def cvxpylayers() -> Solve:
+    """A CvxpyLayer with all arrays as parameters, over Moreau."""
+    import cvxpy as cp
+    from cvxpylayers.torch import CvxpyLayer
+
+    x = cp.Variable(N)
+    H, g, C, l, u = cp.Parameter((N, N), PSD=True), *(cp.Parameter(s) for s in (N, (N, N), N, N))
+    problem = cp.Problem(cp.Minimize(0.5 * cp.quad_form(x, H) + g @ x), [C @ x >= l, C @ x <= u])
+    layer = CvxpyLayer(problem, [H, g, C, l, u], [x], solver="MOREAU")
+    return lambda *arrays: layer(*arrays)[0]
+
+
+def qpax() -> Solve:
+    """Qpax of JAX, in an autograd function; its gradients as little smoothed as it allows."""
+    from jax import numpy as jnp
+    from qpax import solve_qp_primal
+
+    def solve(H, g, C, l, u):
+        G, h = jnp.concatenate([C, -C]), jnp.concatenate([u, -l])
+        return solve_qp_primal(H, g, C[:0], u[:0], G, h, solver_tol=1e-6, target_kappa=1e-9)
+
+    return _from_jax(solve)
+
+
+def jaxopt() -> Solve:
+    """BoxOSQP of jaxopt, in JAX, in an autograd function."""
+    from jaxopt import BoxOSQP
+
+    solver = BoxOSQP(tol=1e-6)
+    return _from_jax(lambda H, g, C, l, u: solver.run(None, (H, g), C, (l, u)).params.primal[0])
+
+
+def _from_jax(one: Callable) -> Solve:
+    """A function of one problem in JAX as a function of a batch in torch; an array may be shared."""
+    import jax
+
+    take, give = jax.dlpack.from_dlpack, torch.from_dlpack
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *arrays: Tensor) -> Tensor:
+            axes = tuple(0 if a.dim() > d else None for a, d in zip(arrays, (2, 1, 2, 1, 1), strict=True))
+            batched = jax.vmap(one, in_axes=axes) if 0 in axes else one
+            with jax.enable_x64(arrays[0].dtype == torch.float64):
+                x, ctx.pullback = jax.vjp(batched, *(take(a.detach().contiguous()) for a in arrays))
+            return give(x)
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, grad_x: Tensor) -> tuple[Tensor, ...]:
+            with jax.enable_x64(grad_x.dtype == torch.float64):
+                return tuple(give(gradient) for gradient in ctx.pullback(take(grad_x.detach().contiguous())))
+
+    return Function.apply
+
+
 def _one_sided(C: Tensor, l: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([C, -C], -2), torch.cat([u, -l], -1)
 
 
-LAYERS = {"qplayer_gpu": ours, "proxsuite": proxsuite, "qpth": qpth, "elastiqp": elastiqp}
+LAYERS = {
+    "qplayer_gpu": ours,
+    "proxsuite": proxsuite,
+    "qpth": qpth,
+    "qpax": qpax,
+    "moreau": moreau,
+    "elastiqp": elastiqp,
+    "cvxpylayers": cvxpylayers,
+    "jaxopt": jaxopt,
+}
 
 
 def box(B: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -190,21 +275,27 @@ def main() -> None:
     """Tries one layer, or all in processes of their own."""
     if len(sys.argv) > 1:
         solve = LAYERS[sys.argv[1]]()
-        print(*(attempt(feature, solve) for feature in FEATURES), sep="\n")
+        for feature in FEATURES:
+            print(attempt(feature, solve), flush=True)
         return
-    columns = {}
-    for name in LAYERS:
-        done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, timeout=300)
-        columns[name] = done.stdout.splitlines() if done.returncode == 0 else ["not installed"] * len(FEATURES)
+    columns = {name: column(name) for name in LAYERS}
     print("| feature |", " | ".join(LAYERS), "|\n|---|" + "---|" * len(LAYERS))
     for i, feature in enumerate(FEATURES):
-        print(
-            "|",
-            (feature.__doc__ or "").split("\n")[0].rstrip("."),
-            "|",
-            " | ".join(c[i] for c in columns.values()),
-            "|",
-        )
+        title = (feature.__doc__ or "").split("\n")[0].rstrip(".")
+        print("|", title, "|", " | ".join(cells[i] for cells in columns.values()), "|")
+
+
+def column(name: str) -> list[str]:
+    """What one layer printed, and why it printed no more."""
+    command = [sys.executable, __file__, name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        cells, rest = done.stdout.splitlines(), "no (crash)"
+        if "ModuleNotFoundError" in done.stderr and not cells:
+            rest = "not installed"
+    except subprocess.TimeoutExpired as late:
+        cells, rest = (late.stdout or b"").decode().splitlines(), "no (hangs)"
+    return cells + [rest] * (len(FEATURES) - len(cells))
 
 
 if __name__ == "__main__":

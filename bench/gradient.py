@@ -6,15 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qplayer_gpu import Settings
-
-from .certificate import certify
+from .certificate import Answer, certify
 from .problems import QP
+from .solvers.base import Task
 from .solvers.qplayer_gpu import Adapter
 
 COUNT = 3  # directions per array
 STEP = 1e-5
-SETTINGS = Settings(eps_abs=1e-12)  # the differences divide the error of x by the step
+ACTIVE = 1e-8  # of a multiplier
+ACCURACY = 1e-12  # the differences divide the error of x by the step
+ACCURACY_INFEASIBLE = 1e-10  # as near as every closest feasible answer comes
+SMALL = 1e-2  # of the largest array's derivatives: below, an error counts as that of one so large
 
 Derivatives = dict[str, list[float]]
 
@@ -22,44 +24,57 @@ Derivatives = dict[str, list[float]]
 def cotangent(qp: QP) -> Tensor:
     """The loss is ``sum(cotangent * x)`` over the batch: [B, n]."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(qp.batch, qp.n, generator=generator, dtype=torch.float64)
+    return torch.randn(qp.batch, qp.n, generator=generator, dtype=torch.float64).to(qp.g)
 
 
-def directions(array: Tensor) -> list[Tensor]:
-    """Random ones of unit length, in the shape of the array."""
+def directions(qp: QP, name: str) -> list[Tensor]:
+    """Random ones in the shape of the array, of unit length for each problem; symmetric for H."""
     generator = torch.Generator().manual_seed(2)
-    draws = (torch.randn(array.shape, generator=generator, dtype=torch.float64) for _ in range(COUNT))
-    return [draw / draw.norm() for draw in draws]
+    array = getattr(qp, name)
+    count = 1 if qp.shares(name) else qp.batch
+    draws = [torch.randn(array.shape, generator=generator, dtype=torch.float64) for _ in range(COUNT)]
+    draws = [draw + draw.mT if name == "H" else draw for draw in draws]
+    return [draw * count**0.5 / draw.norm() for draw in draws]
 
 
-def along_directions(gradient: Tensor) -> list[float]:
+def along_directions(qp: QP, name: str, gradient: Tensor) -> list[float]:
     """The derivatives that a gradient stands for."""
-    return [(gradient * direction).sum().item() for direction in directions(gradient)]
+    return [(gradient.double().cpu() * direction).sum().item() for direction in directions(qp, name)]
 
 
-def central_differences(qp: QP, names: tuple[str, ...], threads: int) -> Derivatives:
-    """The derivatives of the loss along the directions of each named array.
+def central_differences(qp: QP, names: tuple[str, ...], feasible: bool) -> tuple[Derivatives, list[bool]]:
+    """The derivatives of the loss along the directions of each named array, and which problems they are of.
+
+    Left out are problems whose active rows differ across a step: there, the two sides have derivatives of their own.
 
     Raises:
         RuntimeError: an answer to a moved problem fails the certificate.
     """
+    qp = qp.map(Tensor.double)
+    weights = cotangent(qp).numpy()
+    accuracy = ACCURACY if feasible else ACCURACY_INFEASIBLE
+    regular = np.ones(qp.batch, dtype=bool)
 
-    def loss(direction: dict[str, Tensor], step: float) -> float:
-        moved = qp.moved(direction, step)
-        solver = Adapter(moved, (), threads, SETTINGS)
-        solver.forward()
-        answer = solver.answer()
-        if certify(moved, answer).solved < 1:
+    def answer(name: str, direction: Tensor, step: float) -> Answer:
+        moved = qp.moved({name: direction}, step)
+        solver = Adapter(Task(moved, (), accuracy))
+        solver.forward(differentiable=False)
+        if certify(moved, solver.answer()).solved < 1:
             raise RuntimeError("the reference gradient has no certified answers to rest on")
-        return float((cotangent(qp).numpy() * answer.x).sum())
+        return solver.answer()
 
-    def derivative(name: str, direction: Tensor) -> float:
-        return (loss({name: direction}, STEP) - loss({name: direction}, -STEP)) / (2 * STEP)
+    def derivatives(name: str, direction: Tensor) -> np.ndarray:  # [B], one for each problem
+        ahead, behind = answer(name, direction, STEP), answer(name, direction, -STEP)
+        regular[:] &= ((np.abs(ahead.z) > ACTIVE) == (np.abs(behind.z) > ACTIVE)).all(-1)
+        return (weights * (ahead.x - behind.x)).sum(-1) / (2 * STEP)
 
-    return {name: [derivative(name, d) for d in directions(getattr(qp, name))] for name in names}
+    found = {name: [derivatives(name, direction) for direction in directions(qp, name)] for name in names}
+    return {name: [float(v[regular].sum()) for v in values] for name, values in found.items()}, regular.tolist()
 
 
-def relative_error(found: Derivatives, reference: Derivatives) -> float:
-    """The largest over the arrays of the error's length by the reference's."""
-    pairs = [(np.array(found[name]), np.array(reference[name])) for name in reference]
-    return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
+def relative_errors(found: Derivatives, reference: Derivatives) -> dict[str, float]:
+    """Of each array: the error's length by the reference's."""
+    lengths = {name: float(np.linalg.norm(values)) for name, values in reference.items()}
+    floor = SMALL * max(lengths.values())
+    errors = {name: np.linalg.norm(np.array(found[name]) - values) for name, values in reference.items()}
+    return {name: float(error) / max(lengths[name], floor) for name, error in errors.items()}

@@ -1,15 +1,14 @@
-"""Seeded families of QPs, in float64."""
+"""A batch of QPs as plain arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from .sudoku import puzzles
+VECTORS = ("g", "b", "l", "u", "lb", "ub")
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,22 @@ class QP:
         """How many identity rows there are: n where x is bounded, else 0."""
         return 0 if self.lb is None and self.ub is None else self.n
 
-    def arrays(self) -> dict[str, Tensor | None]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def arrays(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        present = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: array for name, array in present if array is not None}
+
+    def shares(self, name: str) -> bool:
+        """Whether one array stands for all problems."""
+        return getattr(self, name).dim() == (1 if name in VECTORS else 2)
+
+    def head(self, count: int) -> QP:
+        """The first problems, copied."""
+        return replace(self, **{k: v if self.shares(k) else v[:count].clone() for k, v in self.arrays().items()})
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> QP:
+        """The same with f applied to each array."""
+        return replace(self, **{name: f(array) for name, array in self.arrays().items()})
 
     def moved(self, direction: dict[str, Tensor], step: float) -> QP:
         """The same QPs, the arrays named in ``direction`` moved along it."""
@@ -64,44 +77,20 @@ class QP:
         """
         n = self.n
         counts = (self.n_eq, self.n_in, self.n_box)
-        identity = torch.eye(n, dtype=self.g.dtype)[: self.n_box]
-        G = _stacked((self.A, self.C, identity), [(count, n) for count in counts], 0.0)
+        identity = torch.eye(n, dtype=self.g.dtype, device=self.g.device)[: self.n_box]
+        G = _stacked((self.A, self.C, identity), [(count, n) for count in counts], 0.0, self.g)
         sides = [(count,) for count in counts]
-        lo, hi = _stacked((self.b, self.l, self.lb), sides, -absent), _stacked((self.b, self.u, self.ub), sides, absent)
+        lo = _stacked((self.b, self.l, self.lb), sides, -absent, self.g)
+        hi = _stacked((self.b, self.u, self.ub), sides, absent, self.g)
         return G, lo.clamp(min=-absent), hi.clamp(max=absent)
 
 
-def _stacked(parts: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]], fill: float) -> Tensor:
+def _stacked(parts: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]], fill: float, like: Tensor) -> Tensor:
     """The parts of the given shapes below each other, batched if one of them is: [B|1, m, ...]."""
+    dtype, device = like.dtype, like.device
     blocks = []
     for part, shape in zip(parts, shapes, strict=True):
-        block = torch.full(shape, fill, dtype=torch.float64) if part is None else part
+        block = torch.full(shape, fill, dtype=dtype, device=device) if part is None else part
         blocks.append(block if block.dim() > len(shape) else block.unsqueeze(0))
     batch = max(len(block) for block in blocks)
     return torch.cat([block.expand(batch, *block.shape[1:]) for block in blocks], 1)
-
-
-def random_feasible(batch: int, n: int) -> QP:
-    """Dense QPs with a known feasible point: n / 4 equalities, n inequalities of which half are two-sided."""
-    generator = torch.Generator().manual_seed(n)
-    normal, uniform = _sampler(torch.randn, generator), _sampler(torch.rand, generator)
-    M, A, C, x = normal(batch, n, n), normal(batch, n // 4, n), normal(batch, n, n), normal(batch, n, 1)
-    Ax, Cx = (A @ x).squeeze(-1), (C @ x).squeeze(-1)
-    l, u = Cx - uniform(batch, n), Cx + uniform(batch, n)
-    l[:, ::2] = -torch.inf
-    H = M @ M.mT / n + 1e-2 * torch.eye(n, dtype=torch.float64)
-    return QP(g=normal(batch, n), H=H, A=A, b=Ax, C=C, l=l, u=u)
-
-
-def sudoku_lp(batch: int, n: int) -> QP:
-    """The LP layer that is to learn the rules of Sudoku (OptNet, QPLayer), before training: no x satisfies its rows.
-
-    The reward is on the givens of each puzzle; 40 equalities ``A x = 1`` with a random A >= 0 stand for the rules.
-    """
-    generator = torch.Generator().manual_seed(n)
-    A = _sampler(torch.rand, generator)(40, n)
-    return QP(g=-puzzles(batch, generator), A=A, b=A.new_ones(40), lb=A.new_zeros(n))
-
-
-def _sampler(draw: Callable[..., Tensor], generator: torch.Generator) -> Callable[..., Tensor]:
-    return partial(draw, generator=generator, dtype=torch.float64)

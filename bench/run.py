@@ -3,121 +3,90 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from .cases import CASES
-from .gradient import relative_error
+from . import cases, floor
+from .cases import CASES, SIZES
+from .measure import Run
 from .processes import Worker
-from .rows import Row, append, environment, judge, times_per_qp
+from .rows import Row, environment, read, store
 from .solvers import OURS, SOLVERS, adapter
 
-RESULTS = Path(__file__).parent / "results" / "cpu.csv"
-ROUNDS, QUICK_ROUNDS = 9, 3
-QUICK_DIVISOR = 8  # of the batches
+RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints the table, appends the rows; 1 where this library's own answers fail their check."""
+    """Measures, stores the rows of each case when it is done, prints the table; 1 where an answer of ours is wrong."""
     args = parse(arguments)
-    divisor, rounds = (QUICK_DIVISOR, QUICK_ROUNDS) if args.quick else (1, ROUNDS)
-    pairs = {case: [name for name in args.solvers if adapter(name).supports(CASES[case])] for case in args.cases}
-    questions = sum(bool(CASES[case].gradients) + len(names) * (1 + rounds) for case, names in pairs.items())
+    peak = floor.probe(args.device)
+    print(f"measured peak: {peak.gflops:.0f} Gflop/s in float64, {peak.gbytes:.0f} GB/s", flush=True)
+    done = _done(args.out, args.device) if args.size == "full" else set()
+    todo = [case for case in args.cases if not {(case, name) for name in args.solvers} <= done]
+    patience = SIZES[args.size].patience
+    workers = {name: Worker(name, args.device, patience) for name in args.solvers}
+    reference = Worker("reference", "cpu", patience)
     rows: list[Row] = []
-    with tqdm(total=questions, unit="solve") as progress:
-        for case, names in pairs.items():
-            rows += measure(case, names, divisor, rounds, args.threads, progress)
+    with tqdm(total=len(todo) * (len(workers) + SIZES[args.size].rounds), unit="step") as progress:
+        run = Run(args.size, args.device, peak, workers, reference, progress)
+        for case in todo:
+            found = run.rows(case)
+            rows += found
+            if args.out:
+                store(args.out, found)
+    for worker in (*workers.values(), reference):
+        worker.close()
     print(table(rows))
-    if not args.quick:
-        append(args.out, rows)
     return int(any(row.solver == OURS and row.verdict != "ok" for row in rows))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="This library and its peers, side by side")
-    parser.add_argument("--quick", action="store_true", help="small batches, few repeats, no rows written")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
-    parser.add_argument(
-        "--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS), metavar="SOLVER", help=", ".join(SOLVERS)
-    )
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each solver; all cores by default")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the file that rows are appended to")
-    return parser.parse_args(arguments)
+    sizes = parser.add_mutually_exclusive_group()
+    quick = "a few cases, small batches, few repeats, no rows written unless --out"
+    sizes.add_argument("--quick", dest="size", action="store_const", const="quick", default="full", help=quick)
+    tiny = "every case that may be tiny, for the Triton interpreter; no rows written unless --out"
+    sizes.add_argument("--tiny", dest="size", action="store_const", const="tiny", help=tiny)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, metavar="SOLVER", help=", ".join(SOLVERS))
+    where = "the file that the rows go to; cases that it has already at this commit are left out of a full run"
+    parser.add_argument("--out", type=Path, help=f"{where} (results/DEVICE.csv)")
+    args = parser.parse_args(arguments)
+    args.cases = args.cases or cases.names(args.size)
+    args.solvers = args.solvers or [name for name in SOLVERS if args.device in adapter(name).devices]
+    if args.out is None and args.size == "full":
+        args.out = RESULTS / f"{args.device}.csv"
+    return args
 
 
-def measure(case: str, names: list[str], divisor: int, rounds: int, threads: int, progress: tqdm) -> list[Row]:
-    """The rows of one case: each solver is checked, which warms it up, then they are timed in turn."""
-    where = environment()
-    reference = ask_once("reference", case, divisor, threads, progress) if CASES[case].gradients else {}
-    workers = {name: Worker(name, case, divisor, threads) for name in names}
-    checks = {name: ask(worker, "check", f"{case}: {name}", progress) for name, worker in workers.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            answer = ask(worker, "time", f"{case}: {name}", progress)
-            seconds[name] += [answer["seconds"]] if "seconds" in answer else []
-    failures = {name: worker.failure for name, worker in workers.items()}
-    for worker in workers.values():
-        worker.close()
-    return [row(where, case, name, divisor, checks[name], reference, seconds[name], failures[name]) for name in names]
-
-
-def ask_once(name: str, case: str, divisor: int, threads: int, progress: tqdm) -> dict[str, Any]:
-    """What a process of its own says to "check"."""
-    worker = Worker(name, case, divisor, threads)
-    answer = ask(worker, "check", f"{case}: {name}", progress)
-    worker.close()
-    return answer
-
-
-def ask(worker: Worker, question: str, title: str, progress: tqdm) -> dict[str, Any]:
-    """The worker's answer, shown on the progress bar."""
-    progress.set_description(title)
-    answer = worker.ask(question)
-    progress.update()
-    return answer
-
-
-def row(
-    where: dict[str, Any],
-    case: str,
-    name: str,
-    divisor: int,
-    check: dict[str, Any],
-    reference: dict[str, Any],
-    seconds: list[float],
-    failure: str | None,
-) -> Row:
-    """The row of one solver: its times and what its answers are worth, or why it has none."""
-    qp = CASES[case].problems(divisor)
-    sizes = {"n": qp.n, "n_eq": qp.n_eq, "n_in": qp.n_in, "n_box": qp.n_box, "batch": qp.batch}
-    known = where | sizes | {"case": case, "solver": name, "phase": CASES[case].phase}
-    failure = failure or reference.get("failure")
-    if failure:
-        return Row(**known, verdict=failure)
-    derivatives = check.pop("derivatives")
-    error = relative_error(derivatives, reference["derivatives"]) if reference else None
-    times = times_per_qp(seconds, qp.batch)
-    verdict = judge(check["solved"], error)
-    return Row(**known, **check, **times, repeats=len(seconds), gradient_error=error, verdict=verdict)
+def _done(path: Path, device: str) -> set[tuple[str, str]]:
+    """The cases and solvers that the file has at this commit, on this machine."""
+    here = environment(device)
+    if here["commit"].endswith("+"):
+        return set()
+    same = ("commit", "machine", "device")
+    return {(x["case"], x["solver"]) for x in read(path) if all(x[name] == here[name] for name in same)}
 
 
 def table(rows: list[Row]) -> str:
     """Each solver beside this library: "ours" is how many times as fast this library is."""
-    ours = {row.case: row.ms_per_qp_p50 for row in rows if row.solver == OURS}
-    lines = [f"{'case':12} {'solver':17} {'ms per QP':>10} {'ours':>7} {'solved':>7} {'gradient error':>14}  verdict"]
+    ours = {(row.case, row.phase): row.ms_per_qp_p50 for row in rows if row.solver == OURS}
+    lines = [
+        f"{'case':15} {'solver':18} {'phase':9} {'batch':>6} {'ms per QP':>10} {'ours':>8} {'solved':>7} "
+        f"{'gradient error':>14}  verdict"
+    ]
     for r in rows:
-        ms, base = r.ms_per_qp_p50, ours.get(r.case)
+        ms, base = r.ms_per_qp_p50, ours.get((r.case, r.phase))
         ratio = f"{ms / base:.2f}x" if ms and base else ""
-        numbers = (f"{ms:.4g}" if ms else "", ratio, "" if r.solved is None else f"{r.solved:.1%}")
+        numbers = (r.batch or "", f"{ms:.4g}" if ms else "", ratio, "" if r.solved is None else f"{r.solved:.1%}")
         error = "" if r.gradient_error is None else f"{r.gradient_error:.1e}"
-        lines.append("{:12} {:17} {:>10} {:>7} {:>7} {:>14}  {}".format(r.case, r.solver, *numbers, error, r.verdict))
+        form = "{:15} {:18} {:9} {:>6} {:>10} {:>8} {:>7} {:>14}  {}"
+        lines.append(form.format(r.case, r.solver, r.phase, *numbers, error, r.verdict))
     return "\n".join(lines)
 
 

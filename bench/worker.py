@@ -1,8 +1,9 @@
-"""One solver on one case, in a process of its own that answers "check" and "time", a line of JSON for each.
+"""One solver, in a process of its own that answers questions, a line of JSON each way.
 
-    python -m bench.worker SOLVER CASE DIVISOR THREADS
+    python -m bench.worker SOLVER DEVICE
 
-"reference" as the solver has central differences for an answer to "check".
+It is asked to "check" a case, and then to "time" it again and again. "reference" as the solver has central differences
+for an answer to "check".
 """
 
 from __future__ import annotations
@@ -11,74 +12,143 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from time import perf_counter
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from . import gradient
-from .cases import CASES
+from . import clock, gradient
+from .cases import CASES, SIZES
 from .certificate import certify
+from .problems import QP
+from .rows import wrong_arrays
 from .solvers import adapter
-from .solvers.base import Adapter
+from .solvers.base import Adapter, Task
+
+HEAD = 32  # problems on which the accuracy to ask for is found, and gradients are compared
+Answers = dict[str, Any]
 
 
-def check(solver: Adapter, grad_x: torch.Tensor) -> dict[str, Any]:
-    """What a solve is worth: its residuals, and the derivatives that its gradients stand for."""
-    run(solver, grad_x)
-    answer = solver.answer()
-    certificate = certify(solver.qp, answer)
-    return {
-        "version": solver.version(),
-        "solved": certificate.solved,
-        **certificate.worst(),
-        "iterations": answer.iterations,
-        "derivatives": {name: gradient.along_directions(solver.gradient(name)) for name in solver.gradients},
-    }
+class Bench:
+    """The solver, and the case that it is at."""
+
+    def __init__(self, name: str, device: str):
+        self.kind, self.device = adapter(name), device
+        self.solver: Adapter | None = None
+
+    def check(self, case: str, size: str, reference: Answers) -> Answers:
+        """What its answers are worth, at the least accuracy that is enough; or why it is not asked."""
+        self.solver = None
+        qp = CASES[case].problems(SIZES[size])
+        wanted = CASES[case].wanted(qp) if self.kind.differentiable else ()
+        task = Task(qp.map(lambda t: t.to(self.device)), wanted, self.kind.ladder[0], CASES[case].feasible)
+        objection = self.kind.objection(task)
+        if objection:
+            return {"failure": objection}
+        found = self._least_accuracy(replace(task, qp=task.qp.head(HEAD)), reference)
+        return found | self._whole(task, found, SIZES[size].seconds * CASES[case].longer)
+
+    def _least_accuracy(self, task: Task, reference: Answers) -> Answers:
+        """The first accuracy at which the head of the batch is right, else the best; and its first time."""
+        grad_x = gradient.cotangent(task.qp)
+        grad_x *= torch.tensor(reference["regular"]).unsqueeze(-1).to(grad_x)
+        tried: list[tuple[tuple[float, int], Answers]] = []
+        for accuracy in self.kind.ladder:
+            solver = self.kind(replace(task, accuracy=accuracy))
+            first, second = (sum(self._solve(solver, grad_x).values()) for _ in range(2))
+            errors = _gradient_errors(solver, reference["derivatives"]) if task.gradients else {}
+            solved = _certificate(solver).solved
+            known = {"accuracy": accuracy, "seconds": second, "first_s": first, "version": solver.version()}
+            wrong = wrong_arrays(errors, task.qp.g.dtype)
+            tried.append(((solved, -len(wrong)), known | {"gradient_errors": errors}))
+            if solved == 1 and not wrong:
+                break
+        best = max(tried, key=lambda pair: pair[0])[1]
+        return best | {"first_s": tried[0][1]["first_s"]}
+
+    def _whole(self, task: Task, found: Answers, limit: float) -> Answers:
+        """The answers to as much of the batch as is solved in time."""
+        batch, seconds = min(HEAD, task.qp.batch), found["seconds"]
+        while batch < task.qp.batch and 2 * seconds <= limit:
+            batch = min(task.qp.batch, batch << max(1, int(limit / seconds).bit_length() - 1))
+            part = replace(task, qp=task.qp.head(batch), accuracy=found["accuracy"])
+            self.solver = self.kind(part)
+            self._solve(self.solver)
+            seconds = sum(self._solve(self.solver).values())
+        part = replace(task, qp=task.qp.head(batch))
+        for accuracy in (a for a in self.kind.ladder if a <= found["accuracy"]):
+            self.solver = self.kind(replace(part, accuracy=accuracy))
+            self._solve(self.solver)
+            memory = clock.peak_megabytes(lambda: self._solve(self.solver), self.device)
+            certificate = _certificate(self.solver)
+            if certificate.solved == 1:
+                break
+        answer = self.solver.answer()
+        stored = self.solver.qp.n_eq + self.solver.qp.n_in
+        active = float((abs(answer.z[:, :stored]) > certificate.tolerance).sum(-1).mean())
+        known = {"batch": batch, "accuracy": accuracy, "memory_mb": memory, "iterations": answer.iterations}
+        return known | {"active": active, "solved": certificate.solved} | certificate.worst()
+
+    def time(self) -> Answers:
+        """Seconds of a forward, of the backward after one, and of both."""
+        return self._solve(self.solver)
+
+    def _solve(self, solver: Adapter, grad_x: torch.Tensor | None = None) -> dict[str, float]:
+        """A forward alone, then, where gradients are asked for, one with its backward."""
+
+        def timed(work: Callable[[], object]) -> float:
+            return clock.seconds(work, self.device, solver.on_stream)
+
+        solver.clear()
+        times = {"forward": timed(lambda: solver.forward(differentiable=False))}
+        if solver.task.gradients:
+            grad_x = gradient.cotangent(solver.qp) if grad_x is None else grad_x
+            forward = timed(lambda: solver.forward(differentiable=True))
+            times["backward"] = timed(lambda: solver.backward(grad_x))
+            times["both"] = forward + times["backward"]
+        return times
 
 
-def run(solver: Adapter, grad_x: torch.Tensor) -> float:
-    """Seconds of a forward, and of a backward where gradients are asked for."""
-    start = perf_counter()
-    solver.forward()
-    if solver.gradients:
-        solver.backward(grad_x)
-    return perf_counter() - start
+class Reference:
+    """Answers to "check" with the derivatives that gradients are compared with."""
+
+    def check(self, case: str, size: str) -> Answers:
+        """Central differences of answers of this library, on the head of the batch."""
+        kind = CASES[case]
+        qp = kind.problems(SIZES[size])
+        derivatives, regular = gradient.central_differences(qp.head(HEAD), kind.wanted(qp), kind.feasible)
+        return {"derivatives": derivatives, "regular": regular}
 
 
-def commands(name: str, case_name: str, divisor: int, threads: int) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What the process answers to; every solve starts from a new adapter."""
-    case = CASES[case_name]
-    qp = case.problems(divisor)
-    if name == "reference":
-        return {"check": lambda: {"derivatives": gradient.central_differences(qp, case.gradients, threads)}}
-    grad_x = gradient.cotangent(qp)
-
-    def new() -> Adapter:
-        return adapter(name)(qp, case.gradients, threads)
-
-    return {"check": lambda: check(new(), grad_x), "time": lambda: {"seconds": run(new(), grad_x)}}
+def _certificate(solver: Adapter):
+    return certify(solver.qp.map(torch.Tensor.cpu), solver.answer())
 
 
-def reply(do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _gradient_errors(solver: Adapter, reference: gradient.Derivatives) -> dict[str, float]:
+    qp: QP = solver.qp
+    found = {name: gradient.along_directions(qp, name, solver.gradient(name)) for name in solver.task.gradients}
+    return gradient.relative_errors(found, reference)
+
+
+def reply(bench: Bench | Reference, question: dict[str, Any]) -> Answers:
     """The answer, or why there is none."""
     try:
-        return do()
+        return getattr(bench, question.pop("do"))(**question)
     except ImportError as error:
         return {"failure": f"not installed: {error.name}"}
     except Exception as error:  # whatever a peer raises is a row of the results
-        return {"failure": f"{type(error).__name__}: {error}"}
+        return {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
 
 
 def main() -> None:
     """Answers until standard input ends; what a solver prints goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    name, case, divisor, threads = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    known = commands(name, case, int(divisor), int(threads))
+    name, device = sys.argv[1:]
+    torch.set_num_threads(os.cpu_count() or 1)
+    bench = Reference() if name == "reference" else Bench(name, device)
     for line in sys.stdin:
-        print(json.dumps(reply(known[line.strip()])), file=answers, flush=True)
+        print(json.dumps(reply(bench, json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,22 @@ from importlib import import_module
 from .base import Adapter
 
 OURS = "qplayer_gpu"
-SOLVERS = (OURS, "qplayer_gpu_torch", "qplayer", "proxqp")
+SOLVERS = (
+    OURS,
+    "qplayer_gpu_torch",
+    "qplayer_gpu_triton",
+    "proxqp",
+    "qplayer",
+    "piqp",
+    "elastiqp",
+    "moreau",
+    "moreau_active_set",
+    "cvxpylayers",
+    "qpth",
+    "qpax",
+    "jaxopt",
+    "cupiqp",
+)
 
 
 def adapter(name: str) -> type[Adapter]:

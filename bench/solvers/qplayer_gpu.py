@@ -8,35 +8,29 @@ from torch import Tensor
 import qplayer_gpu
 from qplayer_gpu import Settings
 
-from ..cases import Case
 from ..certificate import Answer
-from ..problems import QP
 from . import base
+from .base import Task, numpy
 
 
 class Adapter(base.Adapter):
-    """``qplayer_gpu.solve_qp``, at its default tolerances unless told otherwise."""
+    """``qplayer_gpu.solve_qp``."""
 
+    devices = ("cpu", "cuda")
     backend = "auto"
 
-    def __init__(self, qp: QP, gradients: tuple[str, ...], threads: int, settings: Settings | None = None):
-        super().__init__(qp, gradients, threads)
-        self.settings = settings
-        self.arrays = dict(qp.arrays())
-        for name in gradients:
-            self.arrays[name] = self.arrays[name].clone().requires_grad_()
-
-    @staticmethod
-    def supports(case: Case) -> bool:
-        return True
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.settings = Settings(eps_abs=task.accuracy)
 
     @staticmethod
     def version() -> str:
         return qplayer_gpu.__version__
 
-    def forward(self) -> None:
-        with torch.set_grad_enabled(bool(self.gradients)):
-            self.solution = qplayer_gpu.solve_qp(**self.arrays, settings=self.settings, backend=self.backend)
+    def forward(self, differentiable: bool) -> None:
+        with torch.set_grad_enabled(differentiable):
+            arguments = {"H": None} | self.native
+            self.solution = qplayer_gpu.solve_qp(**arguments, settings=self.settings, backend=self.backend)
 
     def backward(self, grad_x: Tensor) -> None:
         self.solution.x.backward(grad_x)
@@ -46,8 +40,4 @@ class Adapter(base.Adapter):
         m = self.qp.n_eq + self.qp.n_in + self.qp.n_box
         z = torch.cat([sol.y, sol.z, sol.z_box], -1)[:, :m]
         s = torch.cat([sol.s_eq, sol.s_in, sol.s_box], -1)[:, :m]
-        iterations = sol.info.iterations.double().mean().item()
-        return Answer(*(t.detach().numpy() for t in (sol.x, z, s)), iterations)
-
-    def gradient(self, name: str) -> Tensor:
-        return self.arrays[name].grad
+        return Answer(*numpy(sol.x, z, s), iterations=sol.info.iterations.double().mean().item())

@@ -1,0 +1,128 @@
+"""Seeded families of QPs, in float64: functions of (batch, n)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .problems import QP
+from .sudoku import puzzles
+from .warm_start import plan
+
+
+def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", shared: bool = False) -> QP:
+    """Dense QPs with a known feasible point; where the sides are "mixed", every other row has no lower one.
+
+    Where H, A and C are shared by the batch, g, b, l and u are not.
+    """
+    normal, uniform = _samplers(n)
+    count = () if shared else (batch,)
+    M, A, C, x = normal(*count, n, n), normal(*count, n_eq, n), normal(*count, n_in, n), normal(batch, n, 1)
+    Ax, Cx = (A @ x).squeeze(-1), (C @ x).squeeze(-1)
+    l, u = Cx - uniform(batch, n_in), Cx + uniform(batch, n_in)
+    if sides == "mixed":
+        l[:, ::2] = -torch.inf
+    H = M @ M.mT / n + 1e-2 * torch.eye(n, dtype=torch.float64)
+    equalities = {"A": A, "b": Ax} if n_eq else {}
+    return QP(g=normal(batch, n), H=H, **equalities, C=C, l=None if sides == "one_sided" else l, u=u)
+
+
+def mixed(batch: int, n: int) -> QP:
+    """N / 4 equalities, n inequalities of which half are two-sided."""
+    return feasible(batch, n, n // 4, n)
+
+
+def shared(batch: int, n: int) -> QP:
+    """As mixed, the matrices shared by the batch."""
+    return feasible(batch, n, n // 4, n, shared=True)
+
+
+def one_sided(batch: int, n: int) -> QP:
+    """2 n inequalities with an upper side only."""
+    return feasible(batch, n, 0, 2 * n, "one_sided")
+
+
+def two_sided(batch: int, n: int) -> QP:
+    """N inequalities with two sides."""
+    return feasible(batch, n, 0, n, "two_sided")
+
+
+def equalities(batch: int, n: int) -> QP:
+    """N / 2 equalities, and n / 4 inequalities."""
+    return feasible(batch, n, n // 2, n // 4, "one_sided")
+
+
+def box(batch: int, n: int) -> QP:
+    """Bounds on x and one equality."""
+    qp = feasible(batch, n, 1, 1)
+    ones = torch.ones(n, dtype=torch.float64)
+    inside = torch.rand(batch, n, 1, generator=_generator(n), dtype=torch.float64) - 0.5
+    return QP(g=3 * qp.g, H=qp.H, A=qp.A, b=(qp.A @ inside).squeeze(-1), lb=-ones, ub=ones)
+
+
+def lp(batch: int, n: int) -> QP:
+    """Linear programs over a box cut by n / 2 inequalities."""
+    normal, uniform = _samplers(n)
+    C, ones = normal(batch, n // 2, n), torch.ones(n, dtype=torch.float64)
+    return QP(g=normal(batch, n), C=C, u=C.norm(dim=-1) * uniform(batch, n // 2), lb=-ones, ub=ones)
+
+
+def projection(batch: int, n: int) -> QP:
+    """The nearest point of one polytope, ``C x <= 1``, to each of a batch of points."""
+    normal, _ = _samplers(n)
+    C = normal(3 * n, n)
+    C = C / C.norm(dim=-1, keepdim=True)
+    return QP(
+        g=-2 * normal(batch, n), H=torch.eye(n, dtype=torch.float64), C=C, u=torch.ones(3 * n, dtype=torch.float64)
+    )
+
+
+def control(batch: int, n: int) -> QP:
+    """Double integrators driven to the origin under bounds on control and speed, n steps ahead, condensed."""
+    parts, speed = plan(n), 1.0
+    state = 2 * torch.rand(batch, 2, generator=_generator(n), dtype=torch.float64) - 1
+    coasting = torch.einsum("kij,bj->bki", parts["free"], 0.9 * state)
+    g = torch.einsum("kij,bki->bj", parts["forced"], coasting)
+    ones = torch.ones(n, dtype=torch.float64)
+    l, u = -speed - coasting[..., 1], speed - coasting[..., 1]
+    return QP(g=g, H=parts["H"], C=parts["forced"][:, 1], l=l, u=u, lb=-ones, ub=ones)
+
+
+def contradictory(batch: int, n: int) -> QP:
+    """As mixed, but two half-spaces of each problem exclude each other."""
+    return _contradict(mixed(batch, n), slice(None))
+
+
+def half_infeasible(batch: int, n: int) -> QP:
+    """Every other problem as in contradictory, the rest feasible, in one batch."""
+    return _contradict(mixed(batch, n), slice(None, None, 2))
+
+
+def _contradict(qp: QP, which: slice) -> QP:
+    C, u = qp.C.clone(), qp.u.clone()  # rows 0 and 2 have no lower side
+    C[which, 2], u[which, 2] = -C[which, 0], -u[which, 0] - 1
+    return replace(qp, C=C, u=u)
+
+
+def sudoku_lp(batch: int, n: int) -> QP:
+    """The LP layer that is to learn the rules of Sudoku (OptNet, QPLayer), before training: no x satisfies its rows.
+
+    The reward is on the givens of each puzzle; 40 equalities ``A x = 1`` with a random A >= 0 stand for the rules.
+    """
+    generator = _generator(n)
+    A = torch.rand(40, n, generator=generator, dtype=torch.float64)
+    return QP(g=-puzzles(batch, generator), A=A, b=A.new_ones(40), lb=A.new_zeros(n))
+
+
+def _generator(n: int) -> torch.Generator:
+    return torch.Generator().manual_seed(n)
+
+
+def _samplers(n: int) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Of normal and of uniform numbers."""
+    known = {"generator": _generator(n), "dtype": torch.float64}
+    return partial(torch.randn, **known), partial(torch.rand, **known)

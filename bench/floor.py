@@ -1,0 +1,69 @@
+"""The least time that the arithmetic and the data of a forward could take, on what the machine was seen to do.
+
+A solve is counted as its Newton steps; a product and a sum are two operations. With n variables, m rows of which m_s
+are stored (not identity rows) and J of those hold with equality at the answer:
+
+| part | operations | how often |
+|---|---|---|
+| factor of K, n x n | n^3 / 3 | every step |
+| solve with the factor | 2 n^2 | every step |
+| products with H | 2 n^2 (none in an LP) | every step |
+| products with G and its transpose | 4 m_s n | every step |
+| assembly of K, its upper half, from the rows that hold | n^2 J | once |
+
+It is a floor: rows that come and go while the active set is found, the line search, equilibration and the check of the
+answer are not in it. The data is read once, and x, the multipliers and the shifts are written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices of the probe
+BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}  # more than the caches hold
+TRIES = 7
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a machine was seen to do, all cores at work."""
+
+    gflops: float  # of a product of large float64 matrices
+    gbytes: float  # read and written by a copy of a large array, per second
+
+
+def probe(device: str) -> Peak:
+    """The best of a few tries."""
+    side = SIDE[device]
+    a = torch.randn(side, side, dtype=torch.float64, device=device)
+    source = torch.ones(BYTES[device] // 8, dtype=torch.float64, device=device)
+    target, out = torch.empty_like(source), torch.empty_like(a)
+    product = _best(lambda: torch.mm(a, a, out=out), device)
+    copy = _best(lambda: target.copy_(source), device)
+    return Peak(2 * side**3 / product / 1e9, 2 * BYTES[device] / copy / 1e9)
+
+
+def _best(work: Callable[[], object], device: str) -> float:
+    seconds = []
+    for _ in range(TRIES):
+        start = perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(perf_counter() - start)
+    return min(seconds)
+
+
+def operations(n: int, stored: int, active: float, steps: float, linear: bool = False) -> float:
+    """Of the forward of one problem, by the table above."""
+    step = n**3 / 3 + 2 * n**2 + (0 if linear else 2 * n**2) + 4 * stored * n
+    return steps * step + n**2 * active
+
+
+def milliseconds(flops: float, data: float, peak: Peak) -> float:
+    """The longer of computing and of moving the data, in bytes."""
+    return 1e3 * max(flops / (peak.gflops * 1e9), data / (peak.gbytes * 1e9))

@@ -1,0 +1,100 @@
+"""One case on all solvers: each is checked, which warms it up, then they are timed in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from . import floor
+from .cases import CASES, SIZES
+from .floor import Peak
+from .problems import QP
+from .processes import Worker
+from .rows import Row, environment, judge, times_per_qp
+from .solvers import OURS
+
+LEAST_ROUNDS = 3
+SECONDS = 1.5  # of one solver in the rounds of one case: past them, and with LEAST_ROUNDS done, it leaves
+Answers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how much is measured, the processes, and the bar that shows how far it is."""
+
+    size: str
+    device: str
+    peak: Peak
+    workers: dict[str, Worker]
+    reference: Worker
+    progress: tqdm
+
+    def rows(self, case: str) -> list[Row]:
+        """One row for each solver and phase, or one that says why there is none."""
+        where = environment(self.device) | vars(self.peak)
+        known = {"case": case, "size": self.size}
+        reference = self.reference.ask("check", **known)
+        if "failure" in reference:
+            raise RuntimeError(f"no reference for {case}: {reference['failure']}")
+        checks: dict[str, Answers] = {}
+        for name, worker in self.workers.items():
+            self.progress.set_description(f"{case}: {name}")
+            checks[name] = worker.ask("check", **known, reference=reference)
+            self.progress.update()
+        times = self._rounds([name for name, check in checks.items() if "failure" not in check])
+        checks |= {name: answer for name, answer in times.items() if "failure" in answer}
+        qp = CASES[case].problems(SIZES[self.size])
+        return [row for name, check in checks.items() for row in self._rows(where, case, qp, name, check, times)]
+
+    def _rounds(self, names: list[str]) -> dict[str, Answers]:
+        """Seconds by solver and phase; a solver that has had its share of the time leaves."""
+        times: dict[str, Answers] = {name: {} for name in names}
+        spent = dict.fromkeys(names, 0.0)
+        for done in range(SIZES[self.size].rounds):
+            for name in [n for n in names if done < LEAST_ROUNDS or spent[n] < SECONDS]:
+                if "failure" in times[name]:
+                    continue
+                answer = self.workers[name].ask("time")
+                if "failure" in answer:
+                    times[name] = answer
+                    continue
+                for phase, seconds in answer.items():
+                    times[name].setdefault(phase, []).append(seconds)
+                    spent[name] += seconds
+            self.progress.update()
+        return times
+
+    def _rows(
+        self, where: Answers, case: str, qp: QP, name: str, check: Answers, times: dict[str, Answers]
+    ) -> list[Row]:
+        sizes = {"n": qp.n, "n_eq": qp.n_eq, "n_in": qp.n_in, "n_box": qp.n_box, "asked": qp.batch}
+        family, dtype = CASES[case].family.__name__, str(CASES[case].dtype).removeprefix("torch.")
+        known = where | sizes | {"case": case, "solver": name, "family": family, "dtype": dtype}
+        if "failure" in check:
+            return [Row(**known, phase="forward", verdict=check["failure"])]
+        check = dict(check)
+        least = self._floor(qp, check) if name == OURS else None
+        for unused in ("seconds", "active"):
+            check.pop(unused)
+        errors = check.pop("gradient_errors")
+        rows = []
+        for phase, seconds in times[name].items():
+            compared = {} if phase == "forward" else errors
+            verdict = judge(check["solved"], compared, CASES[case].dtype)
+            measured = times_per_qp(seconds, check["batch"]) | {"repeats": len(seconds)}
+            measured["gradient_error"] = max(compared.values()) if compared else None
+            limit = least if phase == "forward" else None
+            rows.append(Row(**known, **check, **measured, phase=phase, floor_ms_per_qp=limit, verdict=verdict))
+        return rows
+
+    def _floor(self, qp: QP, check: Answers) -> float:
+        """The least milliseconds of the forward of one problem."""
+        m = qp.n_eq + qp.n_in + qp.n_box
+        flops = floor.operations(qp.n, qp.n_eq + qp.n_in, check["active"], check["iterations"], qp.H is None)
+        batched = [array for array_name, array in qp.arrays().items() if not qp.shares(array_name)]
+        data = sum(array[0].numel() * array.element_size() for array in batched)
+        data += (qp.n + 2 * m) * torch.float64.itemsize
+        return floor.milliseconds(flops, data, self.peak)

@@ -1,0 +1,278 @@
+"""The pictures of the report: this library in colour, its peers in grey, each line labelled where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from .points import NAMES, SWEEP_BATCH, SWEEP_N, Point, Results, slope
+from .solvers import OURS
+
+COLOUR, SECOND, GREY, DARK, RED = "#c2410c", "#f0a878", "#9ca3af", "#374151", "#b91c1c"
+WIDTH, HEIGHT = 8.0, 4.8
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 26,
+    "text.color": DARK,
+    "axes.labelcolor": DARK,
+    "xtick.color": DARK,
+    "ytick.color": DARK,
+    "figure.dpi": 150,
+}
+
+
+def draw(results: Results, folder: Path) -> None:
+    """All pictures that the rows allow."""
+    with plt.rc_context(STYLE):
+        for name, picture in PICTURES.items():
+            figure = picture(results)
+            if figure is not None:
+                figure.savefig(folder / f"{name}.png", bbox_inches="tight", facecolor="white")
+                plt.close(figure)
+
+
+def throughput(
+    start: str, by: Callable[[Point], int], label: str, title: str
+) -> Callable[[Results], plt.Figure | None]:
+    """QPs per second against a size, forward and backward where there is one."""
+
+    def picture(results: Results) -> plt.Figure | None:
+        sweep = results.sweep("both", start, by)
+        if OURS not in sweep:
+            return None
+        figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
+        ends = []
+        for name, points in sweep.items():
+            x, y = [by(p) for p in points], [p.per_second for p in points]
+            _line(axes, name, x, y, [p.ok for p in points])
+            ends.append((x[-1], y[-1], NAMES[name], _colour(name)))
+        _logarithmic(axes, sorted({by(p) for points in sweep.values() for p in points}))
+        _label_ends(axes, ends)
+        axes.set_xlabel(label)
+        _title(axes, title, f"forward and backward, every answer checked; {results.machine}")
+        _hollow_note(axes, sweep)
+        return figure
+
+    return picture
+
+
+def speedup(results: Results) -> plt.Figure | None:
+    """Each peer a row, each case a dot, the median a bar."""
+    found = {name: [x for x in ratios if x[2]] for name, ratios in results.speedups("both").items()}
+    forward_only = {name: x for name, x in results.speedups("forward").items() if not results.of("both", solver=name)}
+    rows = {name: ratios for name, ratios in (found | forward_only).items() if ratios}
+    if not rows:
+        return None
+    order = sorted(rows, key=lambda name: median(r for _, r, _ in rows[name]))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.42 * len(order) + 1.4))
+    axes.axvline(1, color=GREY, linewidth=1)
+    for at, name in enumerate(order):
+        ratios = [ratio for _, ratio, _ in rows[name]]
+        axes.scatter(ratios, [at] * len(ratios), s=26, color=SECOND, alpha=0.75, linewidths=0)
+        middle = median(ratios)
+        axes.plot([middle, middle], [at - 0.32, at + 0.32], color=COLOUR, linewidth=2.5)
+        axes.text(
+            1.02, at, f"{middle:.3g}x", transform=axes.get_yaxis_transform(), va="center", color=COLOUR, weight="bold"
+        )
+    names = [NAMES[name] + (" (forward)" if name in forward_only else "") for name in order]
+    axes.set_yticks(range(len(order)), names)
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("time of the peer by the time of qplayer_gpu")
+    subtitle = "forward and backward; a dot is a case in which both are right, the bar their median; "
+    _title(axes, "How many times as fast", subtitle + results.machine)
+    return figure
+
+
+def gradients(results: Results) -> plt.Figure | None:
+    """The error of each gradient against central differences."""
+    points = [p for p in results.of("both") if p.error is not None and p.solved and p.case != "float32"]
+    found = {name: [max(p.error or 0, 1e-12) for p in points if p.solver == name] for name in NAMES}
+    order = sorted((name for name in found if found[name]), key=lambda name: -median(found[name]))
+    if not order:
+        return None
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.42 * len(order) + 1.4))
+    axes.axvspan(
+        1e-3,
+        10 ** np.ceil(np.log10(max(max(errors, default=1) for errors in found.values()))),
+        color=RED,
+        alpha=0.07,
+        linewidth=0,
+    )
+    axes.text(1.3e-3, len(order) - 0.5, "wrong", color=RED, va="top")
+    for at, name in enumerate(order):
+        axes.scatter(found[name], [at] * len(found[name]), s=28, color=_colour(name), alpha=0.75, linewidths=0)
+    axes.set_yticks(range(len(order)), [NAMES[name] for name in order])
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("relative error of the worst array's gradient, against central differences")
+    _title(axes, "Are the gradients right?", f"a dot is a case in float64 with right answers; {results.machine}")
+    return figure
+
+
+def growth(results: Results) -> plt.Figure | None:
+    """The time of one QP against n, and of a batch against its size, with the powers."""
+    sides = (
+        ("variables n", results.sweep("forward", SWEEP_N, lambda p: p.n), lambda p: p.n, lambda p: p.ms),
+        (
+            "batch, n = 16",
+            results.sweep("forward", SWEEP_BATCH, lambda p: p.batch),
+            lambda p: p.batch,
+            lambda p: p.ms * p.batch,
+        ),
+    )
+    if any(len(sweep.get(OURS, [])) < 3 for _, sweep, _, _ in sides):
+        return None
+    figure, both = plt.subplots(1, 2, figsize=(1.5 * WIDTH, HEIGHT), gridspec_kw={"wspace": 0.85})
+    for axes, (label, sweep, size, cost) in zip(both, sides, strict=True):
+        ends = []
+        for name, points in sweep.items():
+            x, y = [size(p) for p in points], [cost(p) for p in points]
+            if len(set(x)) < 3:
+                continue
+            _line(axes, name, x, y, [True] * len(x))
+            ends.append((x[-1], y[-1], f"{NAMES[name]}  {slope(x, y):.2f}", _colour(name)))
+        _logarithmic(axes, sorted({size(p) for points in sweep.values() for p in points}))
+        _label_ends(axes, ends)
+        axes.set_xlabel(label)
+    _title(both[0], "How the cost grows with n", "ms per QP, forward; after each name the power, a slope in logarithms")
+    _title(both[1], "and with the batch", f"ms per batch, forward; {results.machine}")
+    return figure
+
+
+def against_floor(results: Results) -> plt.Figure | None:
+    """The forward of this library, case by case, beside the least time of its arithmetic and data."""
+    points = [p for p in results.of("forward", solver=OURS) if p.floor]
+    if not points:
+        return None
+    points = sorted(points, key=lambda p: -p.ms / (p.floor or 1))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.3 * len(points) + 1.4))
+    for at, p in enumerate(points):
+        axes.plot([p.floor, p.ms], [at, at], color=SECOND, linewidth=2, zorder=1)
+        axes.text(
+            1.02, at, f"{p.ms / (p.floor or 1):.1f}x", transform=axes.get_yaxis_transform(), va="center", color=COLOUR
+        )
+    axes.scatter([p.floor for p in points], range(len(points)), color=GREY, s=26, zorder=2)
+    axes.scatter([p.ms for p in points], range(len(points)), color=COLOUR, s=26, zorder=2)
+    top = points[-1]
+    axes.annotate(
+        "floor", (top.floor or 1, len(points) - 1), (0, 9), textcoords="offset points", ha="center", color=DARK
+    )
+    axes.annotate("time", (top.ms, len(points) - 1), (0, 9), textcoords="offset points", ha="center", color=COLOUR)
+    axes.set_yticks(range(len(points)), [p.case.replace("_", " ") for p in points])
+    axes.set_ylim(-0.6, len(points) + 0.3)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("ms per QP, forward")
+    _title(axes, "Time against the floor", f"of its arithmetic and data (floor.py); {results.machine}")
+    return figure
+
+
+PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
+    "throughput_n": throughput(
+        SWEEP_N, lambda p: p.n, "variables n, n / 4 equalities, n inequalities", "QPs per second against n"
+    ),
+    "throughput_batch": throughput(SWEEP_BATCH, lambda p: p.batch, "batch, n = 16", "QPs per second against the batch"),
+    "speedup": speedup,
+    "gradients": gradients,
+    "growth": growth,
+    "floor": against_floor,
+}
+
+
+def _colour(name: str) -> str:
+    return COLOUR if name == OURS else SECOND if name.startswith(OURS) else GREY
+
+
+def _line(axes: Axes, name: str, x: list[int], y: list[float], right: list[bool]) -> None:
+    """A line with a dot for each point, hollow where a gradient is wrong."""
+    colour, strong = _colour(name), name == OURS
+    axes.plot(x, y, color=colour, linewidth=2.6 if strong else 1.3, zorder=3 if strong else 2)
+    faces = [colour if ok else "white" for ok in right]
+    axes.scatter(x, y, s=30 if strong else 16, color=faces, edgecolors=colour, linewidths=1.1, zorder=4)
+
+
+def _logarithmic(axes: Axes, sizes: list[int]) -> None:
+    """Both axes; the sizes that were measured are the ticks, as far as they do not crowd."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    spread = [sizes[0]]
+    for size in sizes[1:]:
+        if size >= spread[-1] * (sizes[-1] / sizes[0]) ** 0.12:
+            spread.append(size)
+    axes.set_xticks(spread, [f"{size:,}" for size in spread])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color="#eef0f2", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _label_ends(axes: Axes, ends: list[tuple[int, float, str, str]]) -> None:
+    """The names at the right edge, apart from each other; a dotted line leads to where a line ends early."""
+    low, high = np.log(axes.get_ylim())
+    order = sorted(ends, key=lambda end: end[1])
+    places = _apart([(np.log(y) - low) / (high - low) for _, y, _, _ in order])
+    right, last = axes.get_xlim()[1], max(x for x, *_ in ends)
+    for (x, y, name, colour), place in zip(order, places, strict=True):
+        at = (right * (right / axes.get_xlim()[0]) ** 0.02, np.exp(low + place * (high - low)))
+        dotted = "-" if x == last else ":"
+        lead = {
+            "arrowstyle": "-",
+            "color": "#c4c9d0",
+            "linewidth": 0.8,
+            "linestyle": dotted,
+            "relpos": (0, 0.5),
+            "shrinkA": 0,
+            "shrinkB": 3,
+        }
+        known = {"va": "center", "annotation_clip": False, "arrowprops": lead, "zorder": 1}
+        tint, weight = DARK if colour == GREY else colour, "bold" if colour == COLOUR else "normal"
+        axes.annotate(name, (x, y), at, color=tint, weight=weight, **known)
+
+
+def _apart(places: list[float], least: float = 0.054) -> list[float]:
+    """Heights between 0 and 1, in their order, moved as little as keeps them the least distance from each other."""
+    places = list(places)
+    for _ in range(500):
+        places[0], places[-1] = max(places[0], 0.02), min(places[-1], 0.98)
+        for i in range(len(places) - 1):
+            overlap = max(0.0, least - (places[i + 1] - places[i]))
+            places[i] -= overlap / 2
+            places[i + 1] += overlap / 2
+    return places
+
+
+def _title(axes: Axes, title: str, subtitle: str) -> None:
+    axes.set_title(title)
+    axes.annotate(
+        subtitle, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", fontsize=8.5, color=DARK
+    )
+
+
+def _hollow_note(axes: Axes, sweep: dict[str, list[Point]]) -> None:
+    if any(not p.ok for points in sweep.values() for p in points):
+        axes.text(1, -0.16, "hollow: a gradient is wrong", transform=axes.transAxes, ha="right", fontsize=8.5)

@@ -1,0 +1,82 @@
+"""What solvers in JAX have in common: arrays go over without a copy where they can, and functions are compiled once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..certificate import Answer
+from . import base
+from .base import Task, numpy
+from .one_sided import OneSided
+
+MATRICES = ("H", "A", "G")
+_COMPILED: dict[Any, tuple[Callable, Callable, Callable]] = {}  # by solver and by what is shared, as a user's jit does
+
+
+class Adapter(base.Adapter):
+    """One compiled function each for the answer, for x with what its backward needs, and for the backward."""
+
+    devices = ("cpu", "cuda")
+    on_stream = False
+
+    def __init__(self, task: Task):
+        self.sides = OneSided(task.qp)
+        super().__init__(task)
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        self.jax = jax
+        self.arguments = [jax.dlpack.from_dlpack(v.detach().contiguous()) for v in self.native.values()]
+        key = (type(self), *(v.dim() for v in self.native.values()))
+        if key not in _COMPILED:
+            _COMPILED[key] = self._compiled()
+        self.plain, self.kept, self.pull = _COMPILED[key]
+
+    def _compiled(self) -> tuple[Callable, Callable, Callable]:
+        jax = self.jax
+        axes = (None, *(0 if v.dim() > 1 + (k in MATRICES) else None for k, v in self.native.items()))
+        solve, x = jax.vmap(self.solve, in_axes=axes), jax.vmap(self.x, in_axes=axes)
+        keep = jax.jit(lambda accuracy, *arrays: jax.vjp(partial(x, accuracy), *arrays))
+        return jax.jit(solve), keep, jax.jit(lambda pull, cotangent: pull(cotangent))
+
+    @staticmethod
+    @abstractmethod
+    def solve(accuracy: Any, *arrays: Any) -> Any:
+        """Of one problem, in JAX: x, the multipliers of the rows A and G, and the number of iterations."""
+
+    @staticmethod
+    @abstractmethod
+    def x(accuracy: Any, *arrays: Any) -> Any:
+        """Of one problem: x alone, which can be differentiated."""
+
+    def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.sides.convert(leaves)
+
+    def forward(self, differentiable: bool) -> None:
+        if differentiable:
+            _, self.pullback = self.jax.block_until_ready(self.kept(self.task.accuracy, *self.arguments))
+        else:
+            self.solution = self.jax.block_until_ready(self.plain(self.task.accuracy, *self.arguments))
+
+    def backward(self, grad_x: Tensor) -> None:
+        cotangent = self.jax.dlpack.from_dlpack(grad_x.contiguous())
+        self.gradients = self.jax.block_until_ready(self.pull(self.pullback, cotangent))
+
+    def native_gradient(self, name: str) -> Tensor | None:
+        return torch.from_dlpack(self.gradients[list(self.native).index(name)])
+
+    def answer(self) -> Answer:
+        """That of the forward without a backward; the one with it runs the same solve."""
+        x, y, z, iterations = (torch.tensor(np.array(a, dtype=np.float64)) for a in self.solution)
+        return Answer(*numpy(x, torch.cat([y, self.rows(z)], -1)), iterations=iterations.mean().item())
+
+    def rows(self, z: Tensor) -> Tensor:
+        """The multipliers of the rows C, x from those of the rows G."""
+        return self.sides.rows(z)

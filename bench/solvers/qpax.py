@@ -1,0 +1,29 @@
+"""qpax: an interior point method in JAX."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from . import jax
+
+
+class Adapter(jax.Adapter):
+    """``solve_qp_primal`` and ``solve_qp``, to the accuracy asked for; gradients are smoothed by a thousandth of it."""
+
+    @staticmethod
+    def version() -> str:
+        return version("qpax")
+
+    @staticmethod
+    def solve(accuracy: Any, *arrays: Any) -> Any:
+        from qpax import solve_qp
+
+        x, _, z, y, _, iterations = solve_qp(*arrays, solver_tol=accuracy)
+        return x, y, z, iterations
+
+    @staticmethod
+    def x(accuracy: Any, *arrays: Any) -> Any:
+        from qpax import solve_qp_primal
+
+        return solve_qp_primal(*arrays, solver_tol=accuracy, target_kappa=1e-3 * accuracy)

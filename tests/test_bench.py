@@ -1,0 +1,186 @@
+"""The parts of the benchmark in which a mistake would show only as a wrong figure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import qplayer_gpu as qp
+from bench import families, floor, gradient, measure, points, rows, run
+from bench.cases import CASES, SIZES
+from bench.certificate import Answer, certify
+from bench.solvers.base import Task
+from bench.solvers.one_sided import OneSided
+from bench.solvers.qplayer_gpu import Adapter
+
+ARRAYS = [families.mixed, families.box, families.lp, families.control, families.projection]
+
+
+def tiny(family=families.mixed, batch=3, n=8):
+    return family(batch, n)
+
+
+def solved(problem, feasible=True, gradients=()):
+    solver = Adapter(Task(problem, gradients, 1e-9, feasible))
+    solver.forward(differentiable=bool(gradients))
+    return solver
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].n <= 32])
+def test_every_case_is_feasible_as_it_says(name):
+    case = CASES[name]
+    problem = case.family(3, case.n)
+    solution = solved(problem, case.feasible).solution.check()
+    shifted = solution.status == qp.Status.SOLVED_CLOSEST_FEASIBLE
+    assert shifted.any() != case.feasible
+
+
+class TestCertificate:
+    def one(self, x, z, s=None):
+        """Minimise x^2 / 2 - 2 x with x <= 1, once feasible as it is."""
+        one = torch.ones(1, 1, dtype=torch.float64)
+        problem = replace(tiny(families.projection, 1, 1), H=one, g=-2 * one, C=one, u=one[0])
+        as_rows = [np.array([[v]]) if v is not None else None for v in (x, z, s)]
+        return certify(problem, Answer(*as_rows))
+
+    def test_a_right_answer_passes(self):
+        assert self.one(1.0, 1.0).solved == 1
+
+    @pytest.mark.parametrize(
+        ("x", "z", "residual"),
+        [(1.1, 0.9, "primal"), (0.5, 0.0, "dual"), (0.5, 1.5, "gap"), (1.0, float("nan"), "dual")],
+    )
+    def test_a_wrong_answer_fails_where_it_is_wrong(self, x, z, residual):
+        found = self.one(x, z)
+        assert found.solved == 0
+        assert not getattr(found, residual)[0] <= found.tolerance
+
+    def test_a_shift_that_is_not_the_least_fails(self):
+        found = self.one(1.5, 0.5, 0.5)
+        assert found.primal[0] == 0
+        assert found.dual[0] == 0
+        assert found.shift[0] == 0.5
+        assert found.solved == 0
+
+
+@pytest.mark.parametrize("family", ARRAYS)
+def test_one_sided_rows_hold_the_same_points_and_multipliers(family):
+    problem = tiny(family)
+    sides = OneSided(problem)
+    native = sides.convert(problem.arrays())
+    x = torch.randn(3, problem.n, dtype=torch.float64)
+    G, lo, hi = problem.rows()
+    Gx = (G @ x.unsqueeze(-1)).squeeze(-1)
+    violation = torch.maximum(lo - Gx, Gx - hi)[:, problem.n_eq :].amax(1)
+    inner = ((native["G"] @ x.unsqueeze(-1)).squeeze(-1) - native["h"]).amax(1)
+    torch.testing.assert_close(inner, violation)
+    z = torch.rand(3, native["G"].shape[-2], dtype=torch.float64)
+    pull = (native["G"].mT @ z.unsqueeze(-1)).squeeze(-1)
+    rows = sides.rows(z)
+    torch.testing.assert_close((G[:, problem.n_eq :].mT @ rows.unsqueeze(-1)).squeeze(-1), pull)
+
+
+class Scaled(Adapter):
+    """Takes g / 2, so that its gradient has to be pulled back."""
+
+    def convert(self, leaves):
+        return leaves | {"g": leaves["g"] / 2}
+
+    def forward(self, differentiable):
+        self.native["g"].grad = torch.ones_like(self.native["g"])
+
+
+def test_gradients_of_native_arrays_are_pulled_back():
+    solver = Scaled(Task(tiny(), ("g",), 1e-6))
+    solver.forward(differentiable=True)
+    torch.testing.assert_close(solver.gradient("g"), torch.full_like(tiny().g, 0.5))
+
+
+def test_a_gradient_is_right_or_named():
+    problem, names = tiny(), ("g", "C", "u")
+    reference, regular = gradient.central_differences(problem, names, feasible=True)
+    assert all(regular)
+    solver = solved(problem, gradients=names)
+    solver.backward(gradient.cotangent(problem))
+    found = {name: gradient.along_directions(problem, name, solver.gradient(name)) for name in names}
+    right = gradient.relative_errors(found, reference)
+    assert rows.judge(1.0, right, torch.float64) == "ok"
+    wrong = gradient.relative_errors(found | {"C": [2 * v for v in found["C"]]}, reference)
+    assert rows.judge(1.0, wrong, torch.float64) == "gradient of C wrong"
+    assert rows.judge(0.5, right | {"u": float("nan")}, torch.float64) == "not all solved, gradient of u wrong"
+
+
+def test_a_kink_between_the_two_sides_is_left_out_of_the_reference():
+    one = torch.ones(1, 1, dtype=torch.float64)
+    problem = replace(tiny(families.projection, 1, 1), H=one, C=one, u=one[0])
+    problem = replace(
+        problem, g=torch.tensor([[-1.0], [-2.0]], dtype=torch.float64)
+    )  # x = 1 is weakly active in the first
+    derivatives, regular = gradient.central_differences(problem, ("u",), feasible=True)
+    assert regular == [False, True]
+    weight = gradient.cotangent(problem)[1].item()
+    signs = [direction.item() for direction in gradient.directions(problem, "u")]
+    assert derivatives["u"] == pytest.approx([weight * sign for sign in signs])
+
+
+def test_the_floor_counts_what_its_table_says():
+    steps, n, stored, active = 3, 6, 5, 2
+    each = 6**3 / 3 + 2 * 36 + 2 * 36 + 4 * 5 * 6
+    assert floor.operations(n, stored, active, steps) == 3 * each + 36 * 2
+    assert floor.operations(n, stored, active, steps, linear=True) == 3 * (each - 72) + 72
+    peak = floor.Peak(gflops=1.0, gbytes=1.0)
+    assert floor.milliseconds(2e6, 1e6, peak) == 2.0
+    assert floor.milliseconds(1e6, 3e6, peak) == 3.0
+
+
+def row(**known):
+    where = rows.environment("cpu") | {"gflops": 1.0, "gbytes": 1.0}
+    sizes = {"n": 8, "n_eq": 2, "n_in": 8, "n_box": 0, "asked": 3, "family": "mixed", "dtype": "float64"}
+    return rows.Row(**(where | sizes | {"case": "a", "solver": "b", "phase": "forward", "verdict": "ok"} | known))
+
+
+def test_rows_replace_those_of_the_same_case_and_solver(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    rows.store(path, [row(repeats=1), row(phase="both"), row(solver="c")])
+    rows.store(path, [row(repeats=2)])
+    assert [(line["solver"], line["phase"], line["repeats"]) for line in rows.read(path)] == [
+        ("c", "forward", "0"),
+        ("b", "forward", "2"),
+    ]
+    assert rows.read(path)[0]["solved"] == ""
+
+
+def test_the_growth_is_the_power():
+    assert points.slope([1, 10, 100], [2.0, 2000.0, 2e6]) == pytest.approx(3)
+
+
+class Answering:
+    """A worker whose solves take given seconds."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def ask(self, do):
+        return {"forward": self.seconds}
+
+
+def test_a_slow_solver_leaves_the_rounds(monkeypatch):
+    workers = {"slow": Answering(10.0), "fast": Answering(0.01)}
+    bar = type("Bar", (), {"update": lambda self: None})()
+    found = measure.Run("full", "cpu", floor.Peak(1, 1), workers, None, bar)._rounds(["slow", "fast"])
+    assert len(found["slow"]["forward"]) == measure.LEAST_ROUNDS
+    assert len(found["fast"]["forward"]) == SIZES["full"].rounds
+
+
+@pytest.mark.slow
+def test_a_tiny_run_from_end_to_end(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    solvers = ["qplayer_gpu", "cupiqp"]
+    assert run.main(["--tiny", "--cases", "mixed_n4", "--solvers", *solvers, "--out", str(path)]) == 0
+    lines = rows.read(path)
+    assert {line["phase"] for line in lines if line["solver"] == "qplayer_gpu"} == {"forward", "backward", "both"}
+    assert [line["verdict"] for line in lines if line["solver"] == "cupiqp"] == ["not installed: cupiqp"]
