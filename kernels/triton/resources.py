@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,8 @@ FILE = Path(__file__).with_name("resources.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
-TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i8", "kind_ptr": "*i8"}
-TYPES |= {"phase_ptr": "*i32", "wanted_ptr": "*i32", "cfg": "constexpr"}
-OPTIONS = (1e-9, 0.0, 1e-3, 1e-1, 1e-6, True)  # the default settings
+PRECISIONS = ("float64", "mixed")
+TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "cfg": "constexpr"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Variant:
     """A kernel for one size on one architecture; with H and bounds, the larger case."""
 
     kernel: str
+    precision: str  # as in Settings
     n: int
     m: int
     architecture: int
@@ -53,6 +54,7 @@ class Resources:
 
     triton: str
     kernel: str
+    precision: str
     n: int
     m: int
     architecture: int
@@ -68,16 +70,18 @@ def variants(n: int | None = None) -> Iterator[Variant]:
     """All variants that the table holds, or those of one padded n."""
     for size in TABLE if n is None else (n,):
         for m in ROWS[size]:
-            for kernel in KERNELS:
-                for architecture in ARCHITECTURES:
-                    yield Variant(kernel, size, m, architecture)
+            for kernel, precision, architecture in product(KERNELS, PRECISIONS, ARCHITECTURES):
+                yield Variant(kernel, precision, size, m, architecture)
 
 
 def compiled(v: Variant) -> Any:
     """The variant as Triton compiles it: its ``asm`` has the stages from "ttir" to "cubin"."""
     launch, function = TABLE[v.n], KERNELS[v.kernel]
-    cfg = Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, *OPTIONS)
-    signature = {p: TYPES.get(p, "*fp64" if p.endswith("_ptr") else "i32") for p in function.arg_names}
+    cfg = Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, v.precision == "mixed")
+    signature = {
+        p.name: TYPES.get(p.name) or p.annotation_type or ("*fp64" if p.name.endswith("_ptr") else "i32")
+        for p in function.params
+    }
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
     source = ASTSource(function, signature, {"cfg": cfg}, aligned)
@@ -96,7 +100,16 @@ def measured(v: Variant, program: Any) -> Resources:
     launch = TABLE[v.n]
     how = launch.warps, launch.chunk, ("cholesky", "sweep")[launch.method]
     return Resources(
-        triton.__version__, v.kernel, v.n, v.m, v.architecture, *how, registers, stack, program.metadata.shared
+        triton.__version__,
+        v.kernel,
+        v.precision,
+        v.n,
+        v.m,
+        v.architecture,
+        *how,
+        registers,
+        stack,
+        program.metadata.shared,
     )
 
 
@@ -110,7 +123,7 @@ def read() -> dict[Variant, Resources]:
     with FILE.open(newline="") as file:
         lines = [{k: int(t) if t.isdigit() else t for k, t in line.items()} for line in csv.DictReader(file)]
     table = [Resources(**line) for line in lines]  # type: ignore[arg-type]
-    return {Variant(r.kernel, r.n, r.m, r.architecture): r for r in table}
+    return {Variant(r.kernel, r.precision, r.n, r.m, r.architecture): r for r in table}
 
 
 def complaints(v: Variant, table: dict[Variant, Resources]) -> list[str]:
