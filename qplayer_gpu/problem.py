@@ -66,7 +66,7 @@ class Problem:
         A, C = (empty if M is None else M for M in (A, C))
         counts = (A.shape[1], C.shape[1], 0 if p.lb is None and p.ub is None else g.shape[-1])
         lo, hi = sides(p, ("b", "l", "lb"), counts, -torch.inf), sides(p, ("b", "u", "ub"), counts, torch.inf)
-        w = settings.weights(*counts).to(g.device)
+        w = settings.weights(*counts, g.device)
         crossed = lo > hi
         halfway = 0.5 * (lo + hi)
         lo, hi = torch.where(crossed, halfway, lo), torch.where(crossed, halfway, hi)

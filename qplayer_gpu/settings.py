@@ -84,20 +84,24 @@ class Settings:
         lines = (line.split(" ", 1) for line in text.splitlines())
         return cls(**{name: literal_eval(value) for name, value in lines})
 
-    def weights(self, n_eq: int, n_in: int, n_box: int) -> Tensor:
+    def weights(self, n_eq: int, n_in: int, n_box: int, device: torch.device) -> Tensor:
         """The weights of the shifts of all rows: [1, n_eq + n_in + n_box].
+
+        One weight for all is filled in on the device; one for each row is copied there, which a CUDA graph cannot.
 
         Raises:
             SettingsError: the number of weights is not that of the rows.
         """
-        parts: list[float] = []
+        parts = []
         for name, count in (("w_eq", n_eq), ("w_in", n_in), ("w_box", n_box)):
             weights = getattr(self, name)
-            weights = weights if isinstance(weights, tuple) else (weights,) * count
-            if len(weights) != count:
-                raise SettingsError(f"{name} has {len(weights)} weights for {count} rows")
-            parts += weights
-        return torch.tensor([parts], dtype=torch.float64)
+            if isinstance(weights, tuple):
+                if len(weights) != count:
+                    raise SettingsError(f"{name} has {len(weights)} weights for {count} rows")
+                parts.append(torch.tensor([weights], dtype=torch.float64, device=device))
+            else:
+                parts.append(torch.full((1, count), float(weights), dtype=torch.float64, device=device))
+        return torch.cat(parts, -1)
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:

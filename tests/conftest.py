@@ -20,6 +20,14 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def nan_memory():
+    """Fills memory that torch does not initialize with NaN, on the CPU."""
+    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.fixture(params=list(backends.BACKENDS))
 def backend(request, monkeypatch):
     """The name of each backend that runs here, in turn; "auto" stands for it."""

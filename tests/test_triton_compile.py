@@ -20,9 +20,18 @@ def python(*arguments):
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("n", [pytest.param(n, marks=[pytest.mark.slow] if n != 8 else []) for n in SIZES])
-def test_each_variant_is_as_in_the_table(n):
-    code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", "--n", str(n))
+VARIANTS = [
+    pytest.param(n, architecture, marks=() if (n, architecture) == (8, "90") else pytest.mark.slow)
+    for n in SIZES
+    for architecture in ("80", "90")
+]
+
+
+@pytest.mark.parametrize(("n", "architecture"), VARIANTS)
+def test_each_variant_is_as_in_the_table(n, architecture):
+    code, text = python(
+        "-m", "qplayer_gpu.kernels.triton.resources", "--check", "--n", str(n), "--architecture", architecture
+    )
     assert code == 0, text
 
 

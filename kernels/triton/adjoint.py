@@ -36,7 +36,6 @@ from .problem import (
     D,
     Data,
     E,
-    Posed,
     Q,
     R,
     S,
@@ -178,12 +177,9 @@ def adjoint_kernel(
             n_eq,
             n_in,
         )
-        posed = Posed(
-            g_ptr + b * ((batched >> 3) & 1) * n,
-            lo_ptr + b * ((batched >> 4) & 1) * m,
-            hi_ptr + b * ((batched >> 5) & 1) * m,
-        )
-        load_problem(data, posed, w_ptr, hard_ptr, cfg)
+        g = g_ptr + b * ((batched >> 3) & 1) * n
+        lo, hi = lo_ptr + b * ((batched >> 4) & 1) * m, hi_ptr + b * ((batched >> 5) & 1) * m
+        load_problem(data, g, lo, hi, w_ptr, hard_ptr, cfg)
         put_number(data, EPS_ABS, eps_abs, cfg)
         put_columns(data, X, get(x_ptr + b * n, n, 0.0, cfg.N), cfg)
         put_rows(data, Z, get(z_ptr + b * m, m, 0.0, cfg.M), cfg)

@@ -30,7 +30,6 @@ from .problem import (
     SOLVED_CLOSEST_FEASIBLE,
     Z_K,
     Data,
-    Posed,
     S,
     State,
     X,
@@ -153,12 +152,9 @@ def forward_kernel(
             n_eq,
             n_in,
         )
-        posed = Posed(
-            g_ptr + b * ((batched >> 3) & 1) * n,
-            lo_ptr + b * ((batched >> 4) & 1) * m,
-            hi_ptr + b * ((batched >> 5) & 1) * m,
-        )
-        load_problem(data, posed, w_ptr, hard_ptr, cfg)
+        g = g_ptr + b * ((batched >> 3) & 1) * n
+        lo, hi = lo_ptr + b * ((batched >> 4) & 1) * m, hi_ptr + b * ((batched >> 5) & 1) * m
+        load_problem(data, g, lo, hi, w_ptr, hard_ptr, cfg)
         put_number(data, EPS_ABS, eps_abs, cfg)
         put_number(data, EPS_REL, eps_rel, cfg)
         put_number(data, FIRST_MU_EQ, mu_eq, cfg)
@@ -170,7 +166,7 @@ def forward_kernel(
         s = get(s0_ptr + b * ((batched >> 8) & 1) * m, m, 0.0, cfg.M)
         st = iterate(data, begin(data, x, z, s, equilibrate, cfg), max_iter, cfg)
         if st.status == SOLVED_CLOSEST_FEASIBLE:
-            settle_multipliers(data, posed, cfg)
+            settle_multipliers(data, cfg)
         unknown = tl.where(st.status == NONFINITE_INPUT, INF - INF, 0.0)
         put(x_ptr + b * n, column_vector(data, BEST_X, cfg) + unknown, n, cfg.N)
         put(z_ptr + b * m, row_vector(data, BEST_Z, cfg) + unknown, m, cfg.M)

@@ -19,9 +19,11 @@ from .problem import (
     DUAL,
     EPS_ABS,
     FITTED,
+    HI,
     HIGH,
     IN_W,
     INF,
+    LO,
     LOW,
     OMEGA,
     S_W,
@@ -39,8 +41,6 @@ from .problem import (
     X,
     Z,
     column_vector,
-    count_rows,
-    get,
     largest,
     number,
     put_columns,
@@ -51,7 +51,7 @@ from .problem import (
     some,
 )
 from .products import columns_of
-from .start import begin_at_x, first_state, load_posed
+from .start import as_posed, begin_at_x, first_state
 
 STEPS = tl.constexpr(_multipliers.STEPS)
 ACCURACY = tl.constexpr(_multipliers.ACCURACY)
@@ -59,7 +59,7 @@ ROUNDING = tl.constexpr(_multipliers.ROUNDING)
 
 
 @triton.jit(noinline=True)
-def settle_multipliers(data, posed, cfg: tl.constexpr):
+def settle_multipliers(data, cfg: tl.constexpr):
     """Gives a shifted problem, whose answer is in x, z and s, its unique multipliers.
 
     They take the place of those of the answer where they leave the residuals within the tolerances.
@@ -70,25 +70,21 @@ def settle_multipliers(data, posed, cfg: tl.constexpr):
     in_W, w = row_vector(data, IN_W, cfg) != 0, row_vector(data, W, cfg)
     z = tl.where(in_W, w * row_vector(data, FITTED, cfg), row_vector(data, Z, cfg))
     put_rows(data, Q, z, cfg)
-    found = some(in_W & (is_equality(data, posed, cfg) == 0) & (z * row_vector(data, S_W, cfg) < 0)) == 0
+    found = (
+        some(in_W & (row_vector(data, LO, cfg) != row_vector(data, HI, cfg)) & (z * row_vector(data, S_W, cfg) < 0))
+        == 0
+    )
     if found == 0:
-        found = solve_dual(data, posed, cfg)
+        found = solve_dual(data, cfg)
     if found:
-        keep_if_optimal(data, posed, cfg)
+        keep_if_optimal(data, cfg)
 
 
 @triton.jit
-def is_equality(data, posed, cfg: tl.constexpr):
-    """Whether a row is posed as an equality: [M]."""
-    m = count_rows(data, cfg)
-    return get(posed.lo, m, 0.0, cfg.M) == get(posed.hi, m, 0.0, cfg.M)
-
-
-@triton.jit
-def begin_dual(data, posed, cfg: tl.constexpr):
+def begin_dual(data, cfg: tl.constexpr):
     """The dual as a problem without H, started at beta, with its right-hand side ``W'z`` in slot R."""
     in_W, s = row_vector(data, IN_W, cfg) != 0, row_vector(data, S_W, cfg)
-    equality = is_equality(data, posed, cfg)
+    equality = row_vector(data, LO, cfg) == row_vector(data, HI, cfg)
     unit = number(data, UNIT, cfg)
     put_rows(data, LOW, tl.where(in_W & (equality | (s < 0)), 0.0, -INF), cfg)
     put_rows(data, HIGH, tl.where(in_W & (equality | (s > 0)), 0.0, INF), cfg)
@@ -106,9 +102,9 @@ def begin_dual(data, posed, cfg: tl.constexpr):
 
 
 @triton.jit
-def solve_dual(data, posed, cfg: tl.constexpr):
+def solve_dual(data, cfg: tl.constexpr):
     """Writes the multipliers of W to slot Q, and whether they were found; takes the place of the state."""
-    begin_dual(data, posed, cfg)
+    begin_dual(data, cfg)
     st = first_state(data, tl.full((), DUAL, tl.int32), cfg)
     unit, eps_abs = number(data, UNIT, cfg), number(data, EPS_ABS, cfg)
     found = st.steps > 0
@@ -124,11 +120,11 @@ def solve_dual(data, posed, cfg: tl.constexpr):
 
 
 @triton.jit
-def keep_if_optimal(data, posed, cfg: tl.constexpr):
+def keep_if_optimal(data, cfg: tl.constexpr):
     """Makes the multipliers in slot Q those of the answer, where its residuals stay within the tolerances."""
     put_columns(data, X, column_vector(data, BEST_X, cfg), cfg)
     put_rows(data, Z, row_vector(data, Q, cfg), cfg)
-    load_posed(data, posed, cfg)
+    as_posed(data, cfg)
     shift_sides(data, row_vector(data, S, cfg), cfg)
     begin_at_x(data, cfg)
     at = measure(data, first_state(data, tl.full((), SHIFTED, tl.int32), cfg), cfg)

@@ -42,8 +42,9 @@ R = tl.constexpr(9)  # a right-hand side
 P = tl.constexpr(10)  # a direction of conjugate gradients
 DX = tl.constexpr(11)  # a step
 GZ = tl.constexpr(12)
-BEST_X = tl.constexpr(13)  # the best iterate so far, for a problem that stops early, and the answer
-COLUMNS = tl.constexpr(14)
+G_POSED = tl.constexpr(13)
+BEST_X = tl.constexpr(14)  # the best iterate so far, for a problem that stops early, and the answer
+COLUMNS = tl.constexpr(15)
 
 # Vectors of rows, the same.
 Z = tl.constexpr(0)
@@ -66,9 +67,11 @@ S_W = tl.constexpr(16)  # their shifts
 TARGET = tl.constexpr(17)
 FITTED = tl.constexpr(18)
 Q = tl.constexpr(19)
-BEST_Z = tl.constexpr(20)
-BEST_S = tl.constexpr(21)
-ROWS = tl.constexpr(22)
+LO = tl.constexpr(20)  # the sides, as they are posed
+HI = tl.constexpr(21)
+BEST_Z = tl.constexpr(22)
+BEST_S = tl.constexpr(23)
+ROWS = tl.constexpr(24)
 
 # Numbers, the same.
 EPS_ABS = tl.constexpr(0)
@@ -113,14 +116,6 @@ class Data(NamedTuple):
     n: Any  # at run time, as a known trip count would have the compiler unroll loops and spill
     n_eq: Any
     n_in: Any
-
-
-class Posed(NamedTuple):
-    """Pointers to the vectors of one problem as it is posed."""
-
-    g: Any  # [n]
-    lo: Any  # [m]
-    hi: Any  # [m]
 
 
 class State(NamedTuple):

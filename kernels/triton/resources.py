@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -66,11 +66,11 @@ class Resources:
     shared: int  # bytes of each program
 
 
-def variants(n: int | None = None) -> Iterator[Variant]:
+def variants(n: int | None = None, architectures: Sequence[int] = ARCHITECTURES) -> Iterator[Variant]:
     """All variants that the table holds, or those of one padded n."""
     for size in TABLE if n is None else (n,):
         for m in ROWS[size]:
-            for kernel, precision, architecture in product(KERNELS, PRECISIONS, ARCHITECTURES):
+            for kernel, precision, architecture in product(KERNELS, PRECISIONS, architectures):
                 yield Variant(kernel, precision, size, m, architecture)
 
 
@@ -113,9 +113,10 @@ def measured(v: Variant, program: Any) -> Resources:
     )
 
 
-def single_precision(program: Any) -> list[str]:
-    """Lines of Triton's code with a number in float32, or a product on the tensor cores: there should be none."""
-    return [line for line in program.asm["ttir"].splitlines() if re.search(r"\bf32\b|tf32|tt\.dot", line)]
+def imprecise(v: Variant, program: Any) -> list[str]:
+    """Lines of Triton's code with a product on the tensor cores, or unasked in float32: there should be none."""
+    pattern = r"tf32|tt\.dot" if v.precision == "mixed" else r"tf32|tt\.dot|\bf32\b"
+    return [line for line in program.asm["ttir"].splitlines() if re.search(pattern, line)]
 
 
 def read() -> dict[Variant, Resources]:
@@ -130,7 +131,7 @@ def complaints(v: Variant, table: dict[Variant, Resources]) -> list[str]:
     """What is wrong with the variant: float32 in it, or resources other than those in the table."""
     program = compiled(v)
     now, then = measured(v, program), table[v]
-    found = [f"{v}: {line.strip()}" for line in single_precision(program)]
+    found = [f"{v}: {line.strip()}" for line in imprecise(v, program)]
     if now.triton == then.triton and now != then:
         found.append(f"{now}, in the table {then}")
     if now.stack and now.triton == then.triton:
@@ -145,10 +146,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m qplayer_gpu.kernels.triton.resources", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with resources.csv and write nothing")
     parser.add_argument("--n", type=int, choices=TABLE, help="only this padded n; needs --check")
+    parser.add_argument("--architecture", type=int, nargs="*", choices=ARCHITECTURES, default=ARCHITECTURES)
     args = parser.parse_args()
     if args.check:
         table = read()
-        found = [complaint for v in variants(args.n) for complaint in complaints(v, table)]
+        found = [complaint for v in variants(args.n, args.architecture) for complaint in complaints(v, table)]
         print("\n".join(found) or "as in the table")
         return int(bool(found))
     with FILE.open("w", newline="") as file:

@@ -7,11 +7,15 @@ from .outer import entered
 from .problem import (
     DX,
     ETA_IN,
+    EXTRA,
     FIRST_RHO,
+    G_POSED,
     HARD,
     HDX,
+    HI,
     HIGH,
     INF,
+    LO,
     LOW,
     PRIMAL_K,
     RUNNING,
@@ -34,22 +38,24 @@ from .products import products_at_x
 
 
 @triton.jit
-def load_problem(data, posed, w_ptr, hard_ptr, cfg: tl.constexpr):
+def load_problem(data, g_ptr, lo_ptr, hi_ptr, w_ptr, hard_ptr, cfg: tl.constexpr):
     """Writes the vectors of the problem to scratch, and zeros elsewhere."""
     m = count_rows(data, cfg)
     clear(data, cfg)
-    load_posed(data, posed, cfg)
+    put_columns(data, G_POSED, get(g_ptr, cfg.n, 0.0, cfg.N), cfg)
+    put_rows(data, LO, get(lo_ptr, m, -INF, cfg.M), cfg)
+    put_rows(data, HI, get(hi_ptr, m, INF, cfg.M), cfg)
     put_rows(data, W, get(w_ptr, m, 1.0, cfg.M), cfg)
     put_rows(data, HARD, get(hard_ptr, m, 0, cfg.M).to(tl.float64), cfg)
+    as_posed(data, cfg)
 
 
 @triton.jit
-def load_posed(data, posed, cfg: tl.constexpr):
-    """Writes g and the sides as they are posed."""
-    m = count_rows(data, cfg)
-    put_columns(data, G, get(posed.g, cfg.n, 0.0, cfg.N), cfg)
-    put_rows(data, LOW, get(posed.lo, m, -INF, cfg.M), cfg)
-    put_rows(data, HIGH, get(posed.hi, m, INF, cfg.M), cfg)
+def as_posed(data, cfg: tl.constexpr):
+    """The cost and the sides are those that are posed."""
+    put_columns(data, G, column_vector(data, G_POSED, cfg), cfg)
+    put_rows(data, LOW, row_vector(data, LO, cfg), cfg)
+    put_rows(data, HIGH, row_vector(data, HI, cfg), cfg)
 
 
 @triton.jit
@@ -72,6 +78,7 @@ def usable(data, cfg: tl.constexpr):
 def first_state(data, phase, cfg: tl.constexpr):
     """The state at the beginning, in any phase (int32)."""
     put_number(data, PRIMAL_K, INF, cfg)
+    put_number(data, EXTRA, 0.0, cfg)
     st = entered(data, State(phase, phase * 0 + RUNNING, phase * 0, number(data, FIRST_RHO, cfg)), phase, cfg)
     put_number(data, ETA_IN, 1.0, cfg)
     return st
