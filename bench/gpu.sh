@@ -1,37 +1,43 @@
 #!/usr/bin/env bash
-# All that wants a GPU, in one go, for a machine that has one, torch 2.11 or newer with its triton, and this checkout:
+# All that wants a GPU, in one go and under ten minutes, for a machine that has one, PyTorch 2.11 or newer with its Triton,
+# pytest, and this checkout; nothing is installed:
 #
 #     bench/gpu.sh FOLDER
 #
+# Each part writes FOLDER/NAME.txt and has a limit of its own, after which it is ended and the next ones go on; summary.txt
+# says how each ended, environment.txt what ran it. The exit code is 1 where a part failed.
 # It has NOT been run on a GPU yet: the kernels were written without one, in Triton's interpreter. Expect to mend it.
-# The exit code is 1 where a part failed; each part writes its own file to FOLDER.
 set -uo pipefail
 out=$(mkdir -p "${1:?which folder shall have the results?}" && cd "$1" && pwd)
 cd "$(dirname "$0")/.."
+. bench/parts.sh
 unset TRITON_INTERPRET
-failed=0
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 
-part() { # part NAME SECONDS COMMAND...
-    local name=$1 limit=$2
-    shift 2
-    echo "== $name"
-    if timeout "$limit" "$@" >"$out/$name.txt" 2>&1; then echo "   passed"; else
-        echo "   FAILED ($?), see $out/$name.txt"
-        failed=1
-    fi
-    tail -n 3 "$out/$name.txt" | sed 's/^/   /'
-}
+part environment 40 python -m bench.gpu --environment
+[ "$failed" = 0 ] || { echo "no GPU that torch can use"; exit 1; }
 
-part environment 60 python -m bench.gpu --environment
-[ "$failed" = 0 ] || { echo "no GPU that torch and triton can use"; exit 1; }
-part tests 240 python -m pytest -q -m "not slow" tests/test_triton.py tests/test_triton_parts.py
+# The kernels compile for minutes, on one core each: what tests and what compiles for the benchmark runs side by side.
+pytest=(python -m pytest -q -p no:cacheprovider)
+aside check 230 python -m bench.gpu --check
+aside tests-kernels 230 "${pytest[@]}" -m "gpu or not slow" tests/test_triton.py
+aside tests-parts 230 "${pytest[@]}" -m "gpu or not slow" tests/test_linear.py tests/test_triton_parts.py
+for marked in "float64" "float32" "not float64 and not float32"; do
+    aside "tests-gpu-${marked// /-}" 230 "${pytest[@]}" -m gpu -k "$marked" tests/test_gpu.py
+done
 if command -v compute-sanitizer >/dev/null; then
-    part memcheck 90 compute-sanitizer --tool memcheck --error-exitcode 9 python -m bench.gpu --small
+    aside memcheck 230 compute-sanitizer --tool memcheck --error-exitcode 9 python -m bench.gpu --small
     # racecheck looks at shared memory only. The scratch that a program writes and reads back is global memory: what
     # speaks for its barriers is that the answers equal the reference's, over and over.
-    part racecheck 90 compute-sanitizer --tool racecheck --error-exitcode 9 python -m bench.gpu --small
+    aside racecheck 230 compute-sanitizer --tool racecheck --error-exitcode 9 python -m bench.gpu --small
 else
-    echo "== no compute-sanitizer here"
+    skip memcheck "compute-sanitizer is not installed"
+    skip racecheck "compute-sanitizer is not installed"
 fi
-part benchmark 200 python -m bench.gpu --out "$out/gpu.csv"
+together
+
+# Alone, as they measure time.
+part benchmark 110 python -m bench.gpu --out "$out/gpu.csv"
+part factor 50 python -m bench.factor --out "$out/factor.csv"
+part peers 130 python -m bench.run --device cuda --quick --out "$out/peers.csv"
 exit "$failed"

@@ -50,8 +50,8 @@ def solve_qp(
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
         backend: "auto" for the fastest that is known to run here, or its name: "cpu" (compiled at first use, which
-            takes some seconds once; needs a C++ compiler), "torch" (anywhere), or "triton" (on a CUDA device; computes
-            in float64, and leaves problems larger than its tiles to "torch").
+            takes some seconds once; needs a C++ compiler), "torch" (anywhere), or "triton" (on a CUDA device; leaves
+            problems larger than its tiles to "torch").
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.

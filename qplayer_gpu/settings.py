@@ -85,9 +85,7 @@ class Settings:
         return cls(**{name: literal_eval(value) for name, value in lines})
 
     def weights(self, n_eq: int, n_in: int, n_box: int, device: torch.device) -> Tensor:
-        """The weights of the shifts of all rows: [1, n_eq + n_in + n_box].
-
-        One weight for all is filled in on the device; one for each row is copied there, which a CUDA graph cannot.
+        """The weights of the shifts of all rows: [1, n_eq + n_in + n_box]; copied to the device where there are many.
 
         Raises:
             SettingsError: the number of weights is not that of the rows.
@@ -98,9 +96,9 @@ class Settings:
             if isinstance(weights, tuple):
                 if len(weights) != count:
                     raise SettingsError(f"{name} has {len(weights)} weights for {count} rows")
-                parts.append(torch.tensor([weights], dtype=torch.float64, device=device))
+                parts.append(torch.tensor([weights], dtype=torch.float64).to(device))
             else:
-                parts.append(torch.full((1, count), float(weights), dtype=torch.float64, device=device))
+                parts.append(torch.full((1, count), weights, dtype=torch.float64, device=device))
         return torch.cat(parts, -1)
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:

@@ -15,23 +15,27 @@ ROOT = Path(__file__).parents[1]
 
 def python(*arguments):
     """In a process that does not interpret."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
-VARIANTS = [
-    pytest.param(n, architecture, marks=() if (n, architecture) == (8, "90") else pytest.mark.slow)
-    for n in SIZES
-    for architecture in ("80", "90")
-]
+@pytest.mark.parametrize("n", [pytest.param(n, marks=pytest.mark.slow) for n in SIZES])
+def test_each_variant_is_as_in_the_table(n):
+    code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", "--n", str(n))
+    assert code == 0, text
 
 
-@pytest.mark.parametrize(("n", "architecture"), VARIANTS)
-def test_each_variant_is_as_in_the_table(n, architecture):
-    code, text = python(
-        "-m", "qplayer_gpu.kernels.triton.resources", "--check", "--n", str(n), "--architecture", architecture
-    )
+def test_the_largest_variant_is_as_in_the_table():
+    """It is the first to spill."""
+    largest = ("--kernel", "forward", "--n", "64", "--m", "256", "--architecture", "90")
+    code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", *largest)
+    assert code == 0, text
+    assert "1 of the variants" in text
+
+
+def test_instructions_are_counted_however_the_compiler_unrolls():
+    code, text = python("tests/counted.py")
     assert code == 0, text
 
 

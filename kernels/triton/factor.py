@@ -127,13 +127,14 @@ def solved(K, scale, y, n, N: tl.constexpr, METHOD: tl.constexpr):
     return y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["k", "n"])
 def solve_kernel(
     K_ptr,  # [B, n, n]
-    r_ptr,  # [B, 2, n] two right-hand sides
-    x_ptr,  # [B, 2, n] their solutions, the second from the factor
-    positive_ptr,  # [B] int32
-    n: tl.constexpr,
+    r_ptr,  # [B, k, n]
+    x_ptr,  # [B, k, n] output: K^-1 r, the first by what is carried along, the others from the factor
+    failed_ptr,  # [B] bool output: whether K is not positive definite; x is NaN there
+    k,
+    n,
     N: tl.constexpr,
     METHOD: tl.constexpr,
 ):
@@ -141,14 +142,13 @@ def solve_kernel(
     b = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, N)
     inside = (index[:, None] < n) & (index[None, :] < n)
-    unit = tl.where(index[:, None] == index[None, :], 1.0, 0.0).to(tl.float64)
-    tile = K_ptr + b * n * n + index[:, None] * n + index[None, :]
-    K = tl.where(inside, tl.load(tile, mask=inside, other=0.0), unit)
-    vector = b * 2 * n + index
-    first = tl.load(r_ptr + vector, mask=index < n, other=0.0)
-    second = tl.load(r_ptr + vector + n, mask=index < n, other=0.0)
-    K, scale, first, positive = factored(K, first, n, N, METHOD)
-    second = solved(K, scale, second, n, N, METHOD)
-    tl.store(x_ptr + vector, first, mask=index < n)
-    tl.store(x_ptr + vector + n, second, mask=index < n)
-    tl.store(positive_ptr + b, positive)
+    K = tl.load(K_ptr + b * n * n + (index[:, None] * n + index[None, :]), mask=inside, other=0.0)
+    K = tl.where(inside | (index[:, None] != index[None, :]), K, 1.0)
+    r, x = r_ptr + b * k * n + index, x_ptr + b * k * n + index
+    y = tl.load(r, mask=index < n, other=0.0)
+    K, scale, y, positive = factored(K, y, n, N, METHOD)
+    tl.store(x, tl.where(positive != 0, y, float("nan")), mask=index < n)
+    for i in range(1, k):
+        y = solved(K, scale, tl.load(r + i * n, mask=index < n, other=0.0), n, N, METHOD)
+        tl.store(x + i * n, tl.where(positive != 0, y, float("nan")), mask=index < n)
+    tl.store(failed_ptr + b, positive == 0)

@@ -1,9 +1,10 @@
-"""What each variant of the kernels needs on the chip, found without a GPU.
+"""What each variant of the kernels needs on the chip and how much it issues, found without a GPU.
 
     python -m qplayer_gpu.kernels.triton.resources
 
 compiles the variants of the launch table with Triton's own ptxas and reads registers, stack and shared memory from the
-cubin; a stack says that registers spill. Not for a process with TRITON_INTERPRET=1, which compiles nothing.
+cubin; a stack says that registers spill. sass.py counts instructions. resources.csv keeps the rows of each version of
+Triton that this has been run with. Not for a process with TRITON_INTERPRET=1, which compiles nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +12,9 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,25 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from . import linear, sass
 from .adjoint import adjoint_kernel
+from .factor import solve_kernel
 from .forward import forward_kernel
-from .launch import MAXIMAL_REGISTERS, TABLE
+from .launch import CHOLESKY, MAXIMAL_REGISTERS, SWEEP, TABLE, Launch
 from .problem import Config
+from .system import STEPS
 
 FILE = Path(__file__).with_name("resources.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
+SOLVES = {"cholesky_solve": CHOLESKY, "sweep_solve": SWEEP}
+METHODS = ("cholesky", "sweep")
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
-PRECISIONS = ("float64", "mixed")
-TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "cfg": "constexpr"}
+TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "failed_ptr": "*i1"}
+TYPES |= {"cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
+POINTERS = {"float64": "*fp64", "mixed": "*fp64", "float32": "*fp32"}
+FILTERS = {"kernel": str, "n": int, "m": int, "architecture": int}
+LINE_SEARCH_TRIALS = 3  # taken as usual
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,9 @@ class Variant:
     """A kernel for one size on one architecture; with H and bounds, the larger case."""
 
     kernel: str
-    precision: str  # as in Settings
+    precision: str
     n: int
-    m: int
+    m: int  # 0 for a solve alone
     architecture: int
 
 
@@ -64,102 +70,132 @@ class Resources:
     registers: int
     stack: int  # bytes of each thread
     shared: int  # bytes of each program
+    instructions: int  # of each warp: of one Newton step, or of one solve alone; 0 where they are not counted
+    double: int  # those of them in double precision
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(self.kernel, self.precision, self.n, self.m, self.architecture)
 
 
-def variants(n: int | None = None, architectures: Sequence[int] = ARCHITECTURES) -> Iterator[Variant]:
-    """All variants that the table holds, or those of one padded n."""
-    for size in TABLE if n is None else (n,):
-        for m in ROWS[size]:
-            for kernel, precision, architecture in product(KERNELS, PRECISIONS, architectures):
-                yield Variant(kernel, precision, size, m, architecture)
+def variants() -> Iterator[Variant]:
+    """All variants that the tables hold."""
+    for n in TABLE:
+        for architecture in ARCHITECTURES:
+            for m in ROWS[n]:
+                for precision in ("float64", "mixed"):
+                    yield from (Variant(kernel, precision, n, m, architecture) for kernel in KERNELS)
+            for precision in ("float64", "float32"):
+                yield from (Variant(kernel, precision, n, 0, architecture) for kernel in SOLVES)
 
 
 def compiled(v: Variant) -> Any:
     """The variant as Triton compiles it: its ``asm`` has the stages from "ttir" to "cubin"."""
-    launch, function = TABLE[v.n], KERNELS[v.kernel]
-    cfg = Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, v.precision == "mixed")
+    function = KERNELS.get(v.kernel, solve_kernel)
+    pointer = POINTERS[v.precision]
     signature = {
-        p.name: TYPES.get(p.name) or p.annotation_type or ("*fp64" if p.name.endswith("_ptr") else "i32")
+        p.name: TYPES.get(p.name) or p.annotation_type or (pointer if p.name.endswith("_ptr") else "i32")
         for p in function.params
     }
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(function, signature, {"cfg": cfg}, aligned)
-    options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
+    if v.kernel in SOLVES:
+        constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
+        options = {"num_warps": linear.WARPS[v.n]}
+    else:
+        launch = TABLE[v.n]
+        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, v.precision == "mixed")}
+        options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
+    source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
 
 
+def extents(v: Variant) -> dict[str, float]:
+    """How far the loops of each function run, for :meth:`sass.Code.counts`: all m rows are there, and are active.
+
+    A function with a loop that is inlined for each of A and C, or of H, A and C, counts with the mean of their rows.
+    """
+    pivots = dict.fromkeys(("cholesky", "sweep", "back_substituted", "forward_substituted"), v.n)
+    rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
+    few = {"line_search": LINE_SEARCH_TRIALS, "refined": STEPS.value, "solve_kernel": 0}  # no second right-hand side
+    return pivots | rows | few
+
+
 def measured(v: Variant, program: Any) -> Resources:
-    """The resources that cuobjdump reads from the cubin."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kernel.cubin"
-        file.write_bytes(program.asm["cubin"])
-        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(file)]
-        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """The resources that cuobjdump reads from the cubin, and the instructions counted in it."""
+    usage = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
     registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
-    launch = TABLE[v.n]
-    how = launch.warps, launch.chunk, ("cholesky", "sweep")[launch.method]
+    instructions, double = 0, 0
+    if v.kernel != "adjoint":
+        instructions, double = sass.Code(program.asm["cubin"]).counts(extents(v), within_loop=v.kernel == "forward")
+    launch = Launch(linear.WARPS[v.n], 0, SOLVES[v.kernel]) if v.kernel in SOLVES else TABLE[v.n]
     return Resources(
-        triton.__version__,
-        v.kernel,
-        v.precision,
-        v.n,
-        v.m,
-        v.architecture,
-        *how,
-        registers,
-        stack,
-        program.metadata.shared,
+        triton=triton.__version__,
+        **asdict(v),
+        warps=launch.warps,
+        chunk=launch.chunk,
+        method=METHODS[launch.method],
+        registers=registers,
+        stack=stack,
+        shared=program.metadata.shared,
+        instructions=instructions,
+        double=double,
     )
 
 
 def imprecise(v: Variant, program: Any) -> list[str]:
-    """Lines of Triton's code with a product on the tensor cores, or unasked in float32: there should be none."""
-    pattern = r"tf32|tt\.dot" if v.precision == "mixed" else r"tf32|tt\.dot|\bf32\b"
-    return [line for line in program.asm["ttir"].splitlines() if re.search(pattern, line)]
+    """Lines of code with a product on the tensor cores, or a number in float32 in a variant without: there are none."""
+    forbidden = r"tf32|tt\.dot" + (r"|\bf32\b" if v.precision == "float64" else "")
+    lines = [line for line in program.asm["ttir"].splitlines() if re.search(forbidden, line)]
+    return lines + re.findall(r".*\b[A-Z]+MMA\b.*", sass.tool("nvdisasm", "-c", cubin=program.asm["cubin"]))
 
 
-def read() -> dict[Variant, Resources]:
+def read() -> list[Resources]:
     """The committed table."""
     with FILE.open(newline="") as file:
         lines = [{k: int(t) if t.isdigit() else t for k, t in line.items()} for line in csv.DictReader(file)]
-    table = [Resources(**line) for line in lines]  # type: ignore[arg-type]
-    return {Variant(r.kernel, r.precision, r.n, r.m, r.architecture): r for r in table}
+    return [Resources(**line) for line in lines]  # type: ignore[arg-type]
 
 
-def complaints(v: Variant, table: dict[Variant, Resources]) -> list[str]:
-    """What is wrong with the variant: float32 in it, or resources other than those in the table."""
+def write(table: list[Resources]) -> None:
+    """Commits the table to its file."""
+    with FILE.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(f.name for f in fields(Resources))
+        writer.writerows(astuple(r) for r in table)
+
+
+def complaints(v: Variant, then: Resources | None) -> list[str]:
+    """What is wrong with the variant: float32 in it, spills, or other resources than this Triton has in the table."""
     program = compiled(v)
-    now, then = measured(v, program), table[v]
+    now = measured(v, program)
     found = [f"{v}: {line.strip()}" for line in imprecise(v, program)]
-    if now.triton == then.triton and now != then:
+    if then is not None and now != then:
         found.append(f"{now}, in the table {then}")
-    if now.stack and now.triton == then.triton:
+    if now.stack and (then is None or not then.stack):
         found.append(f"registers spill: {now}")
-    elif now.stack:
-        print(f"registers spill, as they do not with Triton {then.triton}: {now}")
     return found
 
 
 def main() -> int:
-    """Writes the table, or with --check compares with it: 1 where something is wrong."""
+    """Writes the rows of this Triton, or with --check compares with them: 1 where something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m qplayer_gpu.kernels.triton.resources", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with resources.csv and write nothing")
-    parser.add_argument("--n", type=int, choices=TABLE, help="only this padded n; needs --check")
-    parser.add_argument("--architecture", type=int, nargs="*", choices=ARCHITECTURES, default=ARCHITECTURES)
+    for name, kind in FILTERS.items():
+        parser.add_argument(f"--{name}", type=kind, help="check only the variants with this")
     args = parser.parse_args()
+    table = read()
     if args.check:
-        table = read()
-        found = [complaint for v in variants(args.n, args.architecture) for complaint in complaints(v, table)]
-        print("\n".join(found) or "as in the table")
+        chosen = [v for v in variants() if all(getattr(args, k) in (None, getattr(v, k)) for k in FILTERS)]
+        ours = {r.variant: r for r in table if r.triton == triton.__version__}
+        found = [complaint for v in chosen for complaint in complaints(v, ours.get(v))]
+        print("\n".join(found) or f"{len(chosen)} of the variants, as in the table")
         return int(bool(found))
-    with FILE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(f.name for f in fields(Resources))
-        for v in variants():
-            resources = measured(v, compiled(v))
-            print(asdict(resources), flush=True)
-            writer.writerow(astuple(resources))
+    new = []
+    for v in variants():
+        new.append(measured(v, compiled(v)))
+        print(asdict(new[-1]), flush=True)
+    write(sorted([r for r in table if r.triton != triton.__version__] + new, key=lambda r: r.triton))
     return 0
 
 

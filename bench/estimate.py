@@ -1,0 +1,127 @@
+"""What the Triton kernels would take on an H100, estimated from their machine code. Nothing here is measured.
+
+    python -m bench.estimate
+
+writes results/estimate.csv: for each size and version of Triton, the time of a Newton step and of a QP when the whole
+card is busy, as the largest of three, beside the floors that no program could beat; prints the tables of
+docs/kernels.md.
+
+- issue: the instructions of resources.csv (see kernels/triton/sass.py), at 4 a cycle and multiprocessor.
+- double: those of them in double precision, at 2 a cycle and multiprocessor (64 units for 32 lanes).
+- latency: as many programs as the registers allow, each of whose warps issues one instruction in ``DEPENDENT`` cycles.
+
+It knows nothing of waits for memory, barriers and shuffles, so expect more; nor of branches not taken and rows that are
+not active, so expect less. The Newton steps of a QP are the mean of the reference's on random feasible problems.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import qplayer_gpu
+
+from .problems import random_feasible
+
+RESOURCES = Path(__file__).parents[1] / "kernels" / "triton" / "resources.csv"
+RESULTS = Path(__file__).parent / "results" / "estimate.csv"
+MULTIPROCESSORS, CLOCK = 132, 1.7e9  # of an H100 SXM, under load
+ISSUE, DOUBLE = 4, 2  # instructions of a warp in a cycle
+REGISTERS, GRANULE, PROGRAMS = 65536, 256, 32  # of a multiprocessor; given to a warp in such portions; at most
+DEPENDENT = 4  # cycles before an instruction that waits for the last one
+FLOPS, BANDWIDTH = 34e12, 3.35e12  # double precision without tensor cores; bytes/s of memory
+BATCH = 256
+SHOWN = "3.7.1"  # the version that constraints.txt pins
+
+Line = dict[str, object]
+
+
+def main() -> int:
+    """Writes the table and prints it."""
+    with RESOURCES.open(newline="") as file:
+        resources = list(csv.DictReader(file))
+    lines = [line(row) for row in resources if row["kernel"] == "forward" and row["architecture"] == "90"]
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    shown = [{k: v for k, v in row.items() if k != "triton"} for row in lines if row["triton"] == SHOWN]
+    print(f"Triton {SHOWN}, sm_90:\n\n{markdown(shown)}\n\nStack, bytes of a thread:\n\n{markdown(spills(resources))}")
+    return 0
+
+
+def spills(resources: list[dict[str, str]]) -> list[Line]:
+    """The variants that spill on some version of Triton, with their stacks."""
+    variants: dict[tuple[str, ...], Line] = {}
+    for row in resources:
+        variant = tuple(row[k] for k in ("kernel", "precision", "n", "m", "architecture"))
+        known = {"kernel": row["kernel"], "precision": row["precision"], "n": row["n"], "m": row["m"]}
+        variants.setdefault(variant, known | {"sm": row["architecture"]})[row["triton"]] = row["stack"]
+    versions = {row["triton"] for row in resources}
+    return [known for known in variants.values() if any(known.get(v, "0") != "0" for v in versions)]
+
+
+def markdown(lines: list[Line]) -> str:
+    """A table."""
+    rows = [list(lines[0]), ["---"] * len(lines[0])] + [list(line.values()) for line in lines]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def line(row: dict[str, str]) -> Line:
+    """The estimate of one variant, in microseconds."""
+    n, m, warps = int(row["n"]), int(row["m"]), int(row["warps"])
+    instructions, double = int(row["instructions"]), int(row["double"])
+    programs = resident(int(row["registers"]), warps)
+    cycles = {
+        "issue": instructions * warps / ISSUE,
+        "double": double * warps / DOUBLE,
+        "latency": instructions * DEPENDENT / programs,
+    }
+    rates = {f"step_{name}_us": count / (CLOCK * MULTIPROCESSORS) for name, count in cycles.items()}
+    steps = newton_steps(n)
+    known = {
+        k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers", "stack", "instructions", "double")
+    }
+    times = rates | {
+        "qp_us": steps * max(rates.values()),
+        "qp_flops_floor_us": steps * flops(n, m) / FLOPS,
+        "qp_bytes_floor_us": bytes_of(n, m) / BANDWIDTH,
+    }
+    known |= {"programs": programs, "newton_steps": f"{steps:.1f}"}
+    return known | {name: f"{1e6 * seconds:.3g}" for name, seconds in times.items()}
+
+
+def resident(registers: int, warps: int) -> int:
+    """How many programs the registers of a multiprocessor hold."""
+    portion = -(-registers * 32 // GRANULE) * GRANULE
+    return min(PROGRAMS, REGISTERS // portion // warps)
+
+
+def flops(n: int, m: int) -> float:
+    """Of a Newton step with all m rows active, n of them bounds.
+
+    K and its Cholesky factor, half of each as they are symmetric; two products with H, two with G, three with G'.
+    """
+    rows = m - n
+    return rows * n * n + n**3 / 3 + 2 * n * n + 4 * n * n + 10 * rows * n
+
+
+def bytes_of(n: int, m: int) -> float:
+    """Of the data and the answer of a problem, each once, in double precision."""
+    return 8 * (n * n + (m - n) * n + 2 * n + 4 * m)
+
+
+@cache
+def newton_steps(n: int) -> float:
+    """The mean over random feasible problems."""
+    arrays = random_feasible(BATCH, n).arrays()
+    return qplayer_gpu.solve_qp(**arrays, backend="torch").check().info.iterations.double().mean().item()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main())

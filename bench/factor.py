@@ -1,0 +1,99 @@
+"""The solves of ``qplayer_gpu.kernels.linear`` beside ``torch.linalg.cholesky_ex`` and ``torch.cholesky_solve``.
+
+    python -m bench.factor
+
+appends rows to results/factor.csv: microseconds for one matrix, the batch's time by its size. On a CUDA device the
+methods are Triton's kernels. On a CPU the sweep is left out, as a loop over batched operations is not for use there,
+and "cholesky_solve" is torch's own two operations with checks around them: those rows say what the checks cost, and
+nothing about Triton. Not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qplayer_gpu.kernels import linear
+
+from .gpu import Line, append, environment, milliseconds
+
+RESULTS = Path(__file__).parent / "results" / "factor.csv"
+SIZES = {8: 16384, 16: 8192, 32: 4096, 64: 2048}  # n: matrices in a batch
+SETS, REPEATS = 3, 15  # input sets in turn, so that none stays in cache
+TOLERANCE = 1e4  # of the answer, in units of rounding: the matrices have a condition of about 100
+
+
+def by_torch(K: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """As a program without this library does it."""
+    L, info = torch.linalg.cholesky_ex(K)
+    return torch.cholesky_solve(r.unsqueeze(-1), L).squeeze(-1), info != 0
+
+
+METHODS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "torch": by_torch,
+    "cholesky_solve": linear.cholesky_solve,
+    "sweep_solve": linear.sweep_solve,
+}
+
+
+def main() -> int:
+    """1 where an answer is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m bench.factor", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few matrices, one repeat")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the file that rows are appended to")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    known = environment() | {"load": os.getloadavg()[0]}
+    right = True
+    for dtype in (torch.float64, torch.float32):
+        for n, batch in SIZES.items():
+            lines = measured(n, 16 if args.quick else batch, dtype, device, 1 if args.quick else REPEATS)
+            append(args.out, [known | line for line in lines])
+            right &= all(line["verdict"] == "ok" for line in lines)
+    return int(not right)
+
+
+def systems(n: int, batch: int, seed: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
+    """Matrices with eigenvalues from 0.1 to about 4, and right-hand sides."""
+    generator = torch.Generator().manual_seed(seed)
+    M = torch.randn(batch, n, n, generator=generator, dtype=torch.float64)
+    K = M @ M.mT / n + 0.1 * torch.eye(n, dtype=torch.float64)
+    return K.to(device, dtype), torch.randn(batch, n, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def error(method: str, K: Tensor, r: Tensor) -> float:
+    """Of the answer, next to torch's in double precision, relative to the largest entry; infinite where one failed."""
+    x, failed = METHODS[method](K, r)
+    exact = torch.linalg.solve(K.double(), r.double())
+    return float("inf") if failed.any() else ((x - exact).abs().max() / exact.abs().max()).item()
+
+
+def measured(n: int, batch: int, dtype: torch.dtype, device: str, repeats: int) -> list[Line]:
+    """One line for each method; they take turns."""
+    sets = [systems(n, batch, seed, dtype, device) for seed in range(SETS)]
+    names = [name for name in METHODS if device == "cuda" or name != "sweep_solve"]
+    errors = {name: max(error(name, *system) for system in sets) for name in names}  # and warms up
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for repeat in range(repeats):
+        for name, taken in times.items():
+            taken.append(milliseconds(lambda m=METHODS[name], s=sets[repeat % SETS]: m(*s)))
+    lines: list[Line] = []
+    for name, taken in times.items():
+        p20, p50, p80 = (float(p) for p in np.percentile(taken, [20, 50, 80]) * 1e3 / batch)
+        line = {"device": device, "n": n, "batch": batch, "dtype": str(dtype), "method": name, "repeats": repeats}
+        line |= {"us_p50": p50, "us_p20": p20, "us_p80": p80, "error": errors[name]}
+        verdict = "ok" if errors[name] <= TOLERANCE * torch.finfo(dtype).eps else "wrong"
+        lines.append(line | {"verdict": verdict})
+        print(lines[-1], flush=True)
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""The solves of :mod:`~qplayer_gpu.kernels.linear`, one program for each matrix: [B, n, n], [B, k, n] -> the same."""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from .factor import CHOLESKY, SWEEP, solve_kernel
+
+WARPS = {8: 1, 16: 1, 32: 2, 64: 4}  # by n rounded up to a power of two
+LARGEST = max(WARPS)
+
+
+def cholesky_solve(K: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """By the Cholesky factor."""
+    return launch(K, r, CHOLESKY.value)
+
+
+def sweep_solve(K: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """By the scaled symmetric sweep."""
+    return launch(K, r, SWEEP.value)
+
+
+def launch(K: Tensor, r: Tensor, method: int) -> tuple[Tensor, Tensor]:
+    """One launch over the batch."""
+    B, k, n = r.shape
+    x, failed = torch.empty_like(r, memory_format=torch.contiguous_format), K.new_empty(B, dtype=torch.bool)
+    if B:
+        N = max(min(WARPS), triton.next_power_of_2(n))
+        solve_kernel[(B,)](K.contiguous(), r.contiguous(), x, failed, k, n, N, method, num_warps=WARPS[N])
+    return x, failed

@@ -1,0 +1,161 @@
+"""The script for machines with a GPU, as far as it goes without one: what it does with parts that fail or hang."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import factor, gpu
+
+ROOT = Path(__file__).parents[1]
+
+
+def bash(script, tmp_path, **environment):
+    known = os.environ | {"out": str(tmp_path)} | environment
+    return subprocess.run(["bash", "-c", script], cwd=ROOT, env=known, capture_output=True, text=True, timeout=60)
+
+
+def test_a_part_that_fails_or_hangs_does_not_lose_the_others(tmp_path):
+    start = time.monotonic()
+    done = bash(
+        """. bench/parts.sh
+        part good 9 echo fine
+        part bad 9 bash -c 'echo trouble; exit 3'
+        part hung 1 bash -c 'echo begun; sleep 50'
+        aside one 9 bash -c 'sleep 1; echo slow'
+        aside deaf 1 bash -c 'trap "" TERM; for i in {1..50}; do sleep 1; done'
+        together
+        skip absent 'not installed'
+        part last 9 echo fine
+        exit $failed""",
+        tmp_path,
+    )
+    assert done.returncode == 1, done.stderr
+    assert (tmp_path / "summary.txt").read_text().splitlines() == [
+        "good: passed",
+        "bad: FAILED (3)",
+        "hung: FAILED, out of time",
+        "one: passed",
+        "deaf: FAILED, out of time",
+        "absent: skipped, not installed",
+        "last: passed",
+    ]
+    assert (tmp_path / "bad.txt").read_text() == "trouble\n"
+    assert (tmp_path / "hung.txt").read_text() == "begun\n"
+    assert time.monotonic() - start < 20
+
+
+PYTHON = """#!/usr/bin/env bash
+echo "$*" >> "$CALLS"
+case "$*" in
+    *test_triton.py*) echo 'one test failed'; exit 1 ;;
+    *bench.factor*) sleep 60 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("environment_works", [True, False])
+def test_the_whole_script(environment_works, tmp_path):
+    """With stand-ins for python and timeout: each part is called, and the results are where they should be."""
+    tools, out = tmp_path / "tools", tmp_path / "out"
+    tools.mkdir()
+    stop = "" if environment_works else "*--environment) exit 1 ;;\n"
+    stand_ins = {
+        "python": PYTHON.replace("    *test_triton.py*", stop + "    *test_triton.py*"),
+        "timeout": f'#!/usr/bin/env bash\nshift 3\nexec {timeout()} 2 "$@"\n',
+        "compute-sanitizer": '#!/usr/bin/env bash\necho "sanitizer $*" >> "$CALLS"\n',
+    }
+    for name, text in stand_ins.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    path = f"{tools}:{os.environ['PATH']}"
+    done = bash(f"bench/gpu.sh {out}", tmp_path, PATH=path, CALLS=str(calls))
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = dict(line.split(": ") for line in (out / "summary.txt").read_text().splitlines())
+    if not environment_works:
+        assert said == {"environment": "FAILED (1)"}
+        return
+    assert {name for name, how in said.items() if how == "passed"} == set(said) - {"tests-kernels", "factor"}
+    assert said["tests-kernels"] == "FAILED (1)"
+    assert said["factor"] == "FAILED, out of time"
+    assert list(said)[-3:] == ["benchmark", "factor", "peers"]
+    assert {"memcheck", "racecheck", "check", "tests-gpu-float64", "tests-gpu-float32"} <= set(said)
+    assert (out / "tests-kernels.txt").read_text() == "one test failed\n"
+    made = calls.read_text()
+    for tool in ("memcheck", "racecheck"):
+        assert f"sanitizer --tool {tool} --error-exitcode 9 python -m bench.gpu --small" in made
+    assert f"-m bench.gpu --out {out}/gpu.csv" in made
+
+
+def timeout():
+    return subprocess.check_output(["bash", "-c", "command -v timeout"], text=True).strip()
+
+
+def test_the_limits_add_up_to_less_than_ten_minutes():
+    """Those side by side count once, and each ends five seconds after its limit at the latest."""
+    words = [line.split() for line in (ROOT / "bench/gpu.sh").read_text().splitlines()]
+    alone = [int(w[2]) for w in words if w[:1] == ["part"]]
+    aside = [int(w[2]) for w in words if w[:1] == ["aside"] and w[2].isdigit()]
+    assert len(aside) >= 5
+    assert sum(alone) + max(aside) + 5 * (len(alone) + 1) < 600
+
+
+def test_without_a_gpu_it_says_so(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    known = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "bench.gpu", "--environment"]
+    done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("no CUDA device that PyTorch")
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_solves_are_measured(tmp_path, monkeypatch):
+    out = tmp_path / "factor.csv"
+    monkeypatch.setattr(sys, "argv", ["factor", "--quick", "--out", str(out)])
+    assert factor.main() == 0
+    lines = rows(out)
+    assert len(lines) == len(factor.SIZES) * (3 if torch.cuda.is_available() else 2) * 2
+    assert {line["verdict"] for line in lines} == {"ok"}
+    monkeypatch.setitem(factor.METHODS, "torch", lambda K, r: (r, torch.zeros(len(r), dtype=torch.bool)))
+    assert factor.main() == 1
+    assert {line["verdict"] for line in rows(out)[len(lines) :] if line["method"] == "torch"} == {"wrong"}
+
+
+def test_the_backends_are_compared_and_measured(tmp_path, monkeypatch):
+    """With the compiled kernels of the CPU in the place of a backend for GPUs."""
+    monkeypatch.setattr(gpu, "others", lambda: ["cpu"])
+    monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
+    out = tmp_path / "gpu.csv"
+    for options, code in ((["--environment"], 0), (["--small"], 0), (["--quick", "--out", str(out)], 0)):
+        monkeypatch.setattr(sys, "argv", ["gpu", *options])
+        assert gpu.main() == code
+    lines = rows(out)
+    assert [(line["backend"], line["dtype"]) for line in lines[:2]] == [
+        ("cpu", "torch.float64"),
+        ("torch", "torch.float64"),
+    ]
+    assert all(float(line["error"]) < 1e-3 for line in lines)
+    monkeypatch.setattr(gpu, "both", wrong(gpu.both))
+    assert gpu.main() == 1
+    monkeypatch.setattr(sys, "argv", ["gpu", "--check"])
+    assert gpu.main() == 1
+
+
+def wrong(both):
+    def changed(args, backend, settings=None):
+        sol, gradient = both(args, backend, settings)
+        return sol, gradient * (1.01 if backend == "cpu" else 1.0)
+
+    return changed
