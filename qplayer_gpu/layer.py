@@ -54,10 +54,9 @@ def solve_qp(
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
         backend: "auto" for the fastest that is known to run here, or its name: "cpu" (compiled at first use, which
-            takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; computes in
-            float64, and leaves problems larger than its tiles to "torch"), or "cuda" (on a CUDA device, through CuPy;
-            compiled at first use, which takes some twenty seconds once; leaves more than 256 variables or 512 rows to
-            "torch").
+            takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; leaves
+            problems larger than its tiles to "torch"), or "cuda" (on a CUDA device, through CuPy; compiled at first
+            use, which takes some twenty seconds once; leaves more than 256 variables or 512 rows to "torch").
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.

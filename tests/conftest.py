@@ -22,6 +22,14 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def nan_memory():
+    """Fills memory that torch does not initialize with NaN, on the CPU."""
+    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 class OnGPU:
     """Kernels of a GPU for tensors on the CPU: takes them there, and the answer back."""
 

@@ -9,6 +9,7 @@ from qplayer_gpu.kernels.reference.newton import exact_line_search
 triton = pytest.importorskip("triton")
 launch = pytest.importorskip("qplayer_gpu.kernels.triton.launch")
 newton = pytest.importorskip("qplayer_gpu.kernels.triton.newton")
+problem = pytest.importorskip("qplayer_gpu.kernels.triton.problem")
 products = pytest.importorskip("qplayer_gpu.kernels.triton.products")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -27,6 +28,13 @@ def definite(B, n, damping=0.1):
     return M @ M.mT / n + damping * torch.eye(n, dtype=torch.float64, device=DEVICE)
 
 
+def columns_and_rows(scratch, cfg):
+    """The vectors of columns and of rows in scratch: [B, COLUMNS, N], [B, ROWS, M]."""
+    split = problem.COLUMNS.value * cfg.N
+    end = split + problem.ROWS.value * cfg.M
+    return scratch[:, :split].unflatten(1, (-1, cfg.N)), scratch[:, split:end].unflatten(1, (-1, cfg.M))
+
+
 @pytest.mark.parametrize("bounded", [False, True], ids=["", "bounded"])
 @pytest.mark.parametrize("n", SIZES)
 def test_products(n, bounded):
@@ -35,11 +43,16 @@ def test_products(n, bounded):
     H, A, C = definite(B, n), random(B, n_eq, n), random(B, n_in, n)
     x, P, z = random(B, n), random(B, n).abs(), random(B, m)
     w = random(B, m).relu()  # half of them zero, as of rows that are not active
-    K, Gx, Gz = (
-        torch.full(shape, torch.nan, dtype=torch.float64, device=DEVICE) for shape in ((B, n, n), (B, m), (B, n))
-    )
-    N = launch.padded(n)
-    products.assembly_kernel[(B,)](H, A, C, x, P, z, w, K, Gx, Gz, n_eq, n_in, n, N, bounded, 4, num_warps=4)
+    cfg = problem.Config(n, launch.padded(n), launch.padded(m), 4, launch.SWEEP, True, bounded, False)
+    scratch = torch.zeros(B, problem.scratch_size(cfg), dtype=torch.float64, device=DEVICE)
+    columns, rows = columns_and_rows(scratch, cfg)
+    for place, value in ((problem.X, x), (problem.PROX, P)):
+        columns[:, place.value, :n] = value
+    for place, value in ((problem.Z, z), (problem.T, w)):
+        rows[:, place.value, :m] = value
+    K = torch.full((B, cfg.N, cfg.N), torch.nan, dtype=torch.float64, device=DEVICE)
+    products.assembly_kernel[(B,)](H, A, C, scratch, K, n, n_eq, n_in, cfg, num_warps=4)
+    K, Gx, Gz = K[:, :n, :n], rows[:, problem.GX.value, :m], columns[:, problem.GZ.value, :n]
     eye = torch.eye(n, dtype=torch.float64, device=DEVICE).expand(B, -1, -1)
     G = torch.cat([A, C, eye[:, : n * bounded]], 1)
     close = {"rtol": 1e-12, "atol": 1e-12}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from .. import reference
 from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
-from ..reference.forward import settle_multipliers
-from ..reference.products import Matrices
-from ..reference.scaling import measure_scaling
 from .launch import fits, launch_adjoint, launch_forward
 
 __all__ = ["adjoint", "forward"]
@@ -14,12 +11,7 @@ __all__ = ["adjoint", "forward"]
 
 def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     """As the reference's forward."""
-    if not fits(rows):
-        return reference.forward(rows, options, start)
-    answer = launch_forward(rows, options, start)
-    matrices = Matrices.of(rows, mixed=False)
-    settle_multipliers(answer, rows, matrices, measure_scaling(matrices, rows.g, options.equilibrate), options)
-    return answer
+    return launch_forward(rows, options, start) if fits(rows) else reference.forward(rows, options, start)
 
 
 def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:

@@ -1,218 +1,215 @@
 """The adjoint kernel: one program finds the adjoint vectors of one problem, as the reference's adjoint.py does.
 
-A feasible problem takes one factorization, an infeasible one three: the least-squares problem in its shifted rows W is
-factored again after the saddle point, as only one tile stays in registers. Every solve is refined with residuals taken
-with H and G.
+A feasible problem takes one factorization, an infeasible one up to four (and a fifth where there are hard rows): the
+least-squares problem in its shifted rows W is factored anew for each target, as only one tile stays in registers. Every
+solve is refined with residuals taken with H and G.
 """
-
-from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
-from ..reference import least_squares as _least_squares
 from ..reference.adjoint import ACCURACY as _ACCURACY
 from ..reference.adjoint import MU as _MU
+from ..reference.adjoint import MU_MIXED as _MU_MIXED
 from ..reference.adjoint import PASSES as _PASSES
+from ..reference.adjoint import PASSES_MIXED as _PASSES_MIXED
 from ..reference.adjoint import RHO as _RHO
-from .factor import factored, solved
-from .problem import column_vector, largest, some
-from .products import all_columns_product, all_rows_product, assembled, columns_product, get, put
+from ..reference.adjoint import RHO_MIXED as _RHO_MIXED
+from .least_squares import find_shifted_rows, fit
+from .problem import (
+    BETA,
+    C_SCALE,
+    COLUMNS,
+    DX,
+    EPS_ABS,
+    FITTED,
+    GP,
+    HIGH,
+    IN_W,
+    LOW,
+    NUMBERS,
+    PROX,
+    ROWS,
+    S_W,
+    TARGET,
+    UNIT,
+    D,
+    Data,
+    E,
+    Q,
+    R,
+    S,
+    T,
+    U,
+    V,
+    W,
+    X,
+    Z,
+    column_vector,
+    columns_at,
+    get,
+    largest,
+    number,
+    put,
+    put_columns,
+    put_number,
+    put_rows,
+    row_vector,
+    some,
+)
+from .products import columns_of, columns_product, row_product
+from .scaling import measure_scaling
+from .start import load_problem
+from .system import by_factor, factor_of, refined
 
-MU = tl.constexpr(_MU)
-RHO = tl.constexpr(_RHO)
-PASSES = tl.constexpr(_PASSES)
+MU, MU_MIXED = tl.constexpr(_MU), tl.constexpr(_MU_MIXED)
+RHO, RHO_MIXED = tl.constexpr(_RHO), tl.constexpr(_RHO_MIXED)
+PASSES, PASSES_MIXED = tl.constexpr(_PASSES), tl.constexpr(_PASSES_MIXED)
 ACCURACY = tl.constexpr(_ACCURACY)
-FIT_DAMPING = tl.constexpr(_least_squares.DAMPING)
-FIT_PASSES = tl.constexpr(_least_squares.PASSES)
-FIT_ACCURACY = tl.constexpr(_least_squares.ACCURACY)
-ACTIVE, SHIFTED = tl.constexpr(1), tl.constexpr(2)  # kinds of rows: those of K and of W
-VECTORS = tl.constexpr(4)  # of rows, in scratch, and one of columns
 
 
-class System(NamedTuple):
-    """Pointers to the arrays of one problem, and its scalars."""
-
-    H: Any  # [n, n]
-    A: Any  # [n_eq, n]
-    C: Any  # [n_in, n]
-    n: Any  # at run time, see problem.py
-    n_eq: Any
-    n_in: Any
-    m: Any
-    D: Any  # [N]
-    E: Any  # [M]
-    c: Any
-    unit: Any
-    w: Any  # [M] of the shifts
-    kind: Any  # [M] 0, ACTIVE or SHIFTED
-    # in scratch
-    b: Any  # [n]
-    t: Any  # [m] and all below
-    q: Any
-    target: Any
-    weight: Any
-
-
-@triton.jit
-def rows_of(p, cfg: tl.constexpr, pointer):
-    """A vector of rows: [M], zero beyond m."""
-    return get(pointer, p.m, 0.0, cfg.M)
-
-
-@triton.jit
-def times(p, cfg: tl.constexpr, b):
-    """``G b``: [N] -> [M], by way of the slot t."""
-    all_rows_product(p.A, p.C, p.n_eq, p.n_in, b, b, p.t, p.t, cfg.n, cfg.N, cfg.bounded, cfg.chunk)
-    return rows_of(p, cfg, p.t)
-
-
-@triton.jit
-def back_times(p, cfg: tl.constexpr, z):
-    """``G'z``: [M] -> [N], by way of the slot t."""
-    put(p.t, z, p.m, cfg.M)
-    return all_columns_product(p.A, p.C, p.n_eq, p.n_in, p.t, cfg.n, cfg.N, cfg.bounded, cfg.chunk)
-
-
-@triton.jit
-def factor_of(p, cfg: tl.constexpr, sigma, P, weight, HAS_H: tl.constexpr):
-    """The factor of ``sigma H + P + G' diag(weight) G`` and its scale."""
-    put(p.weight, weight, p.m, cfg.M)
-    K = assembled(p.H, p.A, p.C, p.n_eq, p.n_in, sigma, P, p.weight, cfg.n, cfg.N, HAS_H, cfg.bounded, cfg.chunk)
-    K, scale, _y, _positive = factored(K, 0.0 * P, p.n, cfg.N, cfg.method)
-    return K, scale
-
-
-@triton.jit
-def shifted_factor(p, cfg: tl.constexpr):
-    """The factor of ``W' diag(unit w) W + damping``."""
-    weight = tl.where(p.kind == SHIFTED, p.w * p.unit, 0.0)
-    return factor_of(p, cfg, p.c, FIT_DAMPING / (p.D * p.D), weight, False)
-
-
-@triton.jit
-def fit(p, cfg: tl.constexpr, K, scale, t):
-    """``argmin_b sum w_i (W b - t)_i^2`` for t [M]: b [N], and W b [M]; proximal passes."""
-    shifted = p.kind == SHIFTED
-    weight = tl.where(shifted, p.w * p.unit, 0.0)
-    residual = back_times(p, cfg, weight * t)
-    b, Wb = 0.0 * residual, 0.0 * t
-    goal = largest(residual) * FIT_ACCURACY
-    passes = 0
-    while (passes < FIT_PASSES) & (largest(residual) > goal):
-        b += solved(K, scale, residual, p.n, cfg.N, cfg.method)
-        Wb = tl.where(shifted, times(p, cfg, b), 0.0)
-        residual = back_times(p, cfg, weight * (t - Wb))
-        passes += 1
-    return b, Wb
-
-
-@triton.jit
-def saddle_point(p, cfg: tl.constexpr, r, target):
-    """Solves ``H b + G_S'q = r, G_S b = target`` on the rows S of any kind: b [N], q [M].
+@triton.jit(noinline=True)
+def saddle_point(data, cfg: tl.constexpr):
+    """Solves ``H b + G_S'q = r, G_S b = target`` on the rows of S = W + K; r, target, b and q in R, TARGET, X and Q.
 
     A proximal method of multipliers with one factor; the last step, taken back once for each pass, is the part along
-    the null space of a singular system.
+    the null space of a singular system. The rows of S are those with weights in slot T.
     """
-    inverse = 1.0 / (p.c * MU)
-    weight = tl.where(p.kind == SHIFTED, p.w * p.unit, tl.where(p.kind == ACTIVE, p.E * p.E, 0.0)) * inverse
-    K, scale = factor_of(p, cfg, 1.0 + 0.0 * p.c, RHO / (p.c * p.D * p.D), weight, cfg.has_h)
-    put(p.b, 0.0 * r, cfg.n, cfg.N)
-    put(p.q, 0.0 * target, p.m, cfg.M)
-    v, passes = -target, 0
-    step, q_step = 0.0 * r, 0.0 * target
-    moving = inverse > 0
-    while moving & (passes < PASSES):
-        q, b = rows_of(p, cfg, p.q), column_vector(p.b, cfg)
-        residual = r - back_times(p, cfg, q + weight * v)
+    rho: tl.constexpr = RHO_MIXED if cfg.mixed else RHO
+    most: tl.constexpr = PASSES_MIXED if cfg.mixed else PASSES
+    c, damping = number(data, C_SCALE, cfg), column_vector(data, PROX, cfg) * rho
+    r, sigma = column_vector(data, R, cfg), 0.0 * c + 1.0
+    put_columns(data, X, 0.0 * r, cfg)
+    put_rows(data, Q, 0.0 * row_vector(data, T, cfg), cfg)
+    put_rows(data, V, -row_vector(data, TARGET, cfg), cfg)
+    K, scale, _y, _positive = factor_of(data, sigma, damping, r, cfg)
+    step, q_step = 0.0 * r, 0.0 * row_vector(data, T, cfg)
+    moving, passes = sigma > 0, 0
+    while moving & (passes < most):
+        weight, v = row_vector(data, T, cfg), row_vector(data, V, cfg)
+        put_rows(data, U, row_vector(data, Q, cfg) + weight * v, cfg)
+        residual = r - columns_of(data, U, cfg)
         if cfg.has_h:
-            residual -= columns_product(p.H, p.n, p.b, cfg.n, cfg.N, cfg.chunk)  # H is symmetric
-        step = solved(K, scale, residual, p.n, cfg.N, cfg.method)
-        v += tl.where(p.kind > 0, times(p, cfg, step), 0.0)
+            residual -= columns_product(data.H, data.n, columns_at(data, X, cfg), cfg)  # H is symmetric
+        y = by_factor(data, K, scale, residual, cfg)
+        step = refined(data, K, scale, sigma, damping, residual, y, cfg)
+        put_columns(data, DX, step, cfg)
+        row_product(data, DX, GP, cfg)
+        v += tl.where(weight > 0, row_vector(data, GP, cfg), 0.0)
         q_step = weight * v
-        b += step
-        q += q_step
-        put(p.b, b, cfg.n, cfg.N)
-        put(p.q, q, p.m, cfg.M)
-        size = largest(b / p.D) + largest(p.c * q / p.E)
-        moving = largest(step / p.D) + largest(p.c * q_step / p.E) > size * ACCURACY
+        b, q = column_vector(data, X, cfg) + step, row_vector(data, Q, cfg) + q_step
+        put_rows(data, V, v, cfg)
+        put_columns(data, X, b, cfg)
+        put_rows(data, Q, q, cfg)
+        columns, rows = column_vector(data, D, cfg), row_vector(data, E, cfg)
+        size = largest(b / columns) + largest(c * q / rows)
+        moving = largest(step / columns) + largest(c * q_step / rows) > size * ACCURACY
         passes += 1
-    return column_vector(p.b, cfg) - passes * step, rows_of(p, cfg, p.q) - passes * q_step
+    put_columns(data, X, column_vector(data, X, cfg) - passes * step, cfg)
+    put_rows(data, Q, row_vector(data, Q, cfg) - passes * q_step, cfg)
 
 
-@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in"])
+@triton.jit
+def set_weights(data, in_W, in_K, cfg: tl.constexpr):
+    """Writes the weights of the rows of W, which are those of their shifts, and of K to slot T."""
+    mu: tl.constexpr = MU_MIXED if cfg.mixed else MU
+    scale, c = row_vector(data, E, cfg), number(data, C_SCALE, cfg)
+    shifted = row_vector(data, W, cfg) * number(data, UNIT, cfg)
+    weight = tl.where(in_W, shifted, tl.where(in_K, scale * scale / c, 0.0))
+    put_rows(data, T, weight * (1 / mu), cfg)
+
+
+@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "equilibrate"])
 def adjoint_kernel(
     H_ptr,  # [B|1, n, n]
     A_ptr,  # [B|1, n_eq, n]
     C_ptr,  # [B|1, n_in, n]
-    D_ptr,  # [B|1, n]
-    E_ptr,  # [B|1, m]
-    c_ptr,  # [B|1]
-    unit_ptr,  # [B|1]
-    w_ptr,  # [B|1, m]
-    kind_ptr,  # [B, m] int8
-    z_ptr,  # [B, m] multipliers
+    g_ptr,  # [B|1, n]
+    lo_ptr,  # [B|1, m]
+    hi_ptr,  # [B|1, m]
+    w_ptr,  # [m]
+    hard_ptr,  # [m] bool
+    x_ptr,  # [B, n] the answer
+    z_ptr,  # [B, m]
+    s_ptr,  # [B, m]
     x__ptr,  # [B, n] cotangents
     z__ptr,  # [B, m]
     s__ptr,  # [B, m]
-    wanted_ptr,  # [B] int32, 0 for a problem whose outputs stay as they are
-    scratch_ptr,  # [B, N + VECTORS M]
+    scratch_ptr,  # [B, scratch_size(cfg)]
     b_x_ptr,  # [B, n]: outputs from here on
     p_ptr,  # [B, m]
     multipliers_ptr,  # [B, m]
+    ws_ptr,  # [B, m]
     b_s_ptr,  # [B, n]
     q_z_ptr,  # [B, m]
     b_z_ptr,  # [B, n]
-    batched,  # bit k: whether array k of the first eight has a batch
+    batched,  # bit k: whether array k of the first six has a batch
     order,  # n
     n_eq,
     n_in,
+    equilibrate,  # 1 or 0
+    eps_abs: tl.float64,
     cfg: tl.constexpr,
 ):
-    """The adjoint vectors of problem ``program_id(0)``; the outputs of feasible ones for W stay zero."""
+    """The adjoint vectors of problem ``program_id(0)``; zeros where its cotangents are."""
     b = tl.program_id(0).to(tl.int64)
-    if tl.load(wanted_ptr + b) != 0:
-        n: tl.constexpr = cfg.n
-        m = n_eq + n_in + (n if cfg.bounded else 0)
-        slot = scratch_ptr + b * (cfg.N + VECTORS * cfg.M)
-        p = System(
+    n: tl.constexpr = cfg.n
+    m = n_eq + n_in + (n if cfg.bounded else 0)
+    x_, z_, s_ = (
+        get(x__ptr + b * n, n, 0.0, cfg.N),
+        get(z__ptr + b * m, m, 0.0, cfg.M),
+        get(s__ptr + b * m, m, 0.0, cfg.M),
+    )
+    put(b_x_ptr + b * n, 0.0 * x_, n, cfg.N)
+    put(p_ptr + b * m, 0.0 * z_, m, cfg.M)
+    put(multipliers_ptr + b * m, 0.0 * z_, m, cfg.M)
+    put(ws_ptr + b * m, 0.0 * z_, m, cfg.M)
+    put(b_s_ptr + b * n, 0.0 * x_, n, cfg.N)
+    put(q_z_ptr + b * m, 0.0 * z_, m, cfg.M)
+    put(b_z_ptr + b * n, 0.0 * x_, n, cfg.N)
+    if some(x_ != 0) | some(z_ != 0) | some(s_ != 0):
+        data = Data(
             H_ptr + b * (batched & 1) * (n * n),
             A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
             C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
+            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
             order,
             n_eq,
             n_in,
-            m,
-            get(D_ptr + b * ((batched >> 3) & 1) * n, n, 1.0, cfg.N),
-            get(E_ptr + b * ((batched >> 4) & 1) * m, m, 1.0, cfg.M),
-            tl.load(c_ptr + b * ((batched >> 5) & 1)),
-            tl.load(unit_ptr + b * ((batched >> 6) & 1)),
-            get(w_ptr + b * ((batched >> 7) & 1) * m, m, 1.0, cfg.M),
-            get(kind_ptr + b * m, m, 0, cfg.M),
-            slot,
-            slot + cfg.N,
-            slot + cfg.N + cfg.M,
-            slot + cfg.N + 2 * cfg.M,
-            slot + cfg.N + 3 * cfg.M,
         )
-        z, z_, s_ = rows_of(p, cfg, z_ptr + b * m), rows_of(p, cfg, z__ptr + b * m), rows_of(p, cfg, s__ptr + b * m)
-        put(p.target, tl.where(p.kind == ACTIVE, z_, 0.0), m, cfg.M)
-        put(multipliers_ptr + b * m, z, m, cfg.M)
-        infeasible = some(p.kind == SHIFTED)
+        g = g_ptr + b * ((batched >> 3) & 1) * n
+        lo, hi = lo_ptr + b * ((batched >> 4) & 1) * m, hi_ptr + b * ((batched >> 5) & 1) * m
+        load_problem(data, g, lo, hi, w_ptr, hard_ptr, cfg)
+        put_number(data, EPS_ABS, eps_abs, cfg)
+        put_columns(data, X, get(x_ptr + b * n, n, 0.0, cfg.N), cfg)
+        put_rows(data, Z, get(z_ptr + b * m, m, 0.0, cfg.M), cfg)
+        put_rows(data, S, get(s_ptr + b * m, m, 0.0, cfg.M), cfg)
+        measure_scaling(data, equilibrate, cfg)
+        infeasible = find_shifted_rows(data, cfg)
+        in_W, w, z = row_vector(data, IN_W, cfg) != 0, row_vector(data, W, cfg), row_vector(data, Z, cfg)
+        put(ws_ptr + b * m, w * row_vector(data, S_W, cfg), m, cfg.M)
         if infeasible:
-            K, scale = shifted_factor(p, cfg)
-            beta, Wbeta = fit(p, cfg, K, scale, z / p.w)
-            _eta, Weta = fit(p, cfg, K, scale, z_)
-            put(b_z_ptr + b * n, beta, n, cfg.N)
-            put(multipliers_ptr + b * m, tl.where(p.kind == SHIFTED, p.w * Wbeta, z), m, cfg.M)
-            put(q_z_ptr + b * m, tl.where(p.kind == SHIFTED, p.w * (z_ - Weta), 0.0), m, cfg.M)
-            put(p.target, tl.where(p.kind == SHIFTED, Weta, rows_of(p, cfg, p.target)), m, cfg.M)
-        s_ = tl.where(p.kind == SHIFTED, s_, 0.0)
-        r = column_vector(x__ptr + b * n, cfg) + back_times(p, cfg, s_)
-        b_x, q = saddle_point(p, cfg, r, rows_of(p, cfg, p.target))
-        put(b_x_ptr + b * n, b_x, n, cfg.N)
+            put_rows(data, TARGET, z / w, cfg)
+            fit(data, cfg)
+            z = tl.where(in_W, w * row_vector(data, FITTED, cfg), z)
+            put(b_z_ptr + b * n, column_vector(data, BETA, cfg), n, cfg.N)
+            put_rows(data, TARGET, z_, cfg)
+            fit(data, cfg)
+            put(q_z_ptr + b * m, tl.where(in_W, w * (z_ - row_vector(data, FITTED, cfg)), 0.0), m, cfg.M)
+        put(multipliers_ptr + b * m, z, m, cfg.M)
+        in_K = (in_W == 0) & (
+            (row_vector(data, Z, cfg) != 0) | (row_vector(data, LOW, cfg) == row_vector(data, HIGH, cfg))
+        )
+        put_rows(data, TARGET, tl.where(in_W, row_vector(data, FITTED, cfg), tl.where(in_K, z_, 0.0)), cfg)
+        set_weights(data, in_W, in_K, cfg)
+        s_ = tl.where(in_W, s_, 0.0)
+        put_rows(data, U, s_, cfg)
+        put_columns(data, R, x_ + columns_of(data, U, cfg), cfg)
+        saddle_point(data, cfg)
+        q = row_vector(data, Q, cfg)
+        put(b_x_ptr + b * n, column_vector(data, X, cfg), n, cfg.N)
         put(p_ptr + b * m, q - s_, m, cfg.M)
         if infeasible:
-            K, scale = shifted_factor(p, cfg)
-            b_s, _Wb_s = fit(p, cfg, K, scale, q / p.w)
-            put(b_s_ptr + b * n, b_s, n, cfg.N)
+            put_rows(data, TARGET, q / w, cfg)
+            fit(data, cfg)
+            put(b_s_ptr + b * n, column_vector(data, BETA, cfg), n, cfg.N)

@@ -1,177 +1,119 @@
-"""The forward kernel: one program solves one problem from start to finish, all three phases in one loop."""
+"""The forward kernel: one program solves one problem from start to finish, all its phases in one loop."""
 
 import triton
 import triton.language as tl
 
+from .multipliers import settle_multipliers
 from .newton import newton_step
-from .outer import FIRST_ETA_OUT, measure, outer_step, verdict
+from .outer import measure, outer_step, set_centre, verdict
 from .problem import (
+    AS_POSED,
+    BEST,
+    BEST_S,
+    BEST_X,
+    BEST_Z,
+    CLOSEST_FEASIBLE,
+    COLUMNS,
+    EPS_ABS,
+    EPS_REL,
+    FIRST_MU_EQ,
+    FIRST_MU_IN,
+    FIRST_RHO,
     INF,
     MAX_ITERATIONS,
+    NONFINITE_INPUT,
+    NUMBERS,
     NUMERICAL_ERROR,
+    ROWS,
     RUNNING,
-    SCALARS,
     SHIFT,
-    VECTORS_M,
-    VECTORS_N,
+    SOLVED_CLOSEST_FEASIBLE,
+    Z_K,
     Data,
+    S,
     State,
+    X,
+    Z,
     column_vector,
+    get,
+    number,
+    put,
+    put_columns,
+    put_number,
+    put_rows,
     row_vector,
+    set_omega,
+    some,
 )
-from .products import all_rows_product, put, rows_product
+from .scaling import measure_scaling
+from .start import begin_at_x, first_state, load_problem, usable
 
 
 @triton.jit
-def data_of(
-    b,  # the problem, int64
-    H_ptr,
-    A_ptr,
-    C_ptr,
-    g_ptr,
-    D_ptr,
-    E_ptr,
-    c_ptr,
-    unit_ptr,
-    lo_ptr,
-    hi_ptr,
-    w_ptr,
-    hard_ptr,
-    scratch_ptr,
-    batched,  # bit k: whether the array k of the ten above w has a batch
-    order,  # n
-    n_eq,
-    n_in,
-    cfg: tl.constexpr,
-):
-    """The arrays of problem b; what is shared is at the same place for each."""
-    n: tl.constexpr = cfg.n
-    m = n_eq + n_in + (n if cfg.bounded else 0)
-    x = scratch_ptr + b * (VECTORS_N * cfg.N + VECTORS_M * cfg.M + SCALARS)
-    z = x + VECTORS_N * cfg.N
-    return Data(
-        H_ptr + b * (batched & 1) * (n * n),
-        A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
-        C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
-        g_ptr + b * ((batched >> 3) & 1) * n,
-        D_ptr + b * ((batched >> 4) & 1) * n,
-        E_ptr + b * ((batched >> 5) & 1) * m,
-        lo_ptr + b * ((batched >> 8) & 1) * m,
-        hi_ptr + b * ((batched >> 9) & 1) * m,
-        w_ptr,
-        hard_ptr,
-        order,
-        n_eq,
-        n_in,
-        m,
-        tl.load(c_ptr + b * ((batched >> 6) & 1)),
-        tl.load(unit_ptr + b * ((batched >> 7) & 1)),
-        x,
-        x + cfg.N,
-        x + 2 * cfg.N,
-        x + 3 * cfg.N,
-        x + 4 * cfg.N,
-        z,
-        z + cfg.M,
-        z + 2 * cfg.M,
-        z + 3 * cfg.M,
-        z + 4 * cfg.M,
-        z + 5 * cfg.M,
-        z + 6 * cfg.M,
-        z + 7 * cfg.M,
-        x + 5 * cfg.N,
-        z + 8 * cfg.M,
-        z + 9 * cfg.M,
-        z + 10 * cfg.M,
-    )
+def begin(data, x, z, s, equilibrate, cfg: tl.constexpr):
+    """The first iterate, in scratch, and the state there: an answer that was shifted searches its shift first."""
+    measure_scaling(data, equilibrate, cfg)
+    shifted = some(s != 0)
+    z = tl.where(shifted, 0.0, z)
+    put_columns(data, X, x, cfg)
+    put_rows(data, Z, z, cfg)
+    put_rows(data, Z_K, z, cfg)
+    begin_at_x(data, cfg)
+    set_centre(data, cfg)
+    st = first_state(data, tl.where(shifted, SHIFT, AS_POSED), cfg)
+    set_omega(data, st, cfg)
+    return with_status(st, tl.where(usable(data, cfg), RUNNING, NONFINITE_INPUT))
 
 
 @triton.jit
-def begin(data, x0_ptr, z0_ptr, phase, cfg: tl.constexpr):
-    """The first iterate, in scratch, and the state there."""
-    index, rows = tl.arange(0, cfg.N), tl.arange(0, cfg.M)
-    x = tl.load(x0_ptr + index, mask=index < cfg.n, other=0.0)
-    z = tl.load(z0_ptr + rows, mask=rows < data.m, other=0.0)
-    put(data.x, x, cfg.n, cfg.N)
-    put(data.x_k, x, cfg.n, cfg.N)
-    put(data.z, z, data.m, cfg.M)
-    put(data.z_k, z, data.m, cfg.M)
-    put(data.s, 0.0 * z, data.m, cfg.M)
-    put(data.Hx, 0.0 * x, cfg.n, cfg.N)
-    put(data.Hdx, 0.0 * x, cfg.n, cfg.N)
-    if cfg.has_h:
-        rows_product(data.H, data.n, x, 0.0 * x, data.Hx, data.Hdx, cfg.n, cfg.N, cfg.chunk)
-    all_rows_product(
-        data.A, data.C, data.n_eq, data.n_in, x, 0.0 * x, data.Gx, data.u, cfg.n, cfg.N, cfg.bounded, cfg.chunk
-    )
-    put(data.Hx_k, column_vector(data.Hx, cfg), cfg.n, cfg.N)
-    put(data.Gx_k, row_vector(data.Gx, data, cfg), data.m, cfg.M)
-    one, none = tl.full((), 1.0, tl.float64), phase * 0
-    return State(
-        phase,
-        none + RUNNING,
-        none,
-        none,
-        none,
-        one * cfg.mu_eq,
-        one * cfg.mu_in,
-        one * cfg.rho,
-        one * FIRST_ETA_OUT,
-        one,
-        one * INF,
-        one * (cfg.mu_in**0.1),
-    )
-
-
-@triton.jit
-def judged_state(st, at, max_iter):
-    """The state with the verdict as its status."""
-    return State(
-        st.phase,
-        verdict(st, at, max_iter),
-        st.steps,
-        st.entered,
-        st.extra,
-        st.mu_eq,
-        st.mu_in,
-        st.rho,
-        st.eta_out,
-        st.eta_in,
-        st.primal_k,
-        st.mu_tenth,
-    )
+def with_status(st, status):
+    """The state with another status."""
+    return State(st.phase, status, st.steps, st.rho)
 
 
 @triton.jit
 def keep(data, at, cfg: tl.constexpr):
     """Makes the present iterate the answer: the last one, or the best so far where the problem stops early."""
-    put(data.best_x, column_vector(data.x, cfg), cfg.n, cfg.N)
-    tl.store(data.best, at.primal)
-    tl.store(data.best + 1, at.dual)
-    tl.store(data.best + 2, at.gap)
-    tl.store(data.best + 3, at.worst)
-    put(data.best_z, row_vector(data.z, data, cfg), data.m, cfg.M)
-    put(data.best_s, row_vector(data.s, data, cfg), data.m, cfg.M)
+    put_columns(data, BEST_X, column_vector(data, X, cfg), cfg)
+    put_rows(data, BEST_Z, row_vector(data, Z, cfg), cfg)
+    put_rows(data, BEST_S, row_vector(data, S, cfg), cfg)
+    put_number(data, BEST, at.primal, cfg)
+    put_number(data, BEST + 1, at.dual, cfg)
+    put_number(data, BEST + 2, at.gap, cfg)
+    put_number(data, BEST + 3, at.worst, cfg)
 
 
-@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "max_iter"])
+@triton.jit
+def iterate(data, st, max_iter, cfg: tl.constexpr):
+    """Steps until the problem has ended, and keeps the answer: the state then."""
+    running = st.status == RUNNING
+    while running:
+        at = measure(data, st, cfg)
+        better = (st.steps == 0) | ((at.worst < number(data, BEST + 3, cfg)) & (st.phase != SHIFT))
+        st = with_status(st, verdict(data, st, at, max_iter, cfg))
+        running = st.status == RUNNING
+        early = (st.status == MAX_ITERATIONS) | (st.status == NUMERICAL_ERROR)
+        if better | ((running == 0) & (early == 0)):
+            keep(data, at, cfg)
+        if running:
+            st = newton_step(data, outer_step(data, st, at, cfg), cfg)
+    return st
+
+
+@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "max_iter", "equilibrate", "closest", "again"])
 def forward_kernel(
     H_ptr,  # [B|1, n, n]
     A_ptr,  # [B|1, n_eq, n]
     C_ptr,  # [B|1, n_in, n]
     g_ptr,  # [B|1, n]
-    D_ptr,  # [B|1, n]
-    E_ptr,  # [B|1, m]
-    c_ptr,  # [B|1]
-    unit_ptr,  # [B|1]
     lo_ptr,  # [B|1, m]
     hi_ptr,  # [B|1, m]
+    x0_ptr,  # [B|1, n] where to start
+    z0_ptr,  # [B|1, m]
+    s0_ptr,  # [B|1, m]
     w_ptr,  # [m]
-    hard_ptr,  # [m] int8
-    x0_ptr,  # [B, n] where to start
-    z0_ptr,  # [B, m]
-    phase_ptr,  # [B] int32, -1 for a problem that is not solved at all
-    scratch_ptr,  # [B, VECTORS_N N + VECTORS_M M + SCALARS]
+    hard_ptr,  # [m] bool
+    scratch_ptr,  # [B, scratch_size(cfg)]
     x_ptr,  # [B, n]: outputs from here on
     z_ptr,  # [B, m]
     s_ptr,  # [B, m]
@@ -180,55 +122,57 @@ def forward_kernel(
     primal_ptr,  # [B]
     dual_ptr,  # [B]
     gap_ptr,  # [B]
-    batched,
+    batched,  # bit k: whether array k of the first nine has a batch
     order,  # n
     n_eq,
     n_in,
     max_iter,
+    equilibrate,  # 1 or 0
+    closest,  # 1 or 0: whether the closest feasible problem is wanted
+    again,  # 1 or 0: whether only what stopped early is solved, and its steps are added
+    eps_abs: tl.float64,
+    eps_rel: tl.float64,
+    mu_eq: tl.float64,
+    mu_in: tl.float64,
+    rho: tl.float64,
     cfg: tl.constexpr,
 ):
     """Solves problem ``program_id(0)``: ``lo + s <= G x <= hi + s`` with the least weighted s, see the reference."""
     b = tl.program_id(0).to(tl.int64)
-    phase = tl.load(phase_ptr + b)
-    if phase >= 0:
-        data = data_of(
-            b,
-            H_ptr,
-            A_ptr,
-            C_ptr,
-            g_ptr,
-            D_ptr,
-            E_ptr,
-            c_ptr,
-            unit_ptr,
-            lo_ptr,
-            hi_ptr,
-            w_ptr,
-            hard_ptr,
-            scratch_ptr,
-            batched,
+    status = tl.load(status_ptr + b, mask=again != 0, other=MAX_ITERATIONS)
+    if (status == MAX_ITERATIONS) | (status == NUMERICAL_ERROR):
+        n: tl.constexpr = cfg.n
+        m = n_eq + n_in + (n if cfg.bounded else 0)
+        data = Data(
+            H_ptr + b * (batched & 1) * (n * n),
+            A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
+            C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
+            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
             order,
             n_eq,
             n_in,
-            cfg,
         )
-        st = begin(data, x0_ptr + b * cfg.n, z0_ptr + b * data.m, phase, cfg)
-        running = phase >= 0
-        while running:
-            at = measure(data, st, cfg)
-            better = (st.steps == 0) | ((at.worst < tl.load(data.best + 3)) & (st.phase != SHIFT))
-            st = judged_state(st, at, max_iter)
-            running = st.status == RUNNING
-            early = (st.status == MAX_ITERATIONS) | (st.status == NUMERICAL_ERROR)
-            if better | ((running == 0) & (early == 0)):
-                keep(data, at, cfg)
-            if running:
-                st = newton_step(data, outer_step(data, st, at, cfg), cfg)
-        put(x_ptr + b * cfg.n, column_vector(data.best_x, cfg), cfg.n, cfg.N)
-        put(z_ptr + b * data.m, row_vector(data.best_z, data, cfg), data.m, cfg.M)
-        put(s_ptr + b * data.m, row_vector(data.best_s, data, cfg), data.m, cfg.M)
+        g = g_ptr + b * ((batched >> 3) & 1) * n
+        lo, hi = lo_ptr + b * ((batched >> 4) & 1) * m, hi_ptr + b * ((batched >> 5) & 1) * m
+        load_problem(data, g, lo, hi, w_ptr, hard_ptr, cfg)
+        put_number(data, EPS_ABS, eps_abs, cfg)
+        put_number(data, EPS_REL, eps_rel, cfg)
+        put_number(data, FIRST_MU_EQ, mu_eq, cfg)
+        put_number(data, FIRST_MU_IN, mu_in, cfg)
+        put_number(data, FIRST_RHO, rho, cfg)
+        put_number(data, CLOSEST_FEASIBLE, closest.to(tl.float64), cfg)
+        x = get(x0_ptr + b * ((batched >> 6) & 1) * n, n, 0.0, cfg.N)
+        z = get(z0_ptr + b * ((batched >> 7) & 1) * m, m, 0.0, cfg.M)
+        s = get(s0_ptr + b * ((batched >> 8) & 1) * m, m, 0.0, cfg.M)
+        st = iterate(data, begin(data, x, z, s, equilibrate, cfg), max_iter, cfg)
+        if st.status == SOLVED_CLOSEST_FEASIBLE:
+            settle_multipliers(data, cfg)
+        unknown = tl.where(st.status == NONFINITE_INPUT, INF - INF, 0.0)
+        put(x_ptr + b * n, column_vector(data, BEST_X, cfg) + unknown, n, cfg.N)
+        put(z_ptr + b * m, row_vector(data, BEST_Z, cfg) + unknown, m, cfg.M)
+        put(s_ptr + b * m, row_vector(data, BEST_S, cfg) + unknown, m, cfg.M)
         tl.store(status_ptr + b, st.status.to(tl.int64))
-        tl.store(steps_ptr + b, st.steps.to(tl.int64))
-        tl.store(primal_ptr + b, tl.load(data.best))
-        tl.store(dual_ptr + b, tl.load(data.best + 1))
-        tl.store(gap_ptr + b, tl.load(data.best + 2))
+        tl.store(steps_ptr + b, st.steps + tl.load(steps_ptr + b, mask=again != 0, other=0))
+        tl.store(primal_ptr + b, number(data, BEST, cfg) + unknown)
+        tl.store(dual_ptr + b, number(data, BEST + 1, cfg) + unknown)
+        tl.store(gap_ptr + b, number(data, BEST + 2, cfg) + unknown)

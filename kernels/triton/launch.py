@@ -1,11 +1,11 @@
 """From rows to a launch: which variant of a kernel, with how many warps, on which arrays.
 
-The table is static: nothing is tuned in a user's run, and a shape that it does not hold goes to the reference.
+The table is static: nothing is tuned in a user's run, and a shape that it does not hold goes to the reference. Nothing
+here looks at a number of the problems: a solve can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -13,20 +13,12 @@ import triton
 from torch import Tensor
 
 from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
-from ..reference.forward import blank_answer, usable
-from ..reference.least_squares import shifted_rows
-from ..reference.products import Matrices
-from ..reference.scaling import Scaling, measure_scaling
-from ..reference.state import AS_POSED, SHIFT
-from .adjoint import VECTORS, adjoint_kernel
+from ..reference.forward import MIXED_STEPS
+from .adjoint import adjoint_kernel
 from .forward import forward_kernel
-from .problem import SCALARS, VECTORS_M, VECTORS_N, Config
+from .problem import Config, scratch_size
 
 CHOLESKY, SWEEP = 0, 1
-
-
-# The adjoint does not look at them: one variant for all.
-ADJOINT_OPTIONS = Options(0.0, 0.0, 0, 0.0, 0.0, 0.0, equilibrate=True, closest_feasible=True, mixed=False)
 
 
 class Launch(NamedTuple):
@@ -43,7 +35,7 @@ TABLE = {
     8: Launch(1, 4, SWEEP),
     16: Launch(1, 4, SWEEP),
     32: Launch(2, 4, SWEEP),
-    64: Launch(8, 8, SWEEP),
+    64: Launch(8, 4, SWEEP),
 }
 LARGEST_N, LARGEST_M = 64, 256
 SMALLEST = 8  # tile
@@ -60,104 +52,92 @@ def fits(rows: Rows) -> bool:
     return rows.n <= LARGEST_N and rows.m <= LARGEST_M
 
 
-def config(rows: Rows, options: Options, launch: Launch) -> Config:
-    """The variant for these rows."""
-    return Config(
+def config(rows: Rows, mixed: bool, launch: Launch | None) -> tuple[Config, dict[str, int]]:
+    """The variant for these rows, and how the compiler is to build it."""
+    N = padded(rows.n)
+    warps, chunk, method = TABLE[N] if launch is None else launch
+    cfg = Config(rows.n, N, padded(rows.m), chunk, method, rows.H is not None, rows.bounded, mixed)
+    return cfg, {"num_warps": warps, "maxnreg": MAXIMAL_REGISTERS}
+
+
+def batched(arrays: tuple[Tensor, ...]) -> int:
+    """Bit k says whether array k has a batch."""
+    return sum((array.shape[0] > 1) << k for k, array in enumerate(arrays))
+
+
+def problem_arrays(rows: Rows) -> tuple[Tensor, ...]:
+    """What the kernels take first; H is never read where there is none."""
+    return rows.g if rows.H is None else rows.H, rows.A, rows.C, rows.g, rows.lo, rows.hi
+
+
+def launch_forward(rows: Rows, options: Options, start: Start | None, launch: Launch | None = None) -> Answer:
+    """One launch over the batch; in mixed precision a second one, for what the first has not solved."""
+    new = rows.g.new_empty
+    counts = (new(rows.batch, dtype=torch.int64) for _ in range(2))
+    vectors = (new(rows.batch, k) for k in (rows.n, rows.m, rows.m))
+    answer = Answer(*vectors, *counts, *(new(rows.batch) for _ in range(3)))
+    first = min(options.max_iter, MIXED_STEPS) if options.mixed else options.max_iter
+    _forward(answer, rows, options, start, launch, mixed=options.mixed, max_iter=first, again=False)
+    if options.max_iter > first:
+        _forward(answer, rows, options, None, launch, mixed=False, max_iter=options.max_iter - first, again=True)
+    return answer
+
+
+def _forward(
+    answer: Answer,
+    rows: Rows,
+    options: Options,
+    start: Start | None,
+    launch: Launch | None,
+    *,
+    mixed: bool,
+    max_iter: int,
+    again: bool,
+) -> None:
+    if start is None:
+        zeros = rows.g.new_zeros
+        start = Start(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m))
+    arrays = (*problem_arrays(rows), start.x, start.z, start.s)
+    cfg, build = config(rows, mixed, launch)
+    forward_kernel[(rows.batch,)](
+        *(t.contiguous() for t in (*arrays, rows.w, rows.hard)),
+        rows.g.new_empty(rows.batch, scratch_size(cfg)),
+        *vars(answer).values(),
+        batched(arrays),
         rows.n,
-        padded(rows.n),
-        padded(rows.m),
-        launch.chunk,
-        launch.method,
-        rows.H is not None,
-        rows.bounded,
+        rows.n_eq,
+        rows.n_in,
+        max_iter,
+        int(options.equilibrate),
+        int(options.closest_feasible),
+        int(again),
         options.eps_abs,
         options.eps_rel,
         options.mu_eq,
         options.mu_in,
         options.rho,
-        options.closest_feasible,
-    )
-
-
-def bits(*arrays: Tensor) -> int:
-    """Bit k says whether array k has a batch."""
-    return sum((array.shape[0] > 1) << k for k, array in enumerate(arrays))
-
-
-def problem_arrays(rows: Rows, scaling: Scaling) -> tuple[list[Tensor], int]:
-    """The arrays of the problems in the order of the kernels, and which of them have a batch."""
-    unit = scaling.row_unit(rows.w) / scaling.c
-    H = rows.g if rows.H is None else rows.H  # never read where there is none
-    arrays = (H, rows.A, rows.C, rows.g, scaling.D, scaling.E, scaling.c, unit, rows.lo, rows.hi)
-    batched = bits(*arrays)
-    return [t.contiguous() for t in (*arrays, rows.w, rows.hard.to(torch.int8))], batched
-
-
-def launch_forward(rows: Rows, options: Options, start: Start | None, launch: Launch | None = None) -> Answer:
-    """One launch over the batch; problems whose numbers are not finite keep the blank answer."""
-    options = replace(options, mixed=False)
-    answer = blank_answer(rows)
-    scaling = measure_scaling(Matrices.of(rows, mixed=False), rows.g, options.equilibrate)
-    arrays, batched = problem_arrays(rows, scaling)
-    x, z = rows.g.new_zeros(rows.batch, rows.n), rows.g.new_zeros(rows.batch, rows.m)
-    phase = torch.full_like(answer.status, AS_POSED)
-    if start is not None:
-        shifted = (start.s != 0).any(-1)
-        phase, x, z = phase.masked_fill(shifted, SHIFT), start.x, start.z.masked_fill(shifted.unsqueeze(-1), 0.0)
-    phase = phase.masked_fill(~usable(rows), -1).to(torch.int32)
-    launch = TABLE[padded(rows.n)] if launch is None else launch
-    cfg = config(rows, options, launch)
-    scratch = x.new_empty(rows.batch, VECTORS_N.value * cfg.N + VECTORS_M.value * cfg.M + SCALARS.value)
-    forward_kernel[(rows.batch,)](
-        *arrays,
-        x.contiguous(),
-        z.contiguous(),
-        phase,
-        scratch,
-        *vars(answer).values(),
-        batched,
-        rows.n,
-        rows.n_eq,
-        rows.n_in,
-        options.max_iter,
         cfg,
-        num_warps=launch.warps,
-        maxnreg=MAXIMAL_REGISTERS,
+        **build,
     )
-    return answer
 
 
 def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, launch: Launch | None = None) -> Adjoint:
-    """One launch over the batch; where hard rows may press on a shift, the reference says which are shifted."""
-    options = replace(options, mixed=False)
-    matrices = Matrices.of(rows, mixed=False)
-    scaling = measure_scaling(matrices, rows.g, options.equilibrate)
-    W, w, s = shifted_rows(matrices, scaling, rows, answer.x, answer.s, options)
-    kind = torch.where(W, 2, ((answer.z != 0) | (rows.lo == rows.hi)).to(torch.int8)).to(torch.int8)
-    wanted = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1)
-    H = rows.g if rows.H is None else rows.H  # never read where there is none
-    arrays = (H, rows.A, rows.C, scaling.D, scaling.E, scaling.c, scaling.row_unit(w), w)
-    x, z = torch.zeros_like(answer.x), torch.zeros_like(answer.z)
-    ws = torch.where(wanted.unsqueeze(-1), w * s, 0.0)
-    result = Adjoint(b_x=x, p=z, z=z.clone(), ws=ws, b_s=x.clone(), q_z=z.clone(), b_z=x.clone())
-    launch = TABLE[padded(rows.n)] if launch is None else launch
-    cfg = config(rows, ADJOINT_OPTIONS, launch)
+    """One launch over the batch."""
+    arrays = problem_arrays(rows)
+    x, z = answer.x, answer.z
+    result = Adjoint(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, z, x, z, x)))
+    cfg, build = config(rows, options.mixed, launch)
     adjoint_kernel[(rows.batch,)](
-        *(t.contiguous() for t in (*arrays, kind, answer.z, seeds.x, seeds.z, seeds.s)),
-        wanted.to(torch.int32),
-        x.new_empty(rows.batch, cfg.N + VECTORS.value * cfg.M),
-        result.b_x,
-        result.p,
-        result.z,
-        result.b_s,
-        result.q_z,
-        result.b_z,
-        bits(*arrays),
+        *(t.contiguous() for t in (*arrays, rows.w, rows.hard, x, z, answer.s, *vars(seeds).values())),
+        x.new_empty(rows.batch, scratch_size(cfg)),
+        *vars(result).values(),
+        batched(arrays),
         rows.n,
         rows.n_eq,
         rows.n_in,
+        int(options.equilibrate),
+        options.eps_abs,
         cfg,
-        num_warps=launch.warps,
-        maxnreg=MAXIMAL_REGISTERS,
+        **build,
     )
     return result

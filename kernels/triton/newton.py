@@ -7,29 +7,42 @@ import triton
 import triton.language as tl
 
 from ..reference import newton as _newton
-from .factor import factored
 from .problem import (
-    SHIFT,
+    DX,
+    GX,
+    HDX,
+    HX,
+    INF,
+    OMEGA,
+    PROX,
+    X_K,
+    Z_K,
+    D,
+    E,
     State,
+    T,
+    U,
+    V,
+    X,
+    Z,
     clamped,
-    column_scale,
     column_vector,
     cost_gradient,
+    curved,
     largest,
-    omega,
-    prox,
-    row_scale,
+    put_columns,
+    put_rows,
     row_vector,
     sides,
     some,
 )
-from .products import all_columns_product, all_rows_product, assembled, put, rows_product
+from .products import columns_of, products_at_x
+from .system import factor_of, refined
 
 TRIALS = tl.constexpr(_newton.LINE_SEARCH_TRIALS)
 ACCURACY = tl.constexpr(_newton.LINE_SEARCH_ACCURACY)
 RHO_GROWTH = tl.constexpr(_newton.RHO_GROWTH)
 ROUNDING = tl.constexpr(_newton.ROUNDING)
-INF = tl.constexpr(float("inf"))
 
 
 @triton.jit
@@ -70,21 +83,18 @@ def line_search_kernel(slope_ptr, curvature_ptr, v_ptr, w_ptr, lo_ptr, hi_ptr, w
 @triton.jit
 def direction(data, st, cfg: tl.constexpr):
     """The step [N] and whether there is none; writes v = Gx + z_k / omega, t the active weights and u = omega d(x)."""
-    weight = omega(data, st, cfg)
+    weight = row_vector(data, OMEGA, cfg)
     lo, hi = sides(data, cfg)
-    v = row_vector(data.Gx, data, cfg) + row_vector(data.z_k, data, cfg) / weight
-    put(data.v, v, data.m, cfg.M)
-    put(data.t, tl.where((v >= hi) | (v <= lo), weight, 0.0), data.m, cfg.M)
-    put(data.u, weight * (v - clamped(v, lo, hi)), data.m, cfg.M)
-    P = prox(data, st, cfg)
-    pushed = all_columns_product(data.A, data.C, data.n_eq, data.n_in, data.u, cfg.n, cfg.N, cfg.bounded, cfg.chunk)
-    moved = column_vector(data.x, cfg) - column_vector(data.x_k, cfg)
-    gradient = cost_gradient(data, st, cfg) + pushed + P * moved
-    sigma = tl.where(st.phase == SHIFT, 0.0 * st.rho, 0.0 * st.rho + 1.0)
-    K = assembled(
-        data.H, data.A, data.C, data.n_eq, data.n_in, sigma, P, data.t, cfg.n, cfg.N, cfg.has_h, cfg.bounded, cfg.chunk
-    )
-    K, _scale, dx, positive = factored(K, -gradient, data.n, cfg.N, cfg.method)
+    v = row_vector(data, GX, cfg) + row_vector(data, Z_K, cfg) / weight
+    put_rows(data, V, v, cfg)
+    put_rows(data, T, tl.where((v >= hi) | (v <= lo), weight, 0.0), cfg)
+    put_rows(data, U, weight * (v - clamped(v, lo, hi)), cfg)
+    P = st.rho * column_vector(data, PROX, cfg)
+    pull = cost_gradient(data, st, cfg) + P * (column_vector(data, X, cfg) - column_vector(data, X_K, cfg))
+    r = -(pull + columns_of(data, U, cfg))
+    sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
+    K, scale, y, positive = factor_of(data, sigma, P, r, cfg)
+    dx = refined(data, K, scale, sigma, P, r, y, cfg)
     failed = (positive == 0) | some(dx - dx != 0)
     return tl.where(failed, 0.0, dx), failed
 
@@ -99,49 +109,33 @@ def full_step(z, v, up, down, lo, hi):
     return tl.where(up | down, z, 0.0), some(stays == 0) == 0
 
 
-@triton.jit
+@triton.jit(noinline=True)
 def newton_step(data, st, cfg: tl.constexpr):
     """One step, in scratch; where the factorization fails, rho grows and x stays."""
     dx, failed = direction(data, st, cfg)
-    x, P = column_vector(data.x, cfg), prox(data, st, cfg)
-    pull = cost_gradient(data, st, cfg) + P * (x - column_vector(data.x_k, cfg))
+    x, P = column_vector(data, X, cfg), st.rho * column_vector(data, PROX, cfg)
+    pull = cost_gradient(data, st, cfg) + P * (x - column_vector(data, X_K, cfg))
     slope = tl.sum(dx * pull, axis=0)
-    if cfg.has_h:
-        rows_product(data.H, data.n, x, dx, data.Hx, data.Hdx, cfg.n, cfg.N, cfg.chunk)
-    all_rows_product(data.A, data.C, data.n_eq, data.n_in, x, dx, data.Gx, data.u, cfg.n, cfg.N, cfg.bounded, cfg.chunk)
-    Hdx = column_vector(data.Hdx, cfg) if cfg.has_h else 0.0 * x
-    curvature = tl.where(st.phase == SHIFT, 0.0, tl.sum(dx * Hdx, axis=0)) + tl.sum(dx * P * dx, axis=0)
+    put_columns(data, DX, dx, cfg)
+    products_at_x(data, cfg)
+    Hdx = column_vector(data, HDX, cfg)
+    curvature = tl.where(curved(st), tl.sum(dx * Hdx, axis=0), 0.0) + tl.sum(dx * P * dx, axis=0)
 
-    weight = omega(data, st, cfg)
+    weight = row_vector(data, OMEGA, cfg)
     lo, hi = sides(data, cfg)
-    v, Gdx = row_vector(data.v, data, cfg), row_vector(data.u, data, cfg)
-    up, down = v >= hi, v <= lo
-    slop = largest(x / column_scale(data, cfg)) * ROUNDING / row_scale(data, cfg)
+    v, Gdx = row_vector(data, V, cfg), row_vector(data, U, cfg)
+    slop = largest(x / column_vector(data, D, cfg)) * ROUNDING / row_vector(data, E, cfg)
     full = weight * (v - clamped(v, lo, hi)) + weight * Gdx
-    z, same = full_step(full, v + Gdx, up, down, lo - slop, hi + slop)
+    z, same = full_step(full, v + Gdx, v >= hi, v <= lo, lo - slop, hi + slop)
     alpha = slope * 0 + 1.0
     if (same == 0) & (failed == 0):
         alpha = line_search(slope, curvature, v, Gdx, lo, hi, weight)
         v += alpha * Gdx
         z = weight * (v - clamped(v, lo, hi))
-    z = tl.where(failed, row_vector(data.z, data, cfg), z)
+    z = tl.where(failed, row_vector(data, Z, cfg), z)
 
-    put(data.x, x + alpha * dx, cfg.n, cfg.N)
-    if cfg.has_h:
-        put(data.Hx, column_vector(data.Hx, cfg) + alpha * Hdx, cfg.n, cfg.N)
-    put(data.Gx, row_vector(data.Gx, data, cfg) + alpha * Gdx, data.m, cfg.M)
-    put(data.z, z, data.m, cfg.M)
-    return State(
-        st.phase,
-        st.status,
-        st.steps + 1,
-        st.entered,
-        st.extra,
-        st.mu_eq,
-        st.mu_in,
-        tl.where(failed, st.rho * RHO_GROWTH, st.rho),
-        st.eta_out,
-        st.eta_in,
-        st.primal_k,
-        st.mu_tenth,
-    )
+    put_columns(data, X, x + alpha * dx, cfg)
+    put_columns(data, HX, column_vector(data, HX, cfg) + alpha * Hdx, cfg)
+    put_rows(data, GX, row_vector(data, GX, cfg) + alpha * Gdx, cfg)
+    put_rows(data, Z, z, cfg)
+    return State(st.phase, st.status, st.steps + 1, tl.where(failed, st.rho * RHO_GROWTH, st.rho))

@@ -1,6 +1,9 @@
-"""One problem as its program sees it: where its arrays are, its sizes, and the vectors it keeps in scratch.
+"""One problem as its program sees it: where its arrays are, its sizes, and what it keeps in scratch.
 
-Vectors of rows are [M] in registers and [m] in memory, vectors of columns [N] and [n]; N and M are powers of two.
+Vectors of rows are [M], vectors of columns [N]; N and M are powers of two. In scratch both are padded: rows beyond m
+and columns beyond n weigh nothing. Only K and what one expression needs is in registers, as these limit how large n may
+be. For the same reason large functions are not inlined: the compiler would compute the addresses and masks of all of
+them ahead of the loop, and spill. Arguments and results of such a function can only be scalars.
 """
 
 from typing import Any, NamedTuple
@@ -10,19 +13,84 @@ import triton.language as tl
 
 from ..interface import Status as _Status
 from ..reference import state as _state
-from .products import get
 
 AS_POSED = tl.constexpr(_state.AS_POSED)
 SHIFT = tl.constexpr(_state.SHIFT)
 SHIFTED = tl.constexpr(_state.SHIFTED)
+DUAL = tl.constexpr(3)  # of the multipliers of shifted rows, see multipliers.py
 RUNNING = tl.constexpr(_state.RUNNING)
 SOLVED = tl.constexpr(int(_Status.SOLVED))
 SOLVED_CLOSEST_FEASIBLE = tl.constexpr(int(_Status.SOLVED_CLOSEST_FEASIBLE))
 MAX_ITERATIONS = tl.constexpr(int(_Status.MAX_ITERATIONS))
 INFEASIBLE = tl.constexpr(int(_Status.INFEASIBLE))
 UNBOUNDED = tl.constexpr(int(_Status.UNBOUNDED))
+NONFINITE_INPUT = tl.constexpr(int(_Status.NONFINITE_INPUT))
 NUMERICAL_ERROR = tl.constexpr(int(_Status.NUMERICAL_ERROR))
 INF = tl.constexpr(float("inf"))
+
+# Vectors of columns in scratch, by their place.
+X = tl.constexpr(0)
+X_K = tl.constexpr(1)
+HX = tl.constexpr(2)
+HX_K = tl.constexpr(3)
+HDX = tl.constexpr(4)
+G = tl.constexpr(5)  # of the cost
+D = tl.constexpr(6)  # equilibration
+PROX = tl.constexpr(7)  # 1 / (c D^2)
+BETA = tl.constexpr(8)  # of a fit
+R = tl.constexpr(9)  # a right-hand side
+P = tl.constexpr(10)  # a direction of conjugate gradients
+DX = tl.constexpr(11)  # a step
+GZ = tl.constexpr(12)
+G_POSED = tl.constexpr(13)
+BEST_X = tl.constexpr(14)  # the best iterate so far, for a problem that stops early, and the answer
+COLUMNS = tl.constexpr(15)
+
+# Vectors of rows, the same.
+Z = tl.constexpr(0)
+Z_K = tl.constexpr(1)
+S = tl.constexpr(2)
+GX = tl.constexpr(3)
+GX_K = tl.constexpr(4)
+LOW = tl.constexpr(5)  # the sides, shifted
+HIGH = tl.constexpr(6)
+W = tl.constexpr(7)
+HARD = tl.constexpr(8)  # 1 where a row is never shifted
+E = tl.constexpr(9)  # equilibration
+OMEGA = tl.constexpr(10)
+V = tl.constexpr(11)
+T = tl.constexpr(12)  # the weights of the rows in K
+U = tl.constexpr(13)  # temporary
+GP = tl.constexpr(14)  # of conjugate gradients
+IN_W = tl.constexpr(15)  # 1 where a row is among those that are shifted
+S_W = tl.constexpr(16)  # their shifts
+TARGET = tl.constexpr(17)
+FITTED = tl.constexpr(18)
+Q = tl.constexpr(19)
+LO = tl.constexpr(20)  # the sides, as they are posed
+HI = tl.constexpr(21)
+BEST_Z = tl.constexpr(22)
+BEST_S = tl.constexpr(23)
+ROWS = tl.constexpr(24)
+
+# Numbers, the same.
+EPS_ABS = tl.constexpr(0)
+EPS_REL = tl.constexpr(1)
+FIRST_MU_EQ = tl.constexpr(2)
+FIRST_MU_IN = tl.constexpr(3)
+FIRST_RHO = tl.constexpr(4)
+CLOSEST_FEASIBLE = tl.constexpr(5)
+C_SCALE = tl.constexpr(6)  # c, of the cost
+UNIT = tl.constexpr(7)  # the weight in phase SHIFT of a row with w = 1
+MU_EQ = tl.constexpr(8)  # up to EXTRA as those of the reference's State
+MU_IN = tl.constexpr(9)
+ETA_OUT = tl.constexpr(10)
+ETA_IN = tl.constexpr(11)
+PRIMAL_K = tl.constexpr(12)
+ENTERED = tl.constexpr(13)
+EXTRA = tl.constexpr(14)
+BEST = tl.constexpr(15)  # of the best iterate: primal, dual, gap, and the worst of them next to its tolerance
+NUMBERS = tl.constexpr(19)
 
 
 class Config(NamedTuple):
@@ -35,73 +103,115 @@ class Config(NamedTuple):
     method: int  # of factor.py
     has_h: bool
     bounded: bool
-    eps_abs: float
-    eps_rel: float
-    mu_eq: float
-    mu_in: float
-    rho: float
-    closest_feasible: bool
+    mixed: bool  # K in float32
 
 
 class Data(NamedTuple):
-    """Pointers to the arrays of one problem, and its scalars."""
+    """Pointers to the arrays of one problem, and its sizes."""
 
     H: Any  # [n, n]
     A: Any  # [n_eq, n]
     C: Any  # [n_in, n]
-    g: Any  # [n]
-    D: Any  # [n] equilibration of the columns
-    E: Any  # [m] and of the rows
-    lo: Any  # [m]
-    hi: Any  # [m]
-    w: Any  # [m]
-    hard: Any  # [m] int8
+    scratch: Any  # [COLUMNS N + ROWS M + NUMBERS]
     n: Any  # at run time, as a known trip count would have the compiler unroll loops and spill
     n_eq: Any
     n_in: Any
-    m: Any
-    c: Any  # scale of the cost
-    shift_unit: Any  # the weight in phase SHIFT of a row with w = 1
-    # in scratch
-    x: Any  # [n] and all up to Hdx
-    Hx: Any
-    x_k: Any
-    Hx_k: Any
-    Hdx: Any
-    z: Any  # [m] and all below
-    s: Any
-    Gx: Any
-    z_k: Any
-    Gx_k: Any
-    v: Any
-    t: Any
-    u: Any
-    best_x: Any  # [n] the best iterate so far, for a problem that stops early
-    best_z: Any  # [m]
-    best_s: Any  # [m]
-    best: Any  # [4] its residuals, and the worst of them next to its tolerance
-
-
-VECTORS_N = tl.constexpr(6)  # in scratch
-VECTORS_M = tl.constexpr(10)
-SCALARS = tl.constexpr(4)
 
 
 class State(NamedTuple):
-    """The scalars that a problem carries from one Newton step to the next: as those of the reference's State."""
+    """What a problem carries in registers from one Newton step to the next; the rest is in scratch."""
 
     phase: Any
     status: Any
     steps: Any
-    entered: Any
-    extra: Any
-    mu_eq: Any
-    mu_in: Any
     rho: Any
-    eta_out: Any
-    eta_in: Any
-    primal_k: Any
-    mu_tenth: Any  # mu_in^0.1
+
+
+def scratch_size(cfg: Config) -> int:
+    """Numbers of scratch that one program needs."""
+    return COLUMNS.value * cfg.N + ROWS.value * cfg.M + NUMBERS.value
+
+
+@triton.jit
+def count_rows(data, cfg: tl.constexpr):
+    """M."""
+    return data.n_eq + data.n_in + (cfg.n if cfg.bounded else 0)
+
+
+@triton.jit
+def get(pointer, count, other, SIZE: tl.constexpr):
+    """Reads a vector [SIZE], ``other`` from entry ``count`` on."""
+    index = tl.arange(0, SIZE)
+    return tl.load(pointer + index, mask=index < count, other=other)
+
+
+@triton.jit
+def put(pointer, value, count, SIZE: tl.constexpr):
+    """Writes the first ``count`` entries of a vector [SIZE]; earlier reads and later reads are kept apart from it."""
+    index = tl.arange(0, SIZE)
+    tl.debug_barrier()
+    tl.store(pointer + index, value, mask=index < count)
+    tl.debug_barrier()
+
+
+@triton.jit
+def columns_at(data, k, cfg: tl.constexpr):
+    """Where vector k of columns is in scratch."""
+    return data.scratch + k * cfg.N
+
+
+@triton.jit
+def rows_at(data, k, cfg: tl.constexpr):
+    """Where vector k of rows is in scratch."""
+    return data.scratch + (COLUMNS * cfg.N + k * cfg.M)
+
+
+@triton.jit
+def column_vector(data, k, cfg: tl.constexpr):
+    """Vector k of columns: [N]."""
+    return tl.load(columns_at(data, k, cfg) + tl.arange(0, cfg.N))
+
+
+@triton.jit
+def row_vector(data, k, cfg: tl.constexpr):
+    """Vector k of rows: [M]."""
+    return tl.load(rows_at(data, k, cfg) + tl.arange(0, cfg.M))
+
+
+@triton.jit
+def put_columns(data, k, value, cfg: tl.constexpr):
+    """Writes vector k of columns."""
+    put(columns_at(data, k, cfg), value, cfg.N, cfg.N)
+
+
+@triton.jit
+def put_rows(data, k, value, cfg: tl.constexpr):
+    """Writes vector k of rows."""
+    put(rows_at(data, k, cfg), value, cfg.M, cfg.M)
+
+
+@triton.jit
+def number(data, k, cfg: tl.constexpr):
+    """Number k."""
+    return tl.load(data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + k))
+
+
+@triton.jit
+def put_number(data, k, value, cfg: tl.constexpr):
+    """Writes number k."""
+    tl.debug_barrier()
+    tl.store(data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + k), tl.full((), value, tl.float64))
+    tl.debug_barrier()
+
+
+@triton.jit
+def clear(data, cfg: tl.constexpr):
+    """Fills the vectors in scratch with zeros."""
+    count = COLUMNS * cfg.N + ROWS * cfg.M
+    for start in range(0, count, cfg.M):
+        index = start + tl.arange(0, cfg.M)
+        tl.store(data.scratch + index, index * 0.0, mask=index < count)
+    tl.debug_barrier()
 
 
 @triton.jit
@@ -123,63 +233,40 @@ def clamped(v, lo, hi):
 
 
 @triton.jit
-def column_vector(pointer, cfg: tl.constexpr):
-    """A vector of columns: [N], zero beyond n."""
-    return get(pointer, cfg.n, 0.0, cfg.N)
-
-
-@triton.jit
-def row_vector(pointer, data, cfg: tl.constexpr):
-    """A vector of rows: [M], zero beyond m."""
-    return get(pointer, data.m, 0.0, cfg.M)
-
-
-@triton.jit
-def column_scale(data, cfg: tl.constexpr):
-    """D: [N], 1 beyond n."""
-    return get(data.D, cfg.n, 1.0, cfg.N)
-
-
-@triton.jit
-def row_scale(data, cfg: tl.constexpr):
-    """E: [M], 1 beyond m."""
-    return get(data.E, data.m, 1.0, cfg.M)
-
-
-@triton.jit
 def sides(data, cfg: tl.constexpr):
-    """The sides after the shift s: [M], [M], infinite beyond m. A row that is shifted becomes an equality."""
-    lo, hi = get(data.lo, data.m, -INF, cfg.M), get(data.hi, data.m, INF, cfg.M)
-    s = row_vector(data.s, data, cfg)
-    return tl.where(s > 0, hi, lo) + s, tl.where(s < 0, lo, hi) + s
+    """The sides after the shift: [M], [M], infinite beyond m."""
+    return row_vector(data, LOW, cfg), row_vector(data, HIGH, cfg)
 
 
 @triton.jit
-def may_shift(data, cfg: tl.constexpr):
-    """Whether a row is not hard: [M]."""
-    return row_vector(data.hard, data, cfg) == 0
+def shift_sides(data, s, cfg: tl.constexpr):
+    """Moves the sides by the shift s [M]. A row that is shifted becomes an equality."""
+    low, high = sides(data, cfg)
+    put_rows(data, LOW, tl.where(s > 0, high, low) + s, cfg)
+    put_rows(data, HIGH, tl.where(s < 0, low, high) + s, cfg)
 
 
 @triton.jit
-def omega(data, st, cfg: tl.constexpr):
-    """The weight of each row's violation, [M]: ``E^2 / (c mu)``, in phase SHIFT that of its shift, if it may shift."""
-    lo, hi = get(data.lo, data.m, -INF, cfg.M), get(data.hi, data.m, INF, cfg.M)
-    equality = (lo == hi) | (row_vector(data.s, data, cfg) != 0)
-    E, w = row_scale(data, cfg), get(data.w, data.m, 1.0, cfg.M)
-    weight = E * E / (data.c * tl.where(equality, st.mu_eq, st.mu_in))
-    searching = tl.where(st.phase == SHIFT, data.shift_unit * w, weight)
-    return tl.where(may_shift(data, cfg), searching, weight)
+def set_omega(data, st, cfg: tl.constexpr):
+    """Writes the weight of each row's violation: ``E^2 / (c mu)``, in phase SHIFT that of its shift if it may shift."""
+    low, high = sides(data, cfg)
+    scale = row_vector(data, E, cfg)
+    mu = tl.where(low == high, number(data, MU_EQ, cfg), number(data, MU_IN, cfg))
+    weight = scale * scale / (number(data, C_SCALE, cfg) * mu)
+    if st.phase == SHIFT:
+        soft = row_vector(data, HARD, cfg) == 0
+        weight = tl.where(soft, number(data, UNIT, cfg) * row_vector(data, W, cfg), weight)
+    put_rows(data, OMEGA, weight, cfg)
 
 
 @triton.jit
-def prox(data, st, cfg: tl.constexpr):
-    """The weight of each entry of x - x_k, [N]: ``rho / (c D^2)``."""
-    D = column_scale(data, cfg)
-    return st.rho / (data.c * D * D)
+def curved(st):
+    """Whether the cost counts."""
+    return (st.phase == AS_POSED) | (st.phase == SHIFTED)
 
 
 @triton.jit
 def cost_gradient(data, st, cfg: tl.constexpr):
-    """``sigma (H x + g)``: [N]."""
-    gradient = column_vector(data.Hx, cfg) + column_vector(data.g, cfg)
-    return tl.where(st.phase == SHIFT, 0.0, gradient)
+    """``sigma (H x + g)``, in phase DUAL g: [N]."""
+    Hx = tl.where(curved(st), column_vector(data, HX, cfg), 0.0)
+    return tl.where(st.phase == SHIFT, 0.0, Hx + column_vector(data, G, cfg))

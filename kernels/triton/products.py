@@ -1,147 +1,149 @@
 """Products with the matrices of one problem, read from global memory in chunks of rows.
 
 A matrix M is [count, n], row-major; a vector of rows lives in the program's scratch, as chunks of it are written and
-read; a vector of columns is a register tensor [N], zero beyond n. ``put`` and :func:`rows_product` end with a barrier,
-so that every thread sees what they have written.
+read; a vector of columns is a register tensor [N], zero beyond n.
 """
 
 import triton
 import triton.language as tl
 
+from .problem import (
+    COLUMNS,
+    DX,
+    GX,
+    GZ,
+    HDX,
+    HX,
+    NUMBERS,
+    PROX,
+    ROWS,
+    Data,
+    T,
+    U,
+    X,
+    Z,
+    column_vector,
+    columns_at,
+    get,
+    put,
+    put_columns,
+    rows_at,
+)
+
 
 @triton.jit
-def put(pointer, value, count, SIZE: tl.constexpr):
-    """Writes the first ``count`` entries of a vector [SIZE]; earlier reads and later reads are kept apart from it."""
-    index = tl.arange(0, SIZE)
-    tl.debug_barrier()
-    tl.store(pointer + index, value, mask=index < count)
-    tl.debug_barrier()
-
-
-@triton.jit
-def get(pointer, count, other, SIZE: tl.constexpr):
-    """Reads a vector [SIZE], ``other`` from entry ``count`` on."""
-    index = tl.arange(0, SIZE)
-    return tl.load(pointer + index, mask=index < count, other=other)
-
-
-@triton.jit
-def chunk_of(M_ptr, start, count, n: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr):
+def chunk_of(M_ptr, start, count, cfg: tl.constexpr):
     """Rows start, start + 1, ... of M: [CHUNK, N], zero beyond."""
-    rows, columns = tl.arange(0, CHUNK)[:, None], tl.arange(0, N)[None, :]
-    return tl.load(M_ptr + start * n + (rows * n + columns), mask=(start + rows < count) & (columns < n), other=0.0)
+    rows, columns = tl.arange(0, cfg.chunk)[:, None], tl.arange(0, cfg.N)[None, :]
+    inside = (start + rows < count) & (columns < cfg.n)
+    return tl.load(M_ptr + start * cfg.n + (rows * cfg.n + columns), mask=inside, other=0.0)
 
 
 @triton.jit
-def rows_product(M_ptr, count, x, y, Mx_ptr, My_ptr, n: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr):
-    """Writes ``M x`` and ``M y``: [N], [N] -> [count] each."""
+def rows_product(M_ptr, count, x_ptr, y_ptr, Mx_ptr, My_ptr, cfg: tl.constexpr):
+    """Writes ``M x`` and ``M y``, all in memory: [N], [N] -> [count] each."""
+    index = tl.arange(0, cfg.N)
+    x, y = tl.load(x_ptr + index), tl.load(y_ptr + index)
     tl.debug_barrier()
-    for start in range(0, count, CHUNK):
-        M = chunk_of(M_ptr, start, count, n, N, CHUNK)
-        rows = start + tl.arange(0, CHUNK)
+    for start in range(0, count, cfg.chunk):
+        M = chunk_of(M_ptr, start, count, cfg)
+        rows = start + tl.arange(0, cfg.chunk)
         tl.store(Mx_ptr + rows, tl.sum(M * x[None, :], axis=1), mask=rows < count)
         tl.store(My_ptr + rows, tl.sum(M * y[None, :], axis=1), mask=rows < count)
     tl.debug_barrier()
 
 
 @triton.jit
-def columns_product(M_ptr, count, z_ptr, n: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr):
+def columns_product(M_ptr, count, z_ptr, cfg: tl.constexpr):
     """``M'z``: [count] in memory -> [N]."""
+    N: tl.constexpr = cfg.N
+    CHUNK: tl.constexpr = cfg.chunk
     total = tl.zeros((CHUNK, N), tl.float64)
-    for start in range(0, count, CHUNK):
-        rows = start + tl.arange(0, CHUNK)
+    for start in range(0, count, cfg.chunk):
+        rows = start + tl.arange(0, cfg.chunk)
         z = tl.load(z_ptr + rows, mask=rows < count, other=0.0)
-        total += chunk_of(M_ptr, start, count, n, N, CHUNK) * z[:, None]
+        total += chunk_of(M_ptr, start, count, cfg) * z[:, None]
     return tl.sum(total, axis=0)
 
 
 @triton.jit
-def gram(K, M_ptr, count, w_ptr, n: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr):
+def gram(K, M_ptr, count, w_ptr, cfg: tl.constexpr):
     """``K + M' diag(w) M``: [N, N], [count] in memory -> [N, N], by rank-1 updates; chunks with w = 0 are skipped."""
-    index = tl.arange(0, N)
+    CHUNK: tl.constexpr = cfg.chunk
+    index = tl.arange(0, cfg.N)
     for start in range(0, count, CHUNK):
         rows = start + tl.arange(0, CHUNK)
         present = tl.load(w_ptr + rows, mask=rows < count, other=0.0)
         if tl.max(tl.abs(present), axis=0) > 0:
             for i in tl.static_range(CHUNK):
                 w = tl.load(w_ptr + start + i, mask=start + i < count, other=0.0)
-                line = M_ptr + (start + i) * n
-                kept = tl.where(index < n, w, 0.0) != 0
+                line = M_ptr + (start + i) * cfg.n
+                kept = tl.where(index < cfg.n, w, 0.0) != 0
                 down = tl.load(line + index[:, None], mask=kept[:, None], other=0.0)
                 across = tl.load(line + index[None, :], mask=kept[None, :], other=0.0)
-                K += (w * down) * across
+                K += (w * down).to(K.dtype) * across.to(K.dtype)
     return K
 
 
-@triton.jit
-def all_rows_product(
-    A_ptr,
-    C_ptr,
-    n_eq,
-    n_in,
-    x,  # [N]
-    y,  # [N]
-    Gx_ptr,  # [m]
-    Gy_ptr,  # [m]
-    n: tl.constexpr,
-    N: tl.constexpr,
-    BOUNDED: tl.constexpr,
-    CHUNK: tl.constexpr,
-):
-    """Writes ``G x`` and ``G y`` of all rows G = [A; C; I]."""
-    rows_product(A_ptr, n_eq, x, y, Gx_ptr, Gy_ptr, n, N, CHUNK)
-    rows_product(C_ptr, n_in, x, y, Gx_ptr + n_eq, Gy_ptr + n_eq, n, N, CHUNK)
-    if BOUNDED:
-        put(Gx_ptr + n_eq + n_in, x, n, N)
-        put(Gy_ptr + n_eq + n_in, y, n, N)
+@triton.jit(noinline=True)
+def row_products(data, x_ptr, y_ptr, Gx_ptr, Gy_ptr, cfg: tl.constexpr):
+    """Writes ``G x`` and ``G y`` of all rows G = [A; C; I], all in memory: [N], [N] -> [m] each."""
+    rows_product(data.A, data.n_eq, x_ptr, y_ptr, Gx_ptr, Gy_ptr, cfg)
+    rows_product(data.C, data.n_in, x_ptr, y_ptr, Gx_ptr + data.n_eq, Gy_ptr + data.n_eq, cfg)
+    if cfg.bounded:
+        bounds = data.n_eq + data.n_in
+        put(Gx_ptr + bounds, get(x_ptr, cfg.n, 0.0, cfg.N), cfg.n, cfg.N)
+        put(Gy_ptr + bounds, get(y_ptr, cfg.n, 0.0, cfg.N), cfg.n, cfg.N)
 
 
 @triton.jit
-def all_columns_product(
-    A_ptr,
-    C_ptr,
-    n_eq,
-    n_in,
-    z_ptr,  # [m]
-    n: tl.constexpr,
-    N: tl.constexpr,
-    BOUNDED: tl.constexpr,
-    CHUNK: tl.constexpr,
-):
-    """``G'z`` of all rows: [N]."""
-    total = columns_product(A_ptr, n_eq, z_ptr, n, N, CHUNK) + columns_product(C_ptr, n_in, z_ptr + n_eq, n, N, CHUNK)
-    if BOUNDED:
-        total += get(z_ptr + n_eq + n_in, n, 0.0, N)
-    return total
+def row_product(data, k, to, cfg: tl.constexpr):
+    """Writes ``G x`` for x in slot k of columns to slot ``to`` of rows."""
+    x_ptr, Gx_ptr = columns_at(data, k, cfg), rows_at(data, to, cfg)
+    row_products(data, x_ptr, x_ptr, Gx_ptr, Gx_ptr, cfg)
 
 
 @triton.jit
-def assembled(
-    H_ptr,
-    A_ptr,
-    C_ptr,
-    n_eq,
-    n_in,
-    sigma,
-    P,  # [N]
-    w_ptr,  # [m]
-    n: tl.constexpr,
-    N: tl.constexpr,
-    HAS_H: tl.constexpr,
-    BOUNDED: tl.constexpr,
-    CHUNK: tl.constexpr,
-):
-    """``K = sigma H + diag(P) + G' diag(w) G``: [N, N]; the bounds add to the diagonal."""
-    index = tl.arange(0, N)
-    added = P
-    if BOUNDED:
-        added += get(w_ptr + n_eq + n_in, n, 0.0, N)
-    K = tl.where(index[:, None] == index[None, :], added[None, :], 0.0)
-    if HAS_H:
-        inside = (index[:, None] < n) & (index[None, :] < n)
-        K += sigma * tl.load(H_ptr + (index[:, None] * n + index[None, :]), mask=inside, other=0.0)
-    K = gram(K, A_ptr, n_eq, w_ptr, n, N, CHUNK)
-    return gram(K, C_ptr, n_in, w_ptr + n_eq, n, N, CHUNK)
+def products_at_x(data, cfg: tl.constexpr):
+    """Writes ``H x`` and ``H dx`` to HX and HDX, ``G x`` and ``G dx`` to GX and U."""
+    x_ptr, dx_ptr = columns_at(data, X, cfg), columns_at(data, DX, cfg)
+    if cfg.has_h:
+        rows_product(data.H, data.n, x_ptr, dx_ptr, columns_at(data, HX, cfg), columns_at(data, HDX, cfg), cfg)
+    row_products(data, x_ptr, dx_ptr, rows_at(data, GX, cfg), rows_at(data, U, cfg), cfg)
+
+
+@triton.jit(noinline=True)
+def write_columns(data, z_ptr, cfg: tl.constexpr):
+    """Writes ``G'z`` of all rows, [m] in memory, to GZ."""
+    total = columns_product(data.A, data.n_eq, z_ptr, cfg)
+    total += columns_product(data.C, data.n_in, z_ptr + data.n_eq, cfg)
+    if cfg.bounded:
+        total += get(z_ptr + (data.n_eq + data.n_in), cfg.n, 0.0, cfg.N)
+    put_columns(data, GZ, total, cfg)
+
+
+@triton.jit
+def columns_of(data, k, cfg: tl.constexpr):
+    """``G'z`` for z in slot k of rows: [N]."""
+    write_columns(data, rows_at(data, k, cfg), cfg)
+    return column_vector(data, GZ, cfg)
+
+
+@triton.jit
+def assembled(data, sigma, diagonal, cfg: tl.constexpr):
+    """``K = sigma H + diag(diagonal) + G' diag(t) G`` with the weights t in slot T: [N, N] in float64, or float32."""
+    DTYPE: tl.constexpr = tl.float32 if cfg.mixed else tl.float64
+    index = tl.arange(0, cfg.N)
+    weights = rows_at(data, T, cfg)
+    if cfg.bounded:
+        diagonal += get(weights + (data.n_eq + data.n_in), cfg.n, 0.0, cfg.N)  # the bounds are identity rows
+    K = tl.where(index[:, None] == index[None, :], diagonal[None, :], 0.0).to(DTYPE)
+    if cfg.has_h:
+        inside = (index[:, None] < cfg.n) & (index[None, :] < cfg.n)
+        H = tl.load(data.H + (index[:, None] * cfg.n + index[None, :]), mask=inside, other=0.0)
+        K += sigma.to(DTYPE) * H.to(DTYPE)
+    K = gram(K, data.A, data.n_eq, weights, cfg)
+    return gram(K, data.C, data.n_in, weights + data.n_eq, cfg)
 
 
 @triton.jit
@@ -149,28 +151,27 @@ def assembly_kernel(
     H_ptr,  # [B, n, n]
     A_ptr,  # [B, n_eq, n]
     C_ptr,  # [B, n_in, n]
-    x_ptr,  # [B, n]
-    P_ptr,  # [B, n]
-    z_ptr,  # [B, m]
-    w_ptr,  # [B, m]
-    K_ptr,  # [B, n, n] output: H / 2 + diag(P) + G' diag(w) G
-    Gx_ptr,  # [B, m] output
-    Gz_ptr,  # [B, n] output: G'z
+    scratch_ptr,  # [B, scratch_size(cfg)] with x in X, P in PROX, z in Z, w in T; gets G x in GX and G'z in GZ
+    K_ptr,  # [B, N, N] output: H / 2 + diag(P) + G' diag(w) G
+    order,  # n
     n_eq,
     n_in,
-    n: tl.constexpr,
-    N: tl.constexpr,
-    BOUNDED: tl.constexpr,
-    CHUNK: tl.constexpr,
+    cfg: tl.constexpr,
 ):
     """The products alone, one program for each problem."""
     b = tl.program_id(0).to(tl.int64)
-    m = n_eq + n_in + (n if BOUNDED else 0)
-    H, A, C = H_ptr + b * n * n, A_ptr + b * n_eq * n, C_ptr + b * n_in * n
-    x, P = get(x_ptr + b * n, n, 0.0, N), get(P_ptr + b * n, n, 1.0, N)
-    all_rows_product(A, C, n_eq, n_in, x, x, Gx_ptr + b * m, Gx_ptr + b * m, n, N, BOUNDED, CHUNK)
-    put(Gz_ptr + b * n, all_columns_product(A, C, n_eq, n_in, z_ptr + b * m, n, N, BOUNDED, CHUNK), n, N)
-    K = assembled(H, A, C, n_eq, n_in, 0.5, P, w_ptr + b * m, n, N, True, BOUNDED, CHUNK)
-    index = tl.arange(0, N)
-    inside = (index[:, None] < n) & (index[None, :] < n)
-    tl.store(K_ptr + b * n * n + (index[:, None] * n + index[None, :]), K, mask=inside)
+    data = Data(
+        H_ptr + b * cfg.n * cfg.n,
+        A_ptr + b * n_eq * cfg.n,
+        C_ptr + b * n_in * cfg.n,
+        scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
+        order,
+        n_eq,
+        n_in,
+    )
+    row_product(data, X, GX, cfg)
+    write_columns(data, rows_at(data, Z, cfg), cfg)
+    diagonal = column_vector(data, PROX, cfg)
+    K = assembled(data, tl.sum(0.0 * diagonal, axis=0) + 0.5, diagonal, cfg)
+    index = tl.arange(0, cfg.N)
+    tl.store(K_ptr + b * cfg.N * cfg.N + (index[:, None] * cfg.N + index[None, :]), K)

@@ -28,6 +28,7 @@ from .factor import solve_kernel
 from .forward import forward_kernel
 from .launch import CHOLESKY, MAXIMAL_REGISTERS, SWEEP, TABLE, Launch
 from .problem import Config
+from .system import STEPS
 
 FILE = Path(__file__).with_name("resources.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
@@ -35,10 +36,9 @@ SOLVES = {"cholesky_solve": CHOLESKY, "sweep_solve": SWEEP}
 METHODS = ("cholesky", "sweep")
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
-TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i8", "kind_ptr": "*i8", "failed_ptr": "*i1"}
-TYPES |= {"phase_ptr": "*i32", "wanted_ptr": "*i32", "cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
-POINTERS = {"float64": "*fp64", "float32": "*fp32"}
-OPTIONS = (1e-9, 0.0, 1e-3, 1e-1, 1e-6, True)  # the default settings
+TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "failed_ptr": "*i1"}
+TYPES |= {"cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
+POINTERS = {"float64": "*fp64", "mixed": "*fp64", "float32": "*fp32"}
 FILTERS = {"kernel": str, "n": int, "m": int, "architecture": int}
 LINE_SEARCH_TRIALS = 3  # taken as usual
 
@@ -83,15 +83,20 @@ def variants() -> Iterator[Variant]:
     for n in TABLE:
         for architecture in ARCHITECTURES:
             for m in ROWS[n]:
-                yield from (Variant(kernel, "float64", n, m, architecture) for kernel in KERNELS)
-            for precision in POINTERS:
+                for precision in ("float64", "mixed"):
+                    yield from (Variant(kernel, precision, n, m, architecture) for kernel in KERNELS)
+            for precision in ("float64", "float32"):
                 yield from (Variant(kernel, precision, n, 0, architecture) for kernel in SOLVES)
 
 
 def compiled(v: Variant) -> Any:
     """The variant as Triton compiles it: its ``asm`` has the stages from "ttir" to "cubin"."""
     function = KERNELS.get(v.kernel, solve_kernel)
-    signature = {p: TYPES.get(p, POINTERS[v.precision] if p.endswith("_ptr") else "i32") for p in function.arg_names}
+    pointer = POINTERS[v.precision]
+    signature = {
+        p.name: TYPES.get(p.name) or p.annotation_type or (pointer if p.name.endswith("_ptr") else "i32")
+        for p in function.params
+    }
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
     if v.kernel in SOLVES:
@@ -99,7 +104,7 @@ def compiled(v: Variant) -> Any:
         options = {"num_warps": linear.WARPS[v.n]}
     else:
         launch = TABLE[v.n]
-        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, *OPTIONS)}
+        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, v.precision == "mixed")}
         options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
@@ -112,7 +117,8 @@ def extents(v: Variant) -> dict[str, float]:
     """
     pivots = dict.fromkeys(("cholesky", "sweep", "back_substituted", "forward_substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
-    return pivots | rows | {"line_search": LINE_SEARCH_TRIALS, "solve_kernel": 0}  # no second right-hand side
+    few = {"line_search": LINE_SEARCH_TRIALS, "refined": STEPS.value, "solve_kernel": 0}  # no second right-hand side
+    return pivots | rows | few
 
 
 def measured(v: Variant, program: Any) -> Resources:

@@ -5,7 +5,7 @@ of its counter. The step is read from the code, as the constant that the loop ad
 that a loop that the compiler has unrolled counts as it should; the extent is told by the caller for each function of
 Triton, and the line that the loop's last branch stands for says which one that is. All else counts once: each side of
 a branch, and what is left over from an unrolled loop, also where that is a loop of smaller step. So the count is on
-the high side.
+the high side. A call counts with all that it calls, but for those that lead to divisions by tiny numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pathlib import Path
 import triton
 
 LINE = re.compile(r'//## File "(.*?)", line (\d+)')
-LABEL = re.compile(r"(\.L_x_\d+):")
+LABEL = re.compile(r"(\.L_x_\d+|\$\S+):")
+CALL = re.compile(r" `\((\$\S*qplayer_gpu\S*)\)")  # of a function that is not inlined
 INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@(!?U?P\d)\s+)?(\S+)(.*?) ;")
 COUNTING = re.compile(r" (U?R\d+), \1, (-?0x[0-9a-f]+)")
 
@@ -66,23 +67,28 @@ class Code:
                 self.labels[match[1]] = len(self.instructions)
             elif match := INSTRUCTION.match(text):
                 self.instructions.append(Instruction(match[1] or "", match[2], match[3], file, line))
-        self.loops = self._loops()
 
-    def counts(self, extents: Mapping[str, float], within_loop: bool) -> tuple[int, int]:
+    def counts(self, extents: Mapping[str, float], within_loop: bool, first: int = 0) -> tuple[int, int]:
         """Instructions of a warp, and those in double precision; of the code, or of a round of its longest loop.
 
-        ``extents`` says, by function, how far the counter of a loop in it runs.
+        ``extents`` says, by function, how far the counter of a loop in it runs; the code begins at ``first``.
         """
-        longest = max(self.loops.values(), key=len) if within_loop else frozenset(self._back()[0])
-        inner = {last: body for (_, last), body in self.loops.items() if body <= longest}
+        reached, back = self._back(first)
+        loops = self._loops(reached, back)
+        longest = max(loops.values(), key=len) if within_loop else frozenset(reached)
+        inner = {last: body for (_, last), body in loops.items() if body <= longest}
         if within_loop:
             inner = {last: body for last, body in inner.items() if body != longest}
         often = dict.fromkeys(longest, 1.0)
         for last, trips in self._trips(inner, extents).items():
             for i in inner[last]:
                 often[i] *= trips
-        double = sum(count for i, count in often.items() if self.instructions[i].double)
-        return round(sum(often.values())), round(double)
+        total, double = sum(often.values()), sum(n for i, n in often.items() if self.instructions[i].double)
+        for i, n in often.items():
+            if self.instructions[i].name.startswith("CALL") and (call := CALL.match(self.instructions[i].operands)):
+                called = self.counts(extents, within_loop=False, first=self.labels[call[1]])
+                total, double = total + n * called[0], double + n * called[1]
+        return round(total), round(double)
 
     def _trips(self, loops: Mapping[int, frozenset[int]], extents: Mapping[str, float]) -> dict[int, float]:
         """How often each loop runs, by its last instruction."""
@@ -110,18 +116,19 @@ class Code:
     def _next(self, i: int) -> list[int]:
         """Where control may go from an instruction."""
         here = self.instructions[i]
-        to = [self.labels[t] for t in re.findall(r"`\((\.L_x_\d+)\)", here.operands) if here.name.startswith("BRA")]
+        followed = here.name.startswith("BRA") and here.name != "BRA.DIV"  # the warps of these kernels do not diverge
+        to = [self.labels[t] for t in re.findall(r"`\((\.L_x_\d+)\)", here.operands) if followed]
         conditional = here.predicate or re.match(r" !?U?P\d", here.operands)
-        ends = here.name.startswith(("BRA", "EXIT", "RET")) and not conditional
+        ends = here.name.startswith(("BRA", "EXIT", "RET")) and here.name != "BRA.DIV" and not conditional
         return to if ends else [*to, i + 1]
 
-    def _back(self) -> tuple[set[int], list[tuple[int, int]]]:
+    def _back(self, first: int) -> tuple[set[int], list[tuple[int, int]]]:
         """The instructions that control reaches, and the branches back to one on the path from the first to them.
 
-        Calls are not followed: they lead to divisions by tiny numbers.
+        Calls are not followed.
         """
-        state = {0: True}  # whether it is on the path
-        path, back = [(0, iter(self._next(0)))], []
+        state = {first: True}  # whether it is on the path
+        path, back = [(first, iter(self._next(first)))], []
         while path:
             i, following = path[-1]
             j = next(following, None)
@@ -135,9 +142,8 @@ class Code:
                 back.append((j, i))
         return set(state), back
 
-    def _loops(self) -> dict[tuple[int, int], frozenset[int]]:
+    def _loops(self, reached: set[int], back: list[tuple[int, int]]) -> dict[tuple[int, int], frozenset[int]]:
         """The instructions of each loop, by its first and its last."""
-        reached, back = self._back()
         before: dict[int, list[int]] = {}
         for i in reached:
             for j in self._next(i):
