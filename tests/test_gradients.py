@@ -1,5 +1,7 @@
 """Gradients against central differences, through every output, for every parameter."""
 
+from functools import partial
+
 import families as f
 import pytest
 import torch
@@ -182,12 +184,16 @@ def test_directions_without_a_derivative_get_none():
     assert g.grad.abs().max() <= 1e-6
 
 
-@pytest.mark.parametrize("n", [6, 33])
-@pytest.mark.parametrize("family", [f.feasible, f.overdetermined, f.lp])
-def test_mixed_precision_has_the_gradients_of_double(family, n, backend):
+PRECISE = {
+    f"{family.__name__}-{n}": partial(family, 8, n) for family in (f.feasible, f.overdetermined, f.lp) for n in (6, 33)
+} | {"many excluding_halfspaces": partial(f.excluding_halfspaces, 1000, 5)}  # in some, shifted rows nearly depend
+
+
+@pytest.mark.parametrize("case", PRECISE)
+def test_mixed_precision_has_the_gradients_of_double(case, backend):
     gradients = []
     for precision in ("float64", "mixed"):
-        leaves = {k: v.clone().requires_grad_() for k, v in family(8, n).items() if v is not None}
+        leaves = {k: v.clone().requires_grad_() for k, v in PRECISE[case]().items() if v is not None}
         qp.solve_qp(**{"H": None, **leaves}, settings=qp.Settings(precision=precision)).x.square().sum().backward()
         gradients.append(torch.cat([leaf.grad.flatten() for leaf in leaves.values()]))
     exact, mixed = gradients

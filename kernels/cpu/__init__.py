@@ -44,7 +44,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     """
     given = Pointers(torch.device("cpu"))
     call, result = given.backward(rows, answer, seeds, options)
-    _run(load().qplayer_backward_mixed if options.mixed else load().qplayer_backward, call)
+    _run(load().qplayer_backward, call)
     return result
 
 

@@ -33,11 +33,11 @@ def load() -> ctypes.CDLL:
         BuildError: it cannot be compiled here.
     """
     loaded = ctypes.CDLL(str(build()))
-    for name, call in (("forward", ForwardCall), ("backward", BackwardCall)):
-        size = getattr(loaded, f"qplayer_size_of_{name}")
+    for call, names in ((ForwardCall, ("forward", "forward_mixed")), (BackwardCall, ("backward",))):
+        size = getattr(loaded, f"qplayer_size_of_{names[0]}")
         size.restype = c_int64
         assert size() == ctypes.sizeof(call), "call.py and call.h disagree"
-        for suffix in ("", "_mixed"):
-            function = getattr(loaded, f"qplayer_{name}{suffix}")
+        for name in names:
+            function = getattr(loaded, f"qplayer_{name}")
             function.argtypes, function.restype = [ctypes.POINTER(call), Threads], c_int
     return loaded

@@ -35,5 +35,5 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
         return reference.adjoint(rows, answer, seeds, options)
     given = Pointers(rows.g.device)
     call, result = given.backward(rows, answer, seeds, options)
-    launch("qplayer_backward", call, single=options.mixed, device=rows.g.device)
+    launch("qplayer_backward", call, single=False, device=rows.g.device)
     return result

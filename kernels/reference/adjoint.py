@@ -12,6 +12,9 @@ adjoint for the cotangents ``x_, z_, s_`` is
 
 with eta the weighted least-squares solution of ``W eta = z_W_``. With ``p = (q_W - s_, q_K)``, ``b_z = beta`` and
 ``q_z = w (z_W_ - W b_x)``, a change of G alters the loss by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
+
+All is in double, also where the forward's factors are in single: where rows of W nearly depend on each other, a factor in
+single loses the solution, and there is no second attempt, as the forward has it.
 """
 
 from __future__ import annotations
@@ -27,10 +30,7 @@ from .least_squares import ShiftedRows, shifted_rows
 from .products import Matrices, largest, take
 from .scaling import Scaling, measure_scaling
 
-# Scaled: the rows weigh 1 / mu, the proximal term rho; and how many passes there may be. A factor in single precision
-# bears less of a difference between the two, and so needs more passes.
-MU, RHO, PASSES = 1e-6, 1e-8, 10
-MU_MIXED, RHO_MIXED, PASSES_MIXED = 1e-4, 1e-6, 30
+MU, RHO, PASSES = 1e-6, 1e-8, 10  # scaled: the rows weigh 1 / mu, the proximal term rho; and the most passes
 ACCURACY = 1e-11  # of the solution, for the last step, scaled
 
 
@@ -41,7 +41,7 @@ def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoi
     whole = Adjoint(b_x=x, p=z, z=z.clone(), ws=z.clone(), b_s=x.clone(), q_z=z.clone(), b_z=x.clone())
     if not len(index):
         return whole
-    matrices = Matrices.of(rows, options.mixed)
+    matrices = Matrices.of(rows, False)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     matrices, scaling, rows = matrices.take(index), scaling.take(index), rows.take(index)
     x, z, s, *cotangents = (t[index] for t in (answer.x, answer.z, answer.s, seeds.x, seeds.z, seeds.s))
@@ -89,9 +89,8 @@ def saddle_point(
     the range of w W, provided that these rows weigh as their shifts do. Where the system is singular, each pass adds
     the same step along the null space; taking these steps back leaves the least-squares solution.
     """
-    mixed = matrices.single is not None
-    mu, rho, most = (MU_MIXED, RHO_MIXED, PASSES_MIXED) if mixed else (MU, RHO, PASSES)
-    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * mu)
+    rho = RHO
+    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * MU)
     P = (rho / (scaling.c * scaling.D.square())).expand_as(r)
     factor = Factor(matrices, row_weight, P)
     while (factor.info > 0).any() and rho < 1:  # P is less than a rounding error of the heaviest rows
@@ -100,7 +99,7 @@ def saddle_point(
         factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
-    while passes < most:
+    while passes < PASSES:
         passes += 1
         step = factor.solve(r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
         b = b + step
