@@ -13,8 +13,8 @@ adjoint for the cotangents ``x_, z_, s_`` is
 with eta the weighted least-squares solution of ``W eta = z_W_``. With ``p = (q_W - s_, q_K)``, ``b_z = beta`` and
 ``q_z = w (z_W_ - W b_x)``, a change of G alters the loss by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
 
-All is in double, also where the forward's factors are in single: where rows of W nearly depend on each other, a factor in
-single loses the solution, and there is no second attempt, as the forward has it.
+All is in double, also where the forward's factors are in single: where rows of W nearly depend on each other, a factor
+in single loses the solution, and there is no second attempt, as the forward has it.
 """
 
 from __future__ import annotations
