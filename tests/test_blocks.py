@@ -1,5 +1,6 @@
 """The kernels of a GPU on blocks of fibers (fibers.cpp): real block sizes, any order of threads, all barriers."""
 
+import math
 import os
 import re
 import shutil
@@ -12,10 +13,12 @@ from pathlib import Path
 import families as f
 import numpy as np
 import pytest
+import test_hard_rows as hard_rows
 import torch
 from test_cpu import CASES, HARD_ROWS, PUBLISHED, UNKNOWN_GRADIENTS
 from test_kernels import OPTIONS, rows_of
 
+import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu
 from qplayer_gpu.kernels.call import Sizes, memory
@@ -183,12 +186,11 @@ def test_sanitizers_have_nothing_to_say_of_blocks(program):
 def race_cases():
     """Small problems that lead through all branches that hold a barrier."""
     torch.manual_seed(0)
-    first = torch.tensor([0])
     return {
         "overdetermined": rows_of(f.overdetermined(1, 18)),
         "excluding": rows_of(f.excluding_halfspaces(1, 4)),
-        "hard equalities": rows_of(*HARD_ROWS["equalities"]).take(first),
-        "hard box": rows_of(*HARD_ROWS["box"]).take(first),
+        "hard equalities": rows_of(*HARD_ROWS["equalities"]).take(torch.tensor([0])),
+        "hard box": rows_of(hard_rows.demand(1, 18), qp.Settings(w_box=math.inf)),
         "columns for two rounds": rows_of(f.feasible(1, 35)),
     }
 
@@ -226,12 +228,11 @@ def number_barriers(folder):
 def test_a_barrier_that_is_missing_is_found(tmp_path):
     """Each one in turn; those that are not found are of use only where others are missing too."""
     sites = number_barriers(tmp_path)
-    warp, block = (
-        Program.compile(tmp_path, *variant, THREAD_SANITIZER, tmp_path) for variant in ((32, "float"), (64, "double"))
-    )
+    variants = ((32, "float"), (32, "double"), (64, "double"))
+    mixed, warp, block = (Program.compile(tmp_path, *of, THREAD_SANITIZER, tmp_path) for of in variants)
     cases = race_cases()
-    runs = [(warp, rows) for name, rows in cases.items() if name != "hard box"]
-    runs += [(block, cases[name]) for name in ("overdetermined", "hard box")]
+    runs = [(mixed, cases["overdetermined"]), *((warp, rows) for rows in cases.values())]
+    runs += [(block, cases[name]) for name in ("hard box", "columns for two rounds")]
     options = replace(OPTIONS, max_iter=200)
 
     def is_found(barrier):
