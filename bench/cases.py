@@ -23,8 +23,8 @@ class Size:
 
 
 SIZES = {
-    "full": Size(largest_n=1024, largest_batch=1 << 20, rounds=7, seconds=0.6),
-    "quick": Size(largest_n=64, largest_batch=128, rounds=3, seconds=0.2),
+    "full": Size(largest_n=1024, largest_batch=1 << 20, rounds=7, seconds=0.4),
+    "quick": Size(largest_n=64, largest_batch=128, rounds=3, seconds=0.1),
     "tiny": Size(largest_n=8, largest_batch=2, rounds=1, seconds=60.0, patience=600.0),
 }
 
@@ -58,7 +58,7 @@ CASES = {
     **{f"mixed_n{n}": Case(families.mixed, n, batch=1024, quick=n == 16) for n in (4, 8, 16, 32, 64)},
     "mixed_n128": Case(families.mixed, n=128, batch=256),
     **{f"batch_{batch}": Case(families.mixed, n=16, batch=batch) for batch in (1, 16, 256, 4096)},
-    "batch_65536": Case(families.mixed, n=16, batch=65536, longer=3.0),
+    "batch_65536": Case(families.mixed, n=16, batch=65536, longer=4.0),
     "one_sided": Case(families.one_sided, n=32, batch=512),
     "two_sided": Case(families.two_sided, n=32, batch=512),
     "equalities": Case(families.equalities, n=32, batch=512),

@@ -63,10 +63,10 @@ class Adapter(base.Adapter):
         P, A = self.masks()
         rows = base.below((parts["A"], 2), (parts["G"], 2))
         b = base.below((parts["b"], 1), (parts["h"], 1))
-        native = {"P": parts["H"][..., P], "A": rows[..., A], "q": parts["g"], "b": b}
-        if native["P"].dim() == native["A"].dim():
-            return native
-        return {name: array.expand(self.qp.batch, -1) for name, array in native.items()}  # both shared, or neither
+        P, A, batch = parts["H"][..., P], rows[..., A], self.qp.batch
+        if P.dim() != A.dim():  # it wants both shared or neither
+            P, A = P.expand(batch, -1), A.expand(batch, -1)
+        return {"P": P, "A": A, "q": parts["g"], "b": b.expand(batch, -1)}
 
     def forward(self, differentiable: bool) -> None:
         with torch.set_grad_enabled(differentiable):
