@@ -172,15 +172,15 @@ def against_floor(results: Results) -> plt.Figure | None:
     for at, p in enumerate(points):
         axes.plot([p.floor, p.ms], [at, at], color=SECOND, linewidth=2, zorder=1)
         axes.text(
-            1.02, at, f"{p.ms / (p.floor or 1):.1f}x", transform=axes.get_yaxis_transform(), va="center", color=COLOUR
+            1.02, at, f"{p.ms / (p.floor or 1):.3g}x", transform=axes.get_yaxis_transform(), va="center", color=COLOUR
         )
     axes.scatter([p.floor for p in points], range(len(points)), color=GREY, s=26, zorder=2)
     axes.scatter([p.ms for p in points], range(len(points)), color=COLOUR, s=26, zorder=2)
     top = points[-1]
     axes.annotate(
-        "floor", (top.floor or 1, len(points) - 1), (0, 9), textcoords="offset points", ha="center", color=DARK
+        "floor", (top.floor or 1, len(points) - 1), (4, 9), textcoords="offset points", ha="right", color=DARK
     )
-    axes.annotate("time", (top.ms, len(points) - 1), (0, 9), textcoords="offset points", ha="center", color=COLOUR)
+    axes.annotate("time", (top.ms, len(points) - 1), (-4, 9), textcoords="offset points", ha="left", color=COLOUR)
     axes.set_yticks(range(len(points)), [p.case.replace("_", " ") for p in points])
     axes.set_ylim(-0.6, len(points) + 0.3)
     axes.spines["left"].set_visible(False)
