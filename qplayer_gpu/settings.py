@@ -5,6 +5,7 @@ from __future__ import annotations
 from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import inf, isfinite
 from typing import Literal
 
@@ -81,6 +82,7 @@ class Settings:
         return any(inf in w if isinstance(w, tuple) else w == inf for w in weights)
 
     @classmethod
+    @lru_cache
     def of(cls, text: str) -> Settings:
         """The settings of a text."""
         lines = (line.split(" ", 1) for line in text.splitlines())
