@@ -99,7 +99,7 @@ def main() -> None:
     model.A.register_hook(lambda gradient: gradient * (model.A != 0))
     loader = DataLoader(TensorDataset(*data), args.batch, shuffle=True)
     log = train(model, loader, held_back, args, args.out)
-    curves({"": log}, PANELS, args.out / "curves.png", log_scale="loss")
+    curves({"": log}, {name: PANELS[name] for name in ("loss", "wrong")}, args.out / "curves.png", log_scale="loss")
 
 
 if __name__ == "__main__":
