@@ -9,6 +9,7 @@ import torch
 from trainings import same, states
 
 import denoising
+import portfolio
 import qplayer_gpu as qp
 from harness import Training
 
@@ -16,6 +17,7 @@ EXAMPLES = {
     "sudoku": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20"],
     "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
     "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
+    "portfolio": ["--epochs", "3", "--runs", "2", "--train", "20", "--test", "10", "--batch", "10"],
 }
 
 
@@ -70,3 +72,15 @@ def test_the_denoiser_solves_total_variation():
     g = torch.cat([-noisy, torch.ones(5, 11, dtype=D.dtype)], 1)
     primal = qp.solve_qp(H, g, C=C, l=torch.full((22,), -math.inf).to(D), u=torch.cat([zero, zero])).check()
     torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=1e-4)
+
+
+def test_no_portfolio_is_worth_more_than_that_of_who_knows():
+    """Others are those of wrong predictions, little and much; the QPs are good to 1e-6."""
+    periods = portfolio.make_periods(20, seed=0)
+    chooser = portfolio.Chooser("auto")
+    best = chooser(periods.expected, periods.covariance)
+    assert ((chooser.C @ best.mT - 0.275).abs() <= 0.125 + 1e-5).all()
+    worth = portfolio.utility(best, periods.expected, periods.covariance)
+    for size in (0.01, 0.1, 1.0):
+        other = chooser(periods.expected + size * torch.randn_like(best), periods.covariance)
+        assert (portfolio.utility(other, periods.expected, periods.covariance) <= worth + 1e-5).all()
