@@ -16,7 +16,7 @@ volatile ones. Volatility is a feature, but a linear model cannot let it change 
 
 The measure is the regret on periods that were held back: the utility under the expected returns, short of that of a
 portfolio chosen by one who knows them. Each seed is a world of its own. Writes results.csv (each test) and
-portfolio.png into runs/portfolio; takes about three minutes on a core of a CPU.
+portfolio.png into runs/portfolio; takes about a minute on a core of a CPU.
 
     pip install -e '.[examples]'
     python examples/portfolio.py
@@ -201,7 +201,7 @@ def draw(runs: Mapping[str, list[tuple[nn.Module, list[Record]]]], path: Path) -
 def main() -> None:
     """Trains each model in each way from each seed, and says how they compare."""
     parser = options(__doc__, "portfolio", epochs=20)
-    parser.add_argument("--runs", type=int, default=4, help="seeds, from --seed on")
+    parser.add_argument("--runs", type=int, default=4, help="seeds, at least 2, from --seed on")
     parser.add_argument("--train", type=int, default=4000, help="periods to learn from")
     parser.add_argument("--test", type=int, default=1000, help="periods to test on")
     parser.add_argument("--batch", type=int, default=500, help="periods, so QPs, per step")
