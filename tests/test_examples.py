@@ -9,6 +9,7 @@ import torch
 from trainings import same, states
 
 import denoising
+import portfolio
 import qplayer_gpu as qp
 import sudoku9
 from harness import Training
@@ -18,6 +19,7 @@ EXAMPLES = {
     "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
     "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
     "sudoku9": ["--epochs", "3", "--train", "1", "--test", "1", "--batch", "1", "--givens", "60", "--backend", "cpu"],
+    "portfolio": ["--epochs", "3", "--runs", "2", "--train", "20", "--test", "10", "--batch", "10"],
 }
 SLOW = ["sudoku9"]  # some seconds for each LP
 
@@ -84,3 +86,15 @@ def test_puzzles_of_9x9_and_their_rules():
     assert sudoku9.follows(torch.cat([puzzles, few]), rules).tolist() == [True] * 3 + [False] * 3
     independent = sudoku9.independent(rules)
     assert len(independent) == torch.linalg.matrix_rank(independent) == torch.linalg.matrix_rank(rules) == 249
+
+
+def test_no_portfolio_is_worth_more_than_that_of_who_knows():
+    """Others are those of wrong predictions, little and much; the QPs are good to 1e-6."""
+    periods = portfolio.make_periods(20, seed=0)
+    chooser = portfolio.Chooser("auto")
+    best = chooser(periods.expected, periods.covariance)
+    assert ((chooser.C @ best.mT - 0.275).abs() <= 0.125 + 1e-5).all()
+    worth = portfolio.utility(best, periods.expected, periods.covariance)
+    for size in (0.01, 0.1, 1.0):
+        other = chooser(periods.expected + size * torch.randn_like(best), periods.covariance)
+        assert (portfolio.utility(other, periods.expected, periods.covariance) <= worth + 1e-5).all()
