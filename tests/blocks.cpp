@@ -38,7 +38,7 @@ constexpr bool CHECKS_ADDRESSES = false;
 
 // Bytes of scratch and of shared memory that the kernels take.
 static std::pair<int64_t, int64_t> used(const Sizes& sizes, bool factor_is_near) {
-    Workspace<QP_SCALAR> counted;
+    Workspace<Scalar> counted;
     Arena scratch{nullptr}, near{nullptr};
     counted.take(sizes, scratch, near, factor_is_near);
     return {int64_t(scratch.used), int64_t(near.used)};
@@ -82,8 +82,10 @@ int main() {
     int64_t next = 0;
     const Launch launch{scratch.data(), int64_t(scratch.size()), &next, factor_is_near};
     blocks::run(QP_THREADS, seed, [&] { qplayer_forward(forward, launch); });
+#ifndef QP_SINGLE
     next = 0;
     blocks::run(QP_THREADS, seed + 1, [&] { qplayer_backward(backward, launch); });
+#endif
     write(status.data(), sizeof(int64_t) * status.size());
     write(out.data(), sizeof(double) * out.size());
     write(adjoint.data(), sizeof(double) * adjoint.size());

@@ -56,7 +56,7 @@ class Program:
         compiler = [build._compiler()[0][0], "-std=c++17", "-Wno-unknown-pragmas"]
         fibers = ["-O2", "-c", "-o", folder / "fibers.o", ROOT / "tests" / "fibers.cpp"]
         subprocess.run([*compiler, *fibers], check=True)
-        define = [f"-DQP_THREADS={threads}", f"-DQP_SCALAR={scalar}"]
+        define = [f"-DQP_THREADS={threads}", *(["-DQP_SINGLE"] if scalar == "float" else [])]
         blocks = [*define, "-o", path, sources / "tests" / "blocks.cpp", folder / "fibers.o"]
         subprocess.run([*compiler, *flags, *blocks], check=True)
         return cls(path, threads, scalar)

@@ -64,7 +64,7 @@ class FakeCupy(ModuleType):
         call, how = CALLS[kernel.name].from_address(call_at), self.launch_of().from_address(how_at)
         assert ctypes.c_int64.from_address(how.next).value == 0
         ctypes.memset(how.scratch, 0xFF, gx * how.scratch_stride)  # there is so much
-        single = "-DQP_SCALAR=float" in kernel.options
+        single = "-DQP_SINGLE" in kernel.options
         run = getattr(cpu.load(), kernel.name + ("_mixed" if single else ""))
         assert run(ctypes.byref(call), Threads(1, None)) == 0
         record = {"name": kernel.name, "options": kernel.options, "grid": (gx, gy, gz), "block": (bx, by, bz)}
@@ -131,8 +131,8 @@ def test_mixed_precision_goes_on_in_double(cuda):
     qp.solve_qp(**args, settings=qp.Settings(precision="mixed", max_iter=1000), backend="cuda")
     first, second = cuda.cupy.launches
     assert (first.max_iter, first.again, second.max_iter, second.again) == (200, 0, 800, 1)
-    assert "-DQP_SCALAR=float" in first.options
-    assert "-DQP_SCALAR=double" in second.options
+    assert "-DQP_SINGLE" in first.options
+    assert "-DQP_SINGLE" not in second.options
     qp.solve_qp(**args, settings=qp.Settings(precision="mixed", max_iter=50), backend="cuda")
     assert [launch.max_iter for launch in cuda.cupy.launches[2:]] == [50]
 

@@ -99,9 +99,8 @@ int forward_batch(const Forward& call, Threads by) {
     return for_each_problem<F>(call.rows, by, [&](Solver<F>& solver, int64_t k) { solver.forward(call, k); });
 }
 
-template <class F>
 int backward_batch(const Backward& call, Threads by) {
-    return for_each_problem<F>(call.rows, by, [&](Solver<F>& solver, int64_t k) { solver.backward(call, k); });
+    return for_each_problem<double>(call.rows, by, [&](Solver<double>& solver, int64_t k) { solver.backward(call, k); });
 }
 
 }  // namespace
@@ -115,7 +114,6 @@ int64_t qplayer_size_of_backward() { return sizeof(Backward); }
 // All return 0, or 1 where there is not enough memory.
 int qplayer_forward(const Forward* call, Threads by) { return forward_batch<double>(*call, by); }
 int qplayer_forward_mixed(const Forward* call, Threads by) { return forward_batch<float>(*call, by); }
-int qplayer_backward(const Backward* call, Threads by) { return backward_batch<double>(*call, by); }
-int qplayer_backward_mixed(const Backward* call, Threads by) { return backward_batch<float>(*call, by); }
+int qplayer_backward(const Backward* call, Threads by) { return backward_batch(*call, by); }
 }
 #pragma GCC visibility pop

@@ -18,13 +18,9 @@
 
 namespace qplayer {
 
-// A factor in single precision bears less of a difference between the weights of rows and steps, and needs more passes.
-template <class F>
-constexpr double ADJOINT_MU = IS_SINGLE<F> ? 1e-4 : 1e-6;  // scaled; the rows weigh 1 / ADJOINT_MU
-template <class F>
-constexpr double ADJOINT_RHO = IS_SINGLE<F> ? 1e-6 : 1e-8;  // scaled
-template <class F>
-constexpr int ADJOINT_PASSES = IS_SINGLE<F> ? 30 : 10;
+constexpr double ADJOINT_MU = 1e-6;   // scaled; the rows weigh 1 / ADJOINT_MU
+constexpr double ADJOINT_RHO = 1e-8;  // scaled
+constexpr int ADJOINT_PASSES = 10;
 constexpr double ADJOINT_ACCURACY = 1e-11;  // of the solution, for the last step, scaled
 
 // The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G, with a larger P where it would be less than
@@ -36,9 +32,9 @@ __device__ void factor_saddle_point(Problem<F>& p) {
     QP_EACH(i, p.matrices.mp) {
         Pack E = load(work.E + i), shifted = p.row_unit * load(work.w + i);
         Pack weight = pick(load(work.in_W + i) != 0, shifted, load(work.in_K + i) * E * E);
-        store(work.t_m + i, weight / (p.c * ADJOINT_MU<F>));
+        store(work.t_m + i, weight / (p.c * ADJOINT_MU));
     }
-    double rho = ADJOINT_RHO<F>;
+    double rho = ADJOINT_RHO;
     do {
         QP_EACH(j, p.matrices.np) {
             Pack D = load(work.D + j);
@@ -66,7 +62,7 @@ __device__ void saddle_point(Problem<F>& p) {
     QP_EACH(i, mat.mp) store(work.v + i, -load(work.target + i));
     block.sync();
     double passes = 0;
-    for (bool moving = true; moving && passes < ADJOINT_PASSES<F>;) {
+    for (bool moving = true; moving && passes < ADJOINT_PASSES;) {
         passes++;
         QP_EACH(i, mat.mp) store(work.u_m + i, load(work.q + i) + load(work.t_m + i) * load(work.v + i));
         block.sync();

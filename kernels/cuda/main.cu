@@ -2,7 +2,7 @@
 //
 // A module is one variant, chosen when it is compiled (C++17, no headers but those of this folder):
 //     QP_THREADS   threads of a block: 32 (a warp) to n = 32, 64 to n = 64, 128 to n = 128, 256 beyond
-//     QP_SCALAR    double, or float for a factor in single precision (Options.mixed)
+//     QP_SINGLE    defined for a factor in single precision (Options.mixed), of the forward only
 //
 // Both kernels take (call, launch), the structures by value; those of the call are in call.h, launch is below:
 //     qplayer_forward(Forward, Launch)      qplayer_backward(Backward, Launch)
@@ -10,17 +10,23 @@
 //     shared memory of a block (dynamic, bytes):   F (np (CHUNK + 3) + CHUNK) + (factor_is_near ? F np (np + 2) : 0)
 //     scratch of a block (global, bytes):          8 (23 n + 36 m) + 4 (rows of A and C, rounded up to even)
 //                                                  + 2 F np np + (factor_is_near ? 0 : F np (np + 2))
-// where F is the size of QP_SCALAR, np is n rounded up to a multiple of 4, CHUNK is 16 and m is the length of lo. There
+// where F is the size of a number of the factor, np is n rounded up to a multiple of 4, CHUNK is 16 and m is the length of lo. There
 // is factor_is_near wherever a block may have that much shared memory and 2 KB more, which is static; else the factor
 // is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16. `next` is zero at the
 // launch. Pointers are to float64 and int64 on the device; w and hard (null where no row is hard) have no batch.
 // Nothing is allocated, nothing waits for the host.
 //
 // A mixed solve is two launches: float with max_iter = min(max_iter, 200), then double with `again` = 1, the steps that
-// are left as max_iter, and no start. Backward is one launch of either; its outputs are zero at first.
+// are left as max_iter, and no start. Backward is one launch, in double; its outputs are zero at first.
 #include "solver.h"
 
 namespace qplayer {
+
+#ifdef QP_SINGLE
+using Scalar = float;
+#else
+using Scalar = double;
+#endif
 
 struct Launch {
     char* scratch;
@@ -57,12 +63,14 @@ __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve s
 
 extern "C" __global__ void __launch_bounds__(QP_THREADS)
     qplayer_forward(const __grid_constant__ qplayer::Forward call, const __grid_constant__ qplayer::Launch launch) {
-    qplayer::for_each_problem<QP_SCALAR>(call.rows, launch,
-                                         [&](auto& solver, auto k) { solver.forward(call, k); });
+    qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
+                                               [&](auto& solver, auto k) { solver.forward(call, k); });
 }
 
+#ifndef QP_SINGLE
 extern "C" __global__ void __launch_bounds__(QP_THREADS)
     qplayer_backward(const __grid_constant__ qplayer::Backward call, const __grid_constant__ qplayer::Launch launch) {
-    qplayer::for_each_problem<QP_SCALAR>(call.rows, launch,
-                                         [&](auto& solver, auto k) { solver.backward(call, k); });
+    qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
+                                               [&](auto& solver, auto k) { solver.backward(call, k); });
 }
+#endif

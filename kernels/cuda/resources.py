@@ -108,7 +108,9 @@ def read() -> list[Resources]:
 
 def complaints(table: list[Resources]) -> list[str]:
     """What is wrong with the table itself: variants that are missing, of another source, or that spill."""
-    found = [] if [r.variant for r in table[::2]] == list(variants()) else ["the table has other variants"]
+    found = (
+        [] if list(dict.fromkeys(r.variant for r in table)) == list(variants()) else ["the table has other variants"]
+    )
     if any(r.source != digest() for r in table):
         found.append(f"the source has changed (it is {digest()} now): run python -m {__spec__.name}")
     return found + [f"registers spill: {r}" for r in table if r.spilled > SPILL]

@@ -28,8 +28,7 @@ def source() -> str:
 
 def options(threads: int, single: bool) -> tuple[str, ...]:
     """What the compiler is told to make a variant."""
-    scalar = "float" if single else "double"
-    return "-std=c++17", f"-DQP_THREADS={threads}", f"-DQP_SCALAR={scalar}"
+    return "-std=c++17", f"-DQP_THREADS={threads}", *(["-DQP_SINGLE"] if single else [])
 
 
 def digest() -> str:
