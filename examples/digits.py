@@ -52,7 +52,7 @@ class OptNet(nn.Module):
         """[B, 10] -> [B, 10]."""
         L = self.L.tril()
         H = L @ L.mT + 0.01 * torch.eye(CLASSES).to(L)
-        return self.layer(H, -a, C=self.C, l=torch.full_like(self.u, -torch.inf), u=self.u).x
+        return self.layer(H, -a, C=self.C, l=torch.full_like(self.u, -torch.inf), u=self.u).check().x
 
 
 def network(last: str, backend: str) -> nn.Module:

@@ -99,10 +99,10 @@ class Training:
         self.bar.set_postfix({k: f"{v:.4g}" for k, v in shown}, refresh=False)
 
     def test(self, measures: Mapping[str, float | Tensor]) -> None:
-        """Takes down the measures of a test, and prints those that are not zero."""
-        shown = self._record("test", measures).items()
+        """Takes down the measures of a test, and prints them."""
+        numbers = self._record("test", measures)
         if LEADS:
-            self.bar.write(f"epoch {self.epoch:3}  " + "  ".join(f"{k} {v:.4g}" for k, v in shown if v))
+            self.bar.write(f"epoch {self.epoch:3}  " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
 
     def _record(self, split: str, measures: Mapping[str, float | Tensor]) -> Measures:
         numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in measures.items()}

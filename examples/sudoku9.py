@@ -75,13 +75,13 @@ def make_puzzles(count: int, givens: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def main() -> None:
     """Solves puzzles by the rules of the game, then learns from rules with errors."""
-    parser = options(__doc__, "sudoku9", epochs=2)
-    parser.add_argument("--train", type=int, default=24, help="puzzles to learn from")
-    parser.add_argument("--test", type=int, default=8, help="puzzles to solve")
+    parser = options(__doc__, "sudoku9", epochs=12)
+    parser.add_argument("--train", type=int, default=4, help="puzzles to learn from")
+    parser.add_argument("--test", type=int, default=4, help="puzzles to solve")
     parser.add_argument("--givens", type=int, default=36, help="of a puzzle")
     parser.add_argument("--batch", type=int, default=4, help="puzzles per step")
-    parser.add_argument("--errors", type=float, default=0.2, help="of the rules to begin with: standard deviation")
-    parser.add_argument("--lr", type=float, default=3e-2, help="highest learning rate of Adam")
+    parser.add_argument("--errors", type=float, default=0.05, help="of the rules to begin with: standard deviation")
+    parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of Adam")
     parser.add_argument("--penalty", type=float, default=0.1, help="weight of ||s|| in the loss")
     args = parser.parse_args()
     pairs = (t.to(args.device) for t in make_puzzles(args.train + args.test, args.givens, args.seed))

@@ -65,7 +65,7 @@ def test_a_checkpoint_of_other_options_is_refused(run):
 
 
 def test_the_denoiser_solves_total_variation():
-    """As the QP in x and t >= |D x| that is its definition; both are good to 1e-6."""
+    """As the QP in x and t >= |D x| that is its definition. v is good to 1e-6, and D'v adds two of them, times 15."""
     noisy, _ = denoising.make_signals(5, 12, seed=0)
     D = 15 * denoising.difference(12)
     one, zero = torch.eye(11, dtype=D.dtype), torch.zeros(11, dtype=D.dtype)
@@ -73,7 +73,7 @@ def test_the_denoiser_solves_total_variation():
     C = torch.cat([torch.cat([D, -one], 1), torch.cat([-D, -one], 1)])
     g = torch.cat([-noisy, torch.ones(5, 11, dtype=D.dtype)], 1)
     primal = qp.solve_qp(H, g, C=C, l=torch.full((22,), -math.inf).to(D), u=torch.cat([zero, zero])).check()
-    torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=1e-4)
+    torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=3e-5)
 
 
 def test_puzzles_of_9x9_and_their_rules():
