@@ -7,7 +7,10 @@ EXAMPLES = ["matplotlib>=3.8", "scikit-learn>=1.5", "tqdm>=4.66"]
 # Not needed to run on the CPU, so not required. On Linux, PyTorch's CUDA wheels already bring triton.
 GPU = ["triton>=3.6", "cupy-cuda13x>=13"]
 
+DOCS = ["furo>=2025.12", "myst-parser>=4", "sphinx>=8"]
+
 DEV = [
+    *DOCS,
     *EXAMPLES,
     "build>=1.2",
     "cupy-cuda13x>=13; sys_platform == 'linux'",  # with the next one, compiles the CUDA kernels without a GPU
@@ -32,5 +35,5 @@ setup(
         "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp", "**/*.csv"],
     },
     install_requires=["torch>=2.8,<3", "numpy>=1.26,<3"],
-    extras_require={"examples": EXAMPLES, "gpu": GPU, "dev": DEV},
+    extras_require={"examples": EXAMPLES, "gpu": GPU, "docs": DOCS, "dev": DEV},
 )

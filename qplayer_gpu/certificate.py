@@ -16,10 +16,10 @@ from .solution import Solution
 class Certificate:
     """What an answer leaves of each optimality condition, in the units of the data; an unbatched one has no B."""
 
-    primal_residual: Tensor  # [B] max violation of the shifted rows
-    dual_residual: Tensor  # [B] max |Hx + g + A'y + C'z + z_box|
-    gap: Tensor  # [B] sum of |multiplier| times the distance of its row from the side that it pushes against
-    shift_residual: Tensor  # [B] max |A's_eq + C's_in + s_box|, weighted: zero where no smaller shift will do
+    primal_residual: Tensor  #: [B] max violation of the shifted rows
+    dual_residual: Tensor  #: [B] ``max |Hx + g + A'y + C'z + z_box|``
+    gap: Tensor  #: [B] sum of ``|multiplier|`` times the distance of its row from the side that it pushes against
+    shift_residual: Tensor  #: [B] ``max |A's_eq + C's_in + s_box|``, weighted: zero where no smaller shift will do
 
 
 @torch.no_grad()

@@ -22,4 +22,4 @@ class BackendError(QPError, RuntimeError):
 
 
 class SolveError(QPError, RuntimeError):
-    """Raised by :meth:`Solution.check` where some problems were not solved."""
+    """Raised by :meth:`.Solution.check` where some problems were not solved."""

@@ -68,10 +68,10 @@ def _register(record: type[_Record]) -> None:
 class Info(_Record):
     """How well each problem was solved, in the units of the data."""
 
-    iterations: Tensor  # [B] Newton steps
-    primal_residual: Tensor  # [B] max violation of the (shifted) rows
-    dual_residual: Tensor  # [B] max |Hx + g + A'y + C'z + z_box|
-    gap: Tensor  # [B] complementarity: sum of |multiplier| times the distance from its side
+    iterations: Tensor  #: [B] Newton steps
+    primal_residual: Tensor  #: [B] max violation of the (shifted) rows
+    dual_residual: Tensor  #: [B] ``max |Hx + g + A'y + C'z + z_box|``
+    gap: Tensor  #: [B] complementarity: sum of ``|multiplier|`` times the distance from its side
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class Solution(_Record):
     negative one against the lower.
     """
 
-    x: Tensor  # [B, n]
-    y: Tensor  # [B, n_eq]
-    z: Tensor  # [B, n_in]
-    z_box: Tensor  # [B, n]
-    s_eq: Tensor  # [B, n_eq]
-    s_in: Tensor  # [B, n_in]
-    s_box: Tensor  # [B, n]
-    status: Tensor  # [B] of Status
+    x: Tensor  #: [B, n]
+    y: Tensor  #: [B, n_eq]
+    z: Tensor  #: [B, n_in]
+    z_box: Tensor  #: [B, n]
+    s_eq: Tensor  #: [B, n_eq]
+    s_in: Tensor  #: [B, n_in]
+    s_box: Tensor  #: [B, n]
+    status: Tensor  #: [B] of Status
     info: Info
 
     def check(self) -> Solution:

@@ -18,10 +18,11 @@ EXAMPLES = {
     "sudoku": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20"],
     "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
     "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
+    "control": ["--epochs", "3", "--drives", "4", "--batch", "24"],
     "sudoku9": ["--epochs", "3", "--train", "1", "--test", "1", "--batch", "1", "--givens", "60", "--backend", "cpu"],
     "portfolio": ["--epochs", "3", "--runs", "2", "--train", "20", "--test", "10", "--batch", "10"],
 }
-SLOW = ["sudoku9"]  # some seconds for each LP
+SLOW = ["control", "sudoku9"]  # some seconds each
 
 
 @pytest.fixture
