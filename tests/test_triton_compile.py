@@ -28,7 +28,7 @@ def test_each_variant_is_as_in_the_table(n):
 
 def test_the_largest_variant_is_as_in_the_table():
     """It is the first to spill."""
-    largest = ("--kernel", "forward", "--n", "64", "--m", "256", "--architecture", "90")
+    largest = ("--kernel", "forward", "--precision", "float64", "--n", "64", "--m", "256", "--architecture", "90")
     code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", *largest)
     assert code == 0, text
     assert "1 of the variants" in text

@@ -167,7 +167,7 @@ def forward_kernel(
         st = iterate(data, begin(data, x, z, s, equilibrate, cfg), max_iter, cfg)
         if st.status == SOLVED_CLOSEST_FEASIBLE:
             settle_multipliers(data, cfg)
-        unknown = tl.where(st.status == NONFINITE_INPUT, INF - INF, 0.0)
+        unknown = tl.where(st.status == NONFINITE_INPUT, tl.full((), INF - INF, tl.float64), 0.0)
         put(x_ptr + b * n, column_vector(data, BEST_X, cfg) + unknown, n, cfg.N)
         put(z_ptr + b * m, row_vector(data, BEST_Z, cfg) + unknown, m, cfg.M)
         put(s_ptr + b * m, row_vector(data, BEST_S, cfg) + unknown, m, cfg.M)

@@ -35,7 +35,7 @@ TABLE = {
     8: Launch(1, 4, SWEEP),
     16: Launch(1, 4, SWEEP),
     32: Launch(2, 4, SWEEP),
-    64: Launch(8, 4, SWEEP),
+    64: Launch(8, 8, SWEEP),
 }
 LARGEST_N, LARGEST_M = 64, 256
 SMALLEST = 8  # tile

@@ -30,6 +30,8 @@ from .problem import (
     rows_at,
 )
 
+UPDATES = tl.constexpr(4)  # of K with one row each, unrolled; with more of them n = 64 spills
+
 
 @triton.jit
 def chunk_of(M_ptr, start, count, cfg: tl.constexpr):
@@ -69,13 +71,12 @@ def columns_product(M_ptr, count, z_ptr, cfg: tl.constexpr):
 @triton.jit
 def gram(K, M_ptr, count, w_ptr, cfg: tl.constexpr):
     """``K + M' diag(w) M``: [N, N], [count] in memory -> [N, N], by rank-1 updates; chunks with w = 0 are skipped."""
-    CHUNK: tl.constexpr = cfg.chunk
     index = tl.arange(0, cfg.N)
-    for start in range(0, count, CHUNK):
-        rows = start + tl.arange(0, CHUNK)
+    for start in range(0, count, UPDATES):
+        rows = start + tl.arange(0, UPDATES)
         present = tl.load(w_ptr + rows, mask=rows < count, other=0.0)
         if tl.max(tl.abs(present), axis=0) > 0:
-            for i in tl.static_range(CHUNK):
+            for i in tl.static_range(UPDATES):
                 w = tl.load(w_ptr + start + i, mask=start + i < count, other=0.0)
                 line = M_ptr + (start + i) * cfg.n
                 kept = tl.where(index < cfg.n, w, 0.0) != 0

@@ -39,7 +39,7 @@ ARCHITECTURES = (80, 90)
 TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "failed_ptr": "*i1"}
 TYPES |= {"cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
 POINTERS = {"float64": "*fp64", "mixed": "*fp64", "float32": "*fp32"}
-FILTERS = {"kernel": str, "n": int, "m": int, "architecture": int}
+FILTERS = {"kernel": str, "precision": str, "n": int, "m": int, "architecture": int}
 LINE_SEARCH_TRIALS = 3  # taken as usual
 
 
