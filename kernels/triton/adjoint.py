@@ -10,11 +10,8 @@ import triton.language as tl
 
 from ..reference.adjoint import ACCURACY as _ACCURACY
 from ..reference.adjoint import MU as _MU
-from ..reference.adjoint import MU_MIXED as _MU_MIXED
 from ..reference.adjoint import PASSES as _PASSES
-from ..reference.adjoint import PASSES_MIXED as _PASSES_MIXED
 from ..reference.adjoint import RHO as _RHO
-from ..reference.adjoint import RHO_MIXED as _RHO_MIXED
 from .least_squares import find_shifted_rows, fit
 from .problem import (
     BETA,
@@ -60,12 +57,9 @@ from .problem import (
 from .products import columns_of, columns_product, row_product
 from .scaling import measure_scaling
 from .start import load_problem
-from .system import by_factor, factor_of, refined
+from .system import by_factor, factor_of
 
-MU, MU_MIXED = tl.constexpr(_MU), tl.constexpr(_MU_MIXED)
-RHO, RHO_MIXED = tl.constexpr(_RHO), tl.constexpr(_RHO_MIXED)
-PASSES, PASSES_MIXED = tl.constexpr(_PASSES), tl.constexpr(_PASSES_MIXED)
-ACCURACY = tl.constexpr(_ACCURACY)
+MU, RHO, PASSES, ACCURACY = tl.constexpr(_MU), tl.constexpr(_RHO), tl.constexpr(_PASSES), tl.constexpr(_ACCURACY)
 
 
 @triton.jit(noinline=True)
@@ -75,24 +69,26 @@ def saddle_point(data, cfg: tl.constexpr):
     A proximal method of multipliers with one factor; the last step, taken back once for each pass, is the part along
     the null space of a singular system. The rows of S are those with weights in slot T.
     """
-    rho: tl.constexpr = RHO_MIXED if cfg.mixed else RHO
-    most: tl.constexpr = PASSES_MIXED if cfg.mixed else PASSES
-    c, damping = number(data, C_SCALE, cfg), column_vector(data, PROX, cfg) * rho
-    r, sigma = column_vector(data, R, cfg), 0.0 * c + 1.0
+    c, r = number(data, C_SCALE, cfg), column_vector(data, R, cfg)
     put_columns(data, X, 0.0 * r, cfg)
     put_rows(data, Q, 0.0 * row_vector(data, T, cfg), cfg)
     put_rows(data, V, -row_vector(data, TARGET, cfg), cfg)
-    K, scale, _y, _positive = factor_of(data, sigma, damping, r, cfg)
+    sigma, damping = 0.0 * c + 1.0, column_vector(data, PROX, cfg) * RHO
+    K, scale, _y, positive = factor_of(data, sigma, damping, r, cfg)
+    rho = 0.0 * c + RHO
+    while (positive == 0) & (rho < 1):  # P is less than a rounding error of the heaviest rows
+        rho *= 100
+        damping *= 100
+        K, scale, _y, positive = factor_of(data, sigma, damping, r, cfg)
     step, q_step = 0.0 * r, 0.0 * row_vector(data, T, cfg)
     moving, passes = sigma > 0, 0
-    while moving & (passes < most):
+    while moving & (passes < PASSES):
         weight, v = row_vector(data, T, cfg), row_vector(data, V, cfg)
         put_rows(data, U, row_vector(data, Q, cfg) + weight * v, cfg)
         residual = r - columns_of(data, U, cfg)
         if cfg.has_h:
             residual -= columns_product(data.H, data.n, columns_at(data, X, cfg), cfg)  # H is symmetric
-        y = by_factor(data, K, scale, residual, cfg)
-        step = refined(data, K, scale, sigma, damping, residual, y, cfg)
+        step = by_factor(data, K, scale, residual, cfg)
         put_columns(data, DX, step, cfg)
         row_product(data, DX, GP, cfg)
         v += tl.where(weight > 0, row_vector(data, GP, cfg), 0.0)
@@ -112,11 +108,10 @@ def saddle_point(data, cfg: tl.constexpr):
 @triton.jit
 def set_weights(data, in_W, in_K, cfg: tl.constexpr):
     """Writes the weights of the rows of W, which are those of their shifts, and of K to slot T."""
-    mu: tl.constexpr = MU_MIXED if cfg.mixed else MU
     scale, c = row_vector(data, E, cfg), number(data, C_SCALE, cfg)
     shifted = row_vector(data, W, cfg) * number(data, UNIT, cfg)
     weight = tl.where(in_W, shifted, tl.where(in_K, scale * scale / c, 0.0))
-    put_rows(data, T, weight * (1 / mu), cfg)
+    put_rows(data, T, weight * (1 / MU), cfg)
 
 
 @triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "equilibrate"])

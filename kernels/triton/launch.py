@@ -12,8 +12,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
-from ..reference.forward import MIXED_STEPS
+from ..interface import MIXED_STEPS, Adjoint, Answer, Options, Rows, Seeds, Start
 from .adjoint import adjoint_kernel
 from .forward import forward_kernel
 from .problem import Config, scratch_size
@@ -126,7 +125,7 @@ def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, l
     arrays = problem_arrays(rows)
     x, z = answer.x, answer.z
     result = Adjoint(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, z, x, z, x)))
-    cfg, build = config(rows, options.mixed, launch)
+    cfg, build = config(rows, False, launch)
     adjoint_kernel[(rows.batch,)](
         *(t.contiguous() for t in (*arrays, rows.w, rows.hard, x, z, answer.s, *vars(seeds).values())),
         x.new_empty(rows.batch, scratch_size(cfg)),
