@@ -11,7 +11,9 @@ from .solution import Solution
 
 
 class WarmStart:
-    """The last answer to each sample of a data set, to start the next solve of that sample from::
+    """The last answer to each sample of a data set, to start the next solve of that sample from.
+
+    ::
 
         cache = qp.WarmStart(len(dataset))
         for index, inputs in loader:  # index [B] int64: which samples these are

@@ -8,9 +8,11 @@ import pytest
 import torch
 from trainings import same, states
 
+import control
 import denoising
 import portfolio
 import qplayer_gpu as qp
+import safety
 import sudoku9
 from harness import Training
 
@@ -19,10 +21,11 @@ EXAMPLES = {
     "denoising": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20", "--length", "12"],
     "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
     "control": ["--epochs", "3", "--drives", "4", "--batch", "24"],
+    "safety": ["--epochs", "3", "--agents", "20", "--steps", "30"],
     "sudoku9": ["--epochs", "3", "--train", "1", "--test", "1", "--batch", "1", "--givens", "60", "--backend", "cpu"],
     "portfolio": ["--epochs", "3", "--runs", "2", "--train", "20", "--test", "10", "--batch", "10"],
 }
-SLOW = ["control", "sudoku9"]  # some seconds each
+SLOW = ["control", "safety", "sudoku9"]  # some seconds each
 
 
 @pytest.fixture
@@ -99,3 +102,26 @@ def test_no_portfolio_is_worth_more_than_that_of_who_knows():
     for size in (0.01, 0.1, 1.0):
         other = chooser(periods.expected + size * torch.randn_like(best), periods.covariance)
         assert (portfolio.utility(other, periods.expected, periods.covariance) <= worth + 1e-5).all()
+
+
+def test_the_linear_model_of_the_cart_pole_is_the_derivative_of_the_simulator():
+    """To the error of one Runge-Kutta step next to the exact flow of the linear system."""
+    upright = torch.zeros(4, dtype=torch.double), torch.zeros((), dtype=torch.double)
+    dstate, dforce = torch.autograd.functional.jacobian(control.cart_pole, upright)
+    M, N = control.linear_model(*torch.tensor(control.BODY, dtype=torch.double))
+    torch.testing.assert_close(dstate, M, rtol=0, atol=1e-4)
+    torch.testing.assert_close(dforce, N, rtol=0, atol=1e-4)
+
+
+def test_the_safety_filter_is_that_of_proxqp():
+    """On agents that come near the pillars; which asks for residuals of 1e-6."""
+    agents = safety.Agents(50, 0)
+    agents.position *= 0.7
+    C, l, _ = agents.barriers(0.0)
+    problem = agents.wanted(0), C, l
+    layer = safety.Layer("auto")
+    layer.settings = qp.Settings()
+    taken = layer(*problem)
+    assert (layer.solution.z != 0).any()
+    assert (layer.solution.status == qp.Status.SOLVED).all()
+    torch.testing.assert_close(taken, safety.proxqp(*problem), rtol=0, atol=1e-5)
