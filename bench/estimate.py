@@ -25,7 +25,7 @@ import torch
 
 import qplayer_gpu
 
-from .problems import random_feasible
+from . import families
 
 RESOURCES = Path(__file__).parents[1] / "kernels" / "triton" / "resources.csv"
 RESULTS = Path(__file__).parent / "results" / "estimate.csv"
@@ -118,7 +118,7 @@ def bytes_of(n: int, m: int) -> float:
 @cache
 def newton_steps(n: int) -> float:
     """The mean over random feasible problems."""
-    arrays = random_feasible(BATCH, n).arrays()
+    arrays = families.mixed(BATCH, n).arrays()
     return qplayer_gpu.solve_qp(**arrays, backend="torch").check().info.iterations.double().mean().item()
 
 

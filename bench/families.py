@@ -32,7 +32,7 @@ def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", sha
 
 
 def mixed(batch: int, n: int) -> QP:
-    """N / 4 equalities, n inequalities of which half are two-sided."""
+    """Of n / 4 equalities and n inequalities, half of them two-sided."""
     return feasible(batch, n, n // 4, n)
 
 
@@ -47,12 +47,12 @@ def one_sided(batch: int, n: int) -> QP:
 
 
 def two_sided(batch: int, n: int) -> QP:
-    """N inequalities with two sides."""
+    """Of n inequalities with two sides."""
     return feasible(batch, n, 0, n, "two_sided")
 
 
 def equalities(batch: int, n: int) -> QP:
-    """N / 2 equalities, and n / 4 inequalities."""
+    """Of n / 2 equalities and n / 4 inequalities."""
     return feasible(batch, n, n // 2, n // 4, "one_sided")
 
 
