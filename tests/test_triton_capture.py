@@ -73,13 +73,14 @@ def test_nothing_is_asked_of_the_device(device, precision, start):
     }
     shapes |= {"lb": (n,), "ub": (B, n)}
     settings = qp.Settings(precision=precision)
+    options = settings.options(torch.float64, device)
     with Copies() as copies:
         problem = Problem.of(Parameters(**{k: empty(*shape) for k, shape in shapes.items()}), settings)
         m = problem.rows.m
         before = Start(empty(B, n), empty(B, m), empty(B, m)) if start else None
-        answer = solve(problem, settings, kernels, before)
+        answer = solve(problem, options, kernels, before)
         seeds = Seeds(*(torch.empty_like(t) for t in (answer.x, answer.z, answer.s)))
-        kernels.adjoint(problem.rows, answer, seeds, settings.options(problem.dtype))
+        kernels.adjoint(problem.rows, answer, seeds, options)
     assert not copies.found
 
 
