@@ -16,7 +16,7 @@ Where no x satisfies the constraints, the layer solves the closest feasible prob
 gives the shift s. The loss is ``MSE(x, solution) + penalty * ||s||``.
 
 Prints the measures of each epoch, and writes curves.png into runs/sudoku and metrics.csv into a folder there for each
-layer. Takes about a minute on two cores of a CPU, ten times as long where there is no compiler for the library's kernels:
+layer. Takes about a minute on two cores of a CPU, ten times as long without a compiler for the library's kernels:
 
     pip install -e '.[examples]'
     python examples/sudoku.py

@@ -87,7 +87,7 @@ class Options:
     rho: float
     equilibrate: bool
     closest_feasible: bool
-    mixed: bool  # factors in float32, refined; all else in float64
+    mixed: bool  # the forward's factors in float32, refined; all else in float64
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import ProblemError
 from .problem import Parameters, Problem
 from .settings import Settings
 from .solution import Solution
@@ -48,6 +49,13 @@ def certificate(
     settings = Settings() if settings is None else settings
     problem = Problem.of(Parameters(H, g, A, b, C, l, u, lb, ub), settings)
     rows = problem.rows
+    expected = ((rows.batch,) if problem.batched else ()) + (rows.n,)
+    counts = (solution.y.shape[-1], solution.z.shape[-1])
+    if tuple(solution.x.shape) != expected or counts != (rows.n_eq, rows.n_in) or solution.x.device != rows.g.device:
+        raise ProblemError(
+            f"the solution has x of shape {tuple(solution.x.shape)}, {counts} rows of A and C, on {solution.x.device}; "
+            f"the problem has {expected}, {(rows.n_eq, rows.n_in)}, on {rows.g.device}"
+        )
     x, z, s = (
         torch.cat(parts, -1).double().reshape(rows.batch, -1)
         for parts in (

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from . import arrays
+from .errors import ProblemTypeError, SettingsError
 from .operators import solve
 from .problem import Parameters, Sizes
 from .settings import Settings
@@ -62,7 +63,9 @@ def solve_qp(
         ProblemError: shapes, dtypes or devices do not fit.
         BackendError: the backend asked for cannot run here.
     """
-    settings = Settings() if settings is None else settings
+    settings = checked(settings)
+    if not isinstance(warm_start, (Solution, type(None))):
+        raise ProblemTypeError(f"warm_start must be a Solution, not {type(warm_start).__name__}")
     given = Parameters(H, g, A, b, C, l, u, lb, ub)
     library = arrays.namespace(given)
     if library is not None:
@@ -81,6 +84,13 @@ def solve_qp(
     return solution[0] if sizes.batch is None else solution
 
 
+def checked(settings: Settings | None) -> Settings:
+    """The settings, or the defaults where there are none."""
+    if not isinstance(settings, (Settings, type(None))):
+        raise SettingsError(f"settings must be a qplayer_gpu.Settings, not {type(settings).__name__}")
+    return settings or Settings()
+
+
 def autocast(parameters: Parameters) -> Parameters:
     """In a region of torch.autocast, half and bfloat16 tensors as float32, as its operators in float32 take them."""
 
@@ -96,7 +106,7 @@ class QPLayer(nn.Module):
 
     def __init__(self, settings: Settings | None = None, backend: str = "auto"):
         super().__init__()
-        self.settings = Settings() if settings is None else settings
+        self.settings = checked(settings)
         self.backend = backend
 
     def forward(

@@ -76,18 +76,17 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
     mutates_args=(),
     tags=TAGS,
     schema="(Tensor? H, Tensor g, Tensor A, Tensor C, Tensor lo, Tensor hi, Tensor w, Tensor hard, Tensor x, "
-    "Tensor z, Tensor s, Tensor status, Tensor grad_x, Tensor grad_z, Tensor grad_s, ScalarType dtype, str settings, "
-    "str backend) "
+    "Tensor z, Tensor s, Tensor status, Tensor grad_x, Tensor grad_z, Tensor grad_s, str settings, str backend) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
-    """Rows, the point, cotangents, dtype of the parameters, settings and backend -> the vectors of an Adjoint."""
-    *tensors, dtype, settings, backend = arguments
+    """Rows, the point, cotangents, settings and backend -> the vectors of an Adjoint."""
+    *tensors, settings, backend = arguments
     rows, (x, z, s, status), seeds = _split(tensors)
     unknown = torch.full_like(x[:, 0], torch.nan)
     answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
-    options = Settings.of(settings).options(dtype, rows.g.device)
-    kernels = select(backend, rows, options.mixed)
+    options = Settings.of(settings).options(torch.float64, rows.g.device)
+    kernels = select(backend, rows, mixed=False)
     return tuple(vars(kernels.adjoint(rows, answer, Seeds(*seeds), options)).values())
 
 
@@ -132,13 +131,13 @@ def _linearized(ctx: Any) -> tuple[Parameters, Linearized, Tensor]:
         solved = x.isfinite().all(-1, keepdim=True)
     x, z, s = (torch.where(solved, t, 0.0) for t in (x, z, s))
     problem = Problem.of(parameters, settings)
-    operator = _operator(problem.dtype, ctx.settings, ctx.backend)
+    operator = _operator(ctx.settings, ctx.backend)
     return parameters, Linearized(problem.rows, Point(x, z, s, status), operator, settings.has_hard), solved
 
 
 def _solve_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
     parameters, at, solved = _linearized(ctx)
-    seeds = [torch.where(solved, t, 0.0) for t in cotangents[:3]]
+    seeds = [torch.where(solved, t, 0.0) for t in cotangents[:N_DIFFERENTIABLE]]
     adjoint = (at.pullback if torch.is_grad_enabled() else at.solve)(*seeds)
     x, z, _, _ = at.point
     return *gradients(parameters, ctx.needs_input_grad[:N_PARAMETERS], at.rows, x, z, adjoint), *(None,) * 5
@@ -169,8 +168,8 @@ def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
 
 
 def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
-    *tensors, dtype, settings, backend = inputs
-    ctx.options = dtype, settings, backend
+    *tensors, settings, backend = inputs
+    ctx.options = settings, backend
     ctx.save_for_backward(*tensors, *output)
     ctx.save_for_forward(*tensors, *output)
     _, _, z, ws, _, _, b_z = output
@@ -179,7 +178,7 @@ def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) ->
 
 def _linearized_again(ctx: Any) -> tuple[Linearized, Adjoint]:
     rows, point, _ = _split(ctx.saved_tensors[:-N_ADJOINT])
-    has_hard = Settings.of(ctx.options[1]).has_hard
+    has_hard = Settings.of(ctx.options[0]).has_hard
     return Linearized(rows, point, _operator(*ctx.options), has_hard), Adjoint(*ctx.saved_tensors[-N_ADJOINT:])
 
 
@@ -187,7 +186,7 @@ def _adjoint_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...
     at, vectors = _linearized_again(ctx)
     b_x_, p_, _, _, b_s_, q_z_, _ = cotangents
     H, A, C, *seeds = at.pullback_of_solve(vectors, b_x_, p_, b_s_, q_z_)
-    return H, None, A, C, *(None,) * 8, *seeds, None, None, None
+    return H, None, A, C, *(None,) * 8, *seeds, None, None
 
 
 def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
@@ -204,8 +203,8 @@ def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
 # The rank of each argument without a batch, and the arguments that a batch needs whole.
 SOLVE_RANKS = (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 0, 0)
 SOLVE_WHOLE = (1, 9, 10, 11)
-ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0)
-ADJOINT_WHOLE = range(N_ROWS, 15)
+ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0)
+ADJOINT_WHOLE = range(N_ROWS, N_ROWS + N_VECTORS + N_DIFFERENTIABLE)
 
 
 def _lift(t: Any, dim: int | None, rank: int, size: int, batch: int, whole: bool) -> Any:

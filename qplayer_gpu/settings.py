@@ -52,8 +52,8 @@ class Settings:
     w_box: float | Sequence[float] | Tensor = 1.0
     """The same of the bounds on x."""
     precision: Literal["float64", "mixed"] | None = None
-    """Of the factorizations of the forward: "mixed" has them in float32, and all else in float64. None takes "mixed" for float32
-    tensors on a GPU; on a CPU float64 is the faster of the two."""
+    """Of the forward's factorizations: "mixed" has them in float32, and all else in float64. None takes "mixed" for
+    float32 tensors on a GPU; on a CPU float64 is the faster of the two."""
     gradient_on_failure: bool = False
     """Whether a problem that was not solved passes on the gradient at the iterate that it returns; otherwise it
     is zero."""
@@ -62,6 +62,10 @@ class Settings:
     """All of the above, one a line, as an operator of PyTorch can take it; made by means that torch.compile traces."""
 
     def __post_init__(self) -> None:
+        for name in ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # also of NumPy's numbers
+        for name in ("equilibrate", "closest_feasible", "gradient_on_failure"):
+            object.__setattr__(self, name, bool(getattr(self, name)))
         for name in ("eps_abs", "mu_eq", "mu_in", "rho"):
             self._require(name, isfinite(getattr(self, name)) and getattr(self, name) > 0, "a finite number > 0")
         self._require("eps_rel", isfinite(self.eps_rel) and self.eps_rel >= 0, "a finite number >= 0")
@@ -70,9 +74,10 @@ class Settings:
         for name in ("w_eq", "w_in", "w_box"):
             given = getattr(self, name)
             value = given.tolist() if isinstance(given, Tensor) else given
-            weights = (value,) if isinstance(value, (int, float)) else tuple(value)
+            one = isinstance(value, (int, float))
+            weights = [float(w) for w in ([value] if one else value)]
             self._require(name, all([w > 0 for w in weights]), "a number > 0, or one for each row")
-            object.__setattr__(self, name, value if isinstance(value, (int, float)) else weights)
+            object.__setattr__(self, name, weights[0] if one else tuple(weights))
         lines = [f"{name} {value!r}".replace("inf", "1e999") for name, value in vars(self).items()]  # a literal of inf
         object.__setattr__(self, "text", "\n".join(lines))
 

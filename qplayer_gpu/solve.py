@@ -38,10 +38,11 @@ def start_from(solution: Solution, sizes: Sizes, device: torch.device) -> Start:
     m = sum(sizes.rows)
     z, s = (t if sizes.bounded else t[..., :m] for t in (z, s))
     expected = (sizes.n,) if sizes.batch is None else (sizes.batch, sizes.n)
-    if tuple(x.shape) != expected or z.shape[-1] != m or x.device != device:
+    counts = (solution.y.shape[-1], solution.z.shape[-1])
+    if tuple(x.shape) != expected or counts != (sizes.n_eq, sizes.n_in) or x.device != device:
         raise ProblemError(
-            f"warm_start answers problems with x of shape {tuple(x.shape)}, {z.shape[-1]} rows, on {x.device}; "
-            f"these have {expected}, {m} rows, on {device}"
+            f"warm_start answers problems with x of shape {tuple(x.shape)}, {counts} rows of A and C, on {x.device}; "
+            f"these have {expected}, {(sizes.n_eq, sizes.n_in)}, on {device}"
         )
     batch = 1 if sizes.batch is None else sizes.batch
     known = torch.cat([x, z, s], -1).isfinite().all(-1, keepdim=True)

@@ -1,6 +1,7 @@
 """What users call, and what they are told when they call it wrong."""
 
 import families as f
+import numpy as np
 import pytest
 import torch
 from certificate import certify
@@ -169,6 +170,17 @@ WRONG = {
         ValueError,
         "warm_start answers problems with",
     ),
+    "warm start of other rows, as many": (
+        wrong(
+            warm_start=qp.solve_qp(
+                **wrong(A=t(2, N).double(), b=t(2).double(), C=t(5, N).double(), l=None, u=t(5).double())
+            )
+        ),
+        ValueError,
+        "warm_start answers problems with",
+    ),
+    "warm start without an index": (wrong(warm_start=qp.WarmStart(3)), TypeError, "must be a Solution, not WarmStart"),
+    "settings in a dict": (wrong(settings={"max_iter": 3}), ValueError, "must be a qplayer_gpu.Settings, not dict"),
     "unknown backend": (
         wrong(backend="opencl"),
         qp.BackendError,
@@ -194,6 +206,25 @@ def test_settings_are_checked(setting):
     (name,) = setting
     with pytest.raises(qp.SettingsError, match=f"{name} must be"):
         qp.Settings(**setting)
+
+
+def test_settings_take_the_numbers_of_other_libraries():
+    settings = qp.Settings(
+        eps_abs=np.float64(1e-6), rho=torch.tensor(0.5), equilibrate=np.False_, w_in=np.array([1.0, 2])
+    )
+    assert settings == qp.Settings(eps_abs=1e-6, rho=0.5, equilibrate=False, w_in=[1, 2])
+    assert qp.Settings.of(settings.text) == settings
+
+
+def test_a_layer_wants_settings():
+    with pytest.raises(qp.SettingsError, match="not str"):
+        qp.QPLayer("torch")
+
+
+@pytest.mark.parametrize("other", [f.feasible(2, N, two_sided=True, bounds=True), drop("A", "b"), drop("C", "l", "u")])
+def test_a_certificate_is_of_the_problems_that_were_solved(other):
+    with pytest.raises(qp.ProblemError, match="the problem has"):
+        qp.certificate(qp.solve_qp(**ARGS), **other)
 
 
 def test_settings_are_frozen():

@@ -42,7 +42,7 @@ def test_opcheck_adjoint(case, shared):
     H, A, C = (None if M is None else M.clone().requires_grad_() for M in (rows.H, rows.A, rows.C))
     seeds = [torch.randn_like(t).requires_grad_() for t in (x, z, s)]
     at = (x, z, s, status, *seeds)
-    arguments = (H, rows.g, A, C, rows.lo, rows.hi, rows.w, rows.hard, *at, torch.float64, SETTINGS, "torch")
+    arguments = (H, rows.g, A, C, rows.lo, rows.hi, rows.w, rows.hard, *at, SETTINGS, "torch")
     torch.library.opcheck(operators.adjoint_operator, arguments)
 
 

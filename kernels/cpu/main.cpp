@@ -1,6 +1,6 @@
 // The solver as a library for the host: one problem at a time on each thread, arrays in and out as raw pointers.
 //
-// The structures of a call are in ../cuda/call.h; library.py mirrors them. Nothing is retained, nothing is thrown.
+// The structures of a call are in ../cuda/call.h; kernels/call.py mirrors them, library.py has Threads. Nothing is retained, nothing is thrown.
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -100,7 +100,8 @@ int forward_batch(const Forward& call, Threads by) {
 }
 
 int backward_batch(const Backward& call, Threads by) {
-    return for_each_problem<double>(call.rows, by, [&](Solver<double>& solver, int64_t k) { solver.backward(call, k); });
+    return for_each_problem<double>(call.rows, by,
+                                    [&](Solver<double>& solver, int64_t k) { solver.backward(call, k); });
 }
 
 }  // namespace

@@ -23,8 +23,8 @@ constexpr double ADJOINT_RHO = 1e-8;  // scaled
 constexpr int ADJOINT_PASSES = 10;
 constexpr double ADJOINT_ACCURACY = 1e-11;  // of the solution, for the last step, scaled
 
-// The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G, with a larger P where it would be less than
-// a rounding error of the heaviest rows.
+// The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G, with a larger P where it would be less
+// than a rounding error of the heaviest rows.
 template <class F>
 __device__ void factor_saddle_point(Problem<F>& p) {
     Block block = p.block;
@@ -34,18 +34,17 @@ __device__ void factor_saddle_point(Problem<F>& p) {
         Pack weight = pick(load(work.in_W + i) != 0, shifted, load(work.in_K + i) * E * E);
         store(work.t_m + i, weight / (p.c * ADJOINT_MU));
     }
-    double rho = ADJOINT_RHO;
-    do {
+    for (double rho = ADJOINT_RHO;; rho *= 100) {
         QP_EACH(j, p.matrices.np) {
             Pack D = load(work.D + j);
             store(work.diagonal + j, rho / (p.c * D * D));
         }
         block.sync();
-        rho *= 100;
-    } while (!factor_rows(p, p.matrices.H, work.t_m) && rho < 1);
+        if (factor_rows(p, p.matrices.H, work.t_m) || rho >= 1) break;
+    }
 }
 
-// Solves H b + G_S'q = r, G_S b = target on S = W + K: r in push, b in x, q in q; leaves G b in Gx.
+// Solves H b + G_S'q = r, G_S b = target on S = W + K: r in push, b in x, q in q.
 //
 // A proximal method of multipliers with one factor. Started at q = 0, it keeps q_W in the range of w W, provided that
 // these rows weigh as their shifts do. Where the system is singular, each pass adds the same step along the null space;

@@ -15,7 +15,7 @@ struct Arena {
     char* base;
     size_t used = 0;
     template <class T>
-__device__     QP_FN T* take(size_t count) {
+    QP_FN T* take(size_t count) {
         char* array = base + used;
         used += (count * sizeof(T) + BOUNDARY - 1) / BOUNDARY * BOUNDARY;
 #ifdef __SANITIZE_ADDRESS__  // nobody may touch what lies between two arrays

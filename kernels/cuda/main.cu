@@ -10,9 +10,9 @@
 //     shared memory of a block (dynamic, bytes):   F (np (CHUNK + 3) + CHUNK) + (factor_is_near ? F np (np + 2) : 0)
 //     scratch of a block (global, bytes):          8 (23 n + 36 m) + 4 (rows of A and C, rounded up to even)
 //                                                  + 2 F np np + (factor_is_near ? 0 : F np (np + 2))
-// where F is the size of a number of the factor, np is n rounded up to a multiple of 4, CHUNK is 16 and m is the length of lo. There
-// is factor_is_near wherever a block may have that much shared memory and 2 KB more, which is static; else the factor
-// is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16. `next` is zero at the
+// where F is the size of a number of the factor, np is n rounded up to a multiple of 4, CHUNK is 16 and m is the length
+// of lo. There is factor_is_near wherever a block may have that much shared memory and 2 KB more, which is static; else
+// the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16. `next` is zero at the
 // launch. Pointers are to float64 and int64 on the device; w and hard (null where no row is hard) have no batch.
 // Nothing is allocated, nothing waits for the host.
 //

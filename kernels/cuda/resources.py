@@ -107,7 +107,7 @@ def read() -> list[Resources]:
 
 
 def complaints(table: list[Resources]) -> list[str]:
-    """What is wrong with the table itself: variants that are missing, of another source, or that spill more than SPILL."""
+    """What is wrong with the table itself: variants missing, of another source, or that spill more than SPILL."""
     found = (
         [] if list(dict.fromkeys(r.variant for r in table)) == list(variants()) else ["the table has other variants"]
     )
@@ -128,7 +128,7 @@ def main() -> int:
         for v in variants():
             if args.threads in (None, v.threads):
                 then, now = [r for r in table if r.variant == v], measured(v)
-                same_compiler = then[0].nvrtc == now[0].nvrtc
+                same_compiler = bool(then) and then[0].nvrtc == now[0].nvrtc
                 found += [f"{r}, in the table {t}" for r, t in zip(now, then, strict=True) if same_compiler and r != t]
                 found += [f"too much spills: {r}" for r in now if r.spilled > SPILL]
         print("\n".join(found) or "as in the table")

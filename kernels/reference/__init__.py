@@ -1,4 +1,4 @@
-"""Batched torch on any device: the readable twin of the other implementations, and the fallback of the CPU."""
+"""Batched torch on any device: the readable twin of the other implementations, and the fallback of all."""
 
 from .adjoint import adjoint
 from .forward import forward

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from .. import reference
 from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
 from .launch import fits, launch_adjoint, launch_forward
@@ -11,11 +13,15 @@ __all__ = ["adjoint", "forward"]
 
 def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     """As the reference's forward."""
-    return launch_forward(rows, options, start) if fits(rows) else reference.forward(rows, options, start)
+    if not fits(rows):
+        return reference.forward(rows, options, start)
+    with torch.cuda.device_of(rows.g):  # Triton launches on the current device
+        return launch_forward(rows, options, start)
 
 
 def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
     """As the reference's adjoint."""
-    if fits(rows):
+    if not fits(rows):
+        return reference.adjoint(rows, answer, seeds, options)
+    with torch.cuda.device_of(rows.g):
         return launch_adjoint(rows, answer, seeds, options)
-    return reference.adjoint(rows, answer, seeds, options)

@@ -28,5 +28,6 @@ def launch(K: Tensor, r: Tensor, method: int) -> tuple[Tensor, Tensor]:
     x, failed = torch.empty_like(r, memory_format=torch.contiguous_format), K.new_empty(B, dtype=torch.bool)
     if B:
         N = max(min(WARPS), triton.next_power_of_2(n))
-        solve_kernel[(B,)](K.contiguous(), r.contiguous(), x, failed, k, n, N, method, num_warps=WARPS[N])
+        with torch.cuda.device_of(K):  # Triton launches on the current device
+            solve_kernel[(B,)](K.contiguous(), r.contiguous(), x, failed, k, n, N, method, num_warps=WARPS[N])
     return x, failed
