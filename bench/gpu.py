@@ -31,9 +31,6 @@ SIZES = {8: 8192, 16: 4096, 32: 2048, 64: 1024}  # n: problems in a batch
 QUICK = {2: 3}  # to try the script
 SMALL = {5: 3, 20: 2, 40: 2}  # for compute-sanitizer, which is slow: tiles of 8, 32 and 64
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}  # of answers and gradients, relative
-COUNTED = (
-    0.98  # of the problems: in float32, a few gradients are poor where the shifted rows nearly depend on each other
-)
 SETS, REPEATS = 3, 11  # input sets in turn, so that none stays in cache
 REFERENCE = "torch"
 
@@ -143,7 +140,7 @@ def both(
 
 
 def error(args: Arguments, backend: str) -> float:
-    """How far COUNTED of the problems are from the reference's answer and gradient in float64, at most; relative.
+    """How far the problems are from the reference's answer and gradient in float64, at most; relative.
 
     Infinite where a status differs.
     """
@@ -153,7 +150,7 @@ def error(args: Arguments, backend: str) -> float:
         return float("inf")
     pairs = ((ours.x, theirs.x), (ours.s_in, theirs.s_in), (gradient, expected))
     apart = [(a - b).flatten(1).abs().amax(1) / (1 + b.flatten(1).abs().amax(1)) for a, b in pairs]
-    return torch.stack(apart).amax(0).double().quantile(COUNTED, interpolation="higher").item()
+    return torch.stack(apart).amax().item()
 
 
 def agree(n: int, batch: int) -> bool:

@@ -6,7 +6,7 @@ The controller plans 15 forces, the condensed QP of a linear model of the system
     subject to |position_k| <= p,  |angle_k| <= a,  |f_k| <= F
 
 and applies the first. Learned are the weights Q, the masses and the length behind M and N, and the limits p, a and F:
-ten numbers, from pairs of a state and the expert's force. The limits start so tight that nearly no state has a plan.
+ten numbers, from pairs of a state and the expert's force. The limits start so tight that no demonstrated state has a plan.
 
 The layer of the closest feasible problem is trained beside an ordinary QP layer (``closest_feasible=False``), for which
 a problem without a plan has no gradient. Both are then tested in closed loop on the nonlinear system.

@@ -15,7 +15,8 @@ Total variation has the lambda of a grid that is best on the signals to learn fr
     kernel   four numbers, the same along the signal, from random ones
     matrix   each entry of D, 99 x 100, from total variation
 
-Writes metrics.csv, curves.png and signals.png into runs/denoising; takes about two minutes on a core of a CPU.
+Writes curves.png and signals.png into runs/denoising, and metrics.csv into a folder there for each operator; takes about
+two minutes on a core of a CPU.
 
     pip install -e '.[examples]'
     python examples/denoising.py

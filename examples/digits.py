@@ -10,7 +10,7 @@ learned. This is the comparison of OptNet (Amos, Kolter, ICML 2017) on MNIST, on
 need not leave any x; the layer then solves the closest feasible problem.
 
 Each network is trained from several seeds, which also choose the images to test on. Prints mean and spread, and writes
-results.csv and curves.png into runs/digits; takes about two minutes on a core of a CPU.
+results.csv and curves.png into runs/digits; takes three to four minutes on a core of a CPU.
 
     pip install -e '.[examples]'
     python examples/digits.py

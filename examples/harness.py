@@ -43,7 +43,7 @@ def options(doc: str, name: str, epochs: int) -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument("--device", default="cpu", help="of the tensors")
-    parser.add_argument("--backend", default="auto", help="of the layer: auto, cpu, torch or triton")
+    parser.add_argument("--backend", default="auto", help="of the layer: auto, cpu, torch, triton or cuda")
     parser.add_argument("--out", type=Path, default=Path("runs", name), help="folder of what is written")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there, if there is one")
     return parser

@@ -15,8 +15,8 @@ layers (--layer) are the four of Bambade, Schramm, Taylor, Carpentier (ICLR 2024
 Where no x satisfies the constraints, the layer solves the closest feasible problem, ``A x = b + s_eq, x >= s_box``, and
 gives the shift s. The loss is ``MSE(x, solution) + penalty * ||s||``.
 
-Prints the measures of each epoch, and writes metrics.csv and curves.png into runs/sudoku. Takes about a minute on two
-cores of a CPU, ten times as long where there is no compiler for the library's kernels:
+Prints the measures of each epoch, and writes curves.png into runs/sudoku and metrics.csv into a folder there for each
+layer. Takes about a minute on two cores of a CPU, ten times as long where there is no compiler for the library's kernels:
 
     pip install -e '.[examples]'
     python examples/sudoku.py

@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     backend: str
     n: int  # variables
     m: int  # rows, bounds included
-    mixed: bool  # whether also for mixed precision, which Triton's kernels compute in float64
+    mixed: bool  # whether also in mixed precision, in which Triton's kernels issue more instructions than in float64
 
 
 # The first that holds a problem is taken by "auto", and "torch" where none does. The sizes are estimates from what the

@@ -52,10 +52,11 @@ class Settings:
     w_box: float | Sequence[float] | Tensor = 1.0
     """The same of the bounds on x."""
     precision: Literal["float64", "mixed"] | None = None
-    """Of the factorizations: "mixed" has them in float32, and all else in float64. None takes "mixed" for float32
+    """Of the factorizations of the forward: "mixed" has them in float32, and all else in float64. None takes "mixed" for float32
     tensors on a GPU; on a CPU float64 is the faster of the two."""
     gradient_on_failure: bool = False
-    """Whether a problem that was not solved passes on the gradient at its last iterate; otherwise it is zero."""
+    """Whether a problem that was not solved passes on the gradient at the iterate that it returns; otherwise it
+    is zero."""
 
     text: str = field(init=False, repr=False, compare=False)
     """All of the above, one a line, as an operator of PyTorch can take it; made by means that torch.compile traces."""

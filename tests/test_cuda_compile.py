@@ -11,7 +11,7 @@ resources = pytest.importorskip("qplayer_gpu.kernels.cuda.resources")
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_table_is_of_this_source_and_nothing_spills():
+def test_the_table_is_of_this_source_and_little_spills():
     assert resources.complaints(resources.read()) == []
 
 

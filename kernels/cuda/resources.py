@@ -107,13 +107,13 @@ def read() -> list[Resources]:
 
 
 def complaints(table: list[Resources]) -> list[str]:
-    """What is wrong with the table itself: variants that are missing, of another source, or that spill."""
+    """What is wrong with the table itself: variants that are missing, of another source, or that spill more than SPILL."""
     found = (
         [] if list(dict.fromkeys(r.variant for r in table)) == list(variants()) else ["the table has other variants"]
     )
     if any(r.source != digest() for r in table):
         found.append(f"the source has changed (it is {digest()} now): run python -m {__spec__.name}")
-    return found + [f"registers spill: {r}" for r in table if r.spilled > SPILL]
+    return found + [f"too much spills: {r}" for r in table if r.spilled > SPILL]
 
 
 def main() -> int:
@@ -130,7 +130,7 @@ def main() -> int:
                 then, now = [r for r in table if r.variant == v], measured(v)
                 same_compiler = then[0].nvrtc == now[0].nvrtc
                 found += [f"{r}, in the table {t}" for r, t in zip(now, then, strict=True) if same_compiler and r != t]
-                found += [f"registers spill: {r}" for r in now if r.spilled > SPILL]
+                found += [f"too much spills: {r}" for r in now if r.spilled > SPILL]
         print("\n".join(found) or "as in the table")
         return int(bool(found))
     with ProcessPoolExecutor() as pool:
