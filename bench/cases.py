@@ -59,6 +59,7 @@ CASES = {
     "mixed_n128": Case(families.mixed, n=128, batch=256),
     **{f"batch_{batch}": Case(families.mixed, n=16, batch=batch) for batch in (1, 16, 256, 4096)},
     "batch_65536": Case(families.mixed, n=16, batch=65536, longer=4.0),
+    "layer": Case(families.layer, n=20, batch=1024),
     "one_sided": Case(families.one_sided, n=32, batch=512),
     "two_sided": Case(families.two_sided, n=32, batch=512),
     "equalities": Case(families.equalities, n=32, batch=512),

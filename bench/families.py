@@ -36,6 +36,11 @@ def mixed(batch: int, n: int) -> QP:
     return feasible(batch, n, n // 4, n)
 
 
+def layer(batch: int, n: int) -> QP:
+    """Of n / 4 equalities and n inequalities with two sides."""
+    return feasible(batch, n, n // 4, n, "two_sided")
+
+
 def shared(batch: int, n: int) -> QP:
     """As mixed, the matrices shared by the batch."""
     return feasible(batch, n, n // 4, n, shared=True)
