@@ -74,10 +74,10 @@ class Settings:
         for name in ("w_eq", "w_in", "w_box"):
             given = getattr(self, name)
             value = given.tolist() if isinstance(given, Tensor) else given
-            one = isinstance(value, (int, float))
-            weights = [float(w) for w in ([value] if one else value)]
+            weights = (value,) if isinstance(value, (int, float)) else tuple(value)
+            weights = tuple([float(w) for w in weights])
             self._require(name, all([w > 0 for w in weights]), "a number > 0, or one for each row")
-            object.__setattr__(self, name, weights[0] if one else tuple(weights))
+            object.__setattr__(self, name, weights[0] if isinstance(value, (int, float)) else weights)
         lines = [f"{name} {value!r}".replace("inf", "1e999") for name, value in vars(self).items()]  # a literal of inf
         object.__setattr__(self, "text", "\n".join(lines))
 
