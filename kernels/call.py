@@ -25,7 +25,7 @@ class Sizes(Structure):
 
 
 def memory(sizes: Sizes, number: int, factor_is_near: bool) -> tuple[int, int]:
-    """Bytes of scratch and of shared memory of a GPU's block, as ``kernels/cuda/main.cu`` asks for them.
+    """Bytes of scratch and of shared memory for each problem at once, as ``kernels/cuda/main.cu`` asks for them.
 
     ``number`` is the size of a number in the factor.
     """

@@ -78,13 +78,13 @@ int main() {
                       a + B * n, a + B * (n + m), a + B * (n + 2 * m), a + B * (n + 3 * m), a + B * (2 * n + 3 * m),
                       a + B * (2 * n + 4 * m)};
 
-    std::vector<char> scratch(scratch_used + 64, char(0xff));  // NaN where nothing was written
+    std::vector<char> scratch(AT_ONCE * (scratch_used + 64), char(0xff));  // NaN where nothing was written
     int64_t next = 0;
-    const Launch launch{scratch.data(), int64_t(scratch.size()), &next, factor_is_near};
-    blocks::run(QP_THREADS, seed, [&] { qplayer_forward(forward, launch); });
+    const Launch launch{scratch.data(), scratch_used + 64, near_used, &next, factor_is_near};
+    blocks::run(AT_ONCE * QP_THREADS, seed, [&] { qplayer_forward(forward, launch); });
 #ifndef QP_SINGLE
     next = 0;
-    blocks::run(QP_THREADS, seed + 1, [&] { qplayer_backward(backward, launch); });
+    blocks::run(AT_ONCE * QP_THREADS, seed + 1, [&] { qplayer_backward(backward, launch); });
 #endif
     write(status.data(), sizeof(int64_t) * status.size());
     write(out.data(), sizeof(double) * out.size());

@@ -19,15 +19,15 @@
 namespace blocks {
 
 void run(int threads, unsigned seed, const std::function<void()>& kernel);
-int rank();                                    // of the thread that runs
-long long shuffle(long long mine, int lane);   // what that lane of the warp says
-unsigned ballot(bool mine);
+int rank();  // of the thread that runs
+long long shuffle(unsigned lanes, long long mine, int lane);  // what that lane of the warp says, among these
+unsigned ballot(unsigned lanes, bool mine);
 
 template <class T>
-T shuffled(T v, int lane) {
+T shuffled(unsigned lanes, T v, int lane) {
     long long bits = 0;
     memcpy(&bits, &v, sizeof v);
-    bits = shuffle(bits, lane);
+    bits = shuffle(lanes, bits, lane);
     memcpy(&v, &bits, sizeof v);
     return v;
 }
@@ -49,17 +49,17 @@ constexpr blocks::Index<blocks::Rank> threadIdx{};
 constexpr blocks::Index<blocks::Zero> blockIdx{};
 
 void __syncthreads();
-void __syncwarp();
+void __syncwarp(unsigned lanes);
 
 template <class T>
-T __shfl_sync(unsigned, T v, int lane) {
-    return blocks::shuffled(v, lane);
+T __shfl_sync(unsigned lanes, T v, int lane, int width) {
+    return blocks::shuffled(lanes, v, blocks::rank() / width * width + lane);
 }
 template <class T>
-T __shfl_xor_sync(unsigned, T v, int distance) {
-    return blocks::shuffled(v, blocks::rank() ^ distance);
+T __shfl_xor_sync(unsigned lanes, T v, int distance) {
+    return blocks::shuffled(lanes, v, blocks::rank() ^ distance);
 }
-inline unsigned __ballot_sync(unsigned, bool v) { return blocks::ballot(v); }
+inline unsigned __ballot_sync(unsigned lanes, bool v) { return blocks::ballot(lanes, v); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 inline long long __double_as_longlong(double v) {
     long long bits;

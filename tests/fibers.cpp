@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <vector>
@@ -24,7 +25,7 @@ WEAK void __tsan_release(void* at);
 }
 
 void __syncthreads();
-void __syncwarp();
+void __syncwarp(unsigned lanes);
 
 namespace blocks {
 
@@ -46,8 +47,13 @@ struct Fiber {
     bool begun = false, ended = false;
 };
 
+// The lanes of a warp that wait for each other.
+struct Group {
+    Barrier memory, exchange;  // the second orders no memory, as shuffles do not
+};
+
 struct Warp {
-    Barrier memory{WARP}, exchange{WARP};  // the second orders no memory, as shuffles do not
+    std::map<unsigned, Group> groups;  // by their lanes
     long long slots[WARP];
 };
 
@@ -134,28 +140,39 @@ int rank() { return machine->rank; }
 
 static Warp& warp() { return machine->warps[machine->rank / WARP]; }
 
-static const long long* said(long long mine) {
-    Warp& here = warp();
-    here.slots[machine->rank % WARP] = mine;
-    wait(here.exchange);
-    return here.slots;
+// The group of those lanes, of which the running fiber must be one; and the one that it asks.
+static Group& group(unsigned lanes, int asked) {
+    for (int lane : {machine->rank % WARP, asked % WARP})
+        if (!(lanes >> lane & 1)) std::fputs("a lane that is not among those that take part\n", stderr), std::exit(3);
+    const int size = __builtin_popcount(lanes);
+    return warp().groups.try_emplace(lanes, Group{{size}, {size}}).first->second;
 }
 
-long long shuffle(long long mine, int lane) {
-    const long long result = said(mine)[lane % WARP];
-    wait(warp().exchange);
+static const long long* said(Barrier& exchange, long long mine) {
+    long long* slots = warp().slots;
+    slots[machine->rank % WARP] = mine;
+    wait(exchange);
+    return slots;
+}
+
+long long shuffle(unsigned lanes, long long mine, int lane) {
+    Barrier& exchange = group(lanes, lane).exchange;
+    const long long result = said(exchange, mine)[lane % WARP];
+    wait(exchange);
     return result;
 }
 
-unsigned ballot(bool mine) {
-    const long long* slots = said(mine);
+unsigned ballot(unsigned lanes, bool mine) {
+    Barrier& exchange = group(lanes, machine->rank).exchange;
+    const long long* slots = said(exchange, mine);
     unsigned those = 0;
-    for (int lane = 0; lane < WARP; lane++) those |= unsigned(slots[lane]) << lane;
-    wait(warp().exchange);
+    for (int lane = 0; lane < WARP; lane++)
+        if (lanes >> lane & 1) those |= unsigned(slots[lane]) << lane;
+    wait(exchange);
     return those;
 }
 
 }  // namespace blocks
 
 void __syncthreads() { blocks::synchronize(blocks::machine->all); }
-void __syncwarp() { blocks::synchronize(blocks::warp().memory); }
+void __syncwarp(unsigned lanes) { blocks::synchronize(blocks::group(lanes, blocks::machine->rank).memory); }

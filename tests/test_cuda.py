@@ -63,12 +63,14 @@ class FakeCupy(ModuleType):
         call_at, how_at = (ctypes.c_void_p * 2).from_address(parameters)
         call, how = CALLS[kernel.name].from_address(call_at), self.launch_of().from_address(how_at)
         assert ctypes.c_int64.from_address(how.next).value == 0
-        ctypes.memset(how.scratch, 0xFF, gx * how.scratch_stride)  # there is so much
+        at_once = bx * gx // int(kernel.options[1].removeprefix("-DQP_THREADS="))
+        ctypes.memset(how.scratch, 0xFF, at_once * how.scratch_stride)  # there is so much
         single = "-DQP_SINGLE" in kernel.options
         run = getattr(cpu.load(), kernel.name + ("_mixed" if single else ""))
         assert run(ctypes.byref(call), Threads(1, None)) == 0
         record = {"name": kernel.name, "options": kernel.options, "grid": (gx, gy, gz), "block": (bx, by, bz)}
         record |= {"shared": shared, "stream": stream, "near": how.factor_is_near, "stride": how.scratch_stride}
+        record |= {"shared_stride": how.shared_stride}
         record |= {"max_iter": call.rows.options.max_iter, "again": getattr(call, "again", None)}
         self.launches.append(SimpleNamespace(**record))
 
@@ -137,25 +139,31 @@ def test_mixed_precision_goes_on_in_double(cuda):
     assert [launch.max_iter for launch in cuda.cupy.launches[2:]] == [50]
 
 
-@pytest.mark.parametrize(("n", "threads"), [(1, 32), (32, 32), (33, 64), (64, 64), (65, 128), (129, 256), (256, 256)])
-def test_a_block_has_threads_by_n(cuda, n, threads):
+@pytest.mark.parametrize(
+    ("n", "threads"), [(1, 8), (8, 8), (9, 32), (32, 32), (33, 64), (64, 64), (65, 128), (129, 256), (256, 256)]
+)
+def test_a_problem_has_threads_by_n(cuda, n, threads):
     qp.solve_qp(torch.eye(n).double(), torch.ones(2, n).double(), backend="cuda")
     (launch,) = cuda.cupy.launches
-    assert launch.block == (threads, 1, 1)
+    assert launch.block == (max(threads, 32), 1, 1)
     assert f"-DQP_THREADS={threads}" in launch.options
     # U in shared memory wherever it fits beside 2 KB: n (n + 2) numbers of 8 bytes, n rounded up to 4
     padded = -(-n // 4) * 4
     other = 8 * (padded * 19 + 16)
     near = other + 8 * padded * (padded + 2) + 2048 <= SHARED_LIMIT
     assert launch.near == near
-    assert launch.shared == other + near * 8 * padded * (padded + 2)
+    assert launch.shared_stride == other + near * 8 * padded * (padded + 2)
+    assert launch.shared == (4 if n <= 8 else 1) * launch.shared_stride
     assert launch.stride % 16 == 0
     assert launch.stride >= 8 * 23 * n + 16 * padded**2 + (not near) * 8 * padded * (padded + 2)
 
 
-@pytest.mark.parametrize(("batch", "blocks"), [(1, 1), (6, 6), (100, PROCESSORS * BLOCKS_EACH)])
-def test_no_more_blocks_than_run_at_once(cuda, batch, blocks):
-    qp.solve_qp(None, torch.ones(batch, 2).double(), lb=torch.zeros(2).double(), backend="cuda")
+@pytest.mark.parametrize(
+    ("n", "batch", "blocks"),
+    [(9, 1, 1), (9, 6, 6), (9, 100, PROCESSORS * BLOCKS_EACH), (2, 4, 1), (2, 5, 2), (2, 100, PROCESSORS * BLOCKS_EACH)],
+)
+def test_no_more_blocks_than_run_at_once(cuda, n, batch, blocks):
+    qp.solve_qp(None, torch.ones(batch, n).double(), lb=torch.zeros(n).double(), backend="cuda")
     (launch,) = cuda.cupy.launches
     assert launch.grid == (blocks, 1, 1)
 

@@ -8,7 +8,7 @@
 
 namespace qplayer {
 
-constexpr int PANEL = 16;
+constexpr int PANEL = Block::width < 16 ? Block::width : 16;
 constexpr int CHUNK = 16;  // rows gathered for one pass over S
 
 template <class F>
@@ -114,13 +114,13 @@ __device__ bool factor_diagonal(Block block, const Factor<F>& f, int i, F (&colu
     for (int k = 0; k < PANEL; k++) {
         if (i + k >= f.np) break;
         F* row = f.U + (i + k) * f.ld + i;
-        const F pivot = __shfl_sync(ALL, column[k], k);
+        const F pivot = Block::from_lane(k, column[k]);
         const F inverse = 1 / sqrt(pivot);
         const F mine = column[k] * inverse;
         positive &= pivot > 0;
         if (lane >= k && i + lane < f.np) row[lane] = mine;
         if (lane == k) f.inverse[i + k] = inverse;
-        __syncwarp();
+        block.sync_lanes();
 #pragma unroll
         for (int r = k + 1; r < PANEL; r++)
             if (i + r < f.np) column[r] -= row[r] * mine;
@@ -156,7 +156,7 @@ QP_PART bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms) {
         if (block.rank < WARP) positive &= factor_diagonal(block, f, i, column);
         block.sync();
         while (j < f.np) {
-            if (j >= i + WARP) solve_column(f, i, j, column);
+            if (j >= i + Block::width) solve_column(f, i, j, column);
             j += block.size;
             if (j < f.np) reduce_column(f, terms, i, j, column);
         }
@@ -173,7 +173,7 @@ __device__ void substitute_diagonal(Block block, const Factor<F>& f, int i) {
     F mine = inside ? f.r[i + lane] : F(0);
     for (int step = 0; step < height; step++) {
         const int k = TRANSPOSED ? step : height - 1 - step;
-        const F solved = __shfl_sync(ALL, mine, k) * f.inverse[i + k];
+        const F solved = Block::from_lane(k, mine) * f.inverse[i + k];
         if (lane == k)
             mine = solved;
         else if (inside && (TRANSPOSED ? lane > k : lane < k))

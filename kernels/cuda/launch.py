@@ -15,10 +15,10 @@ import torch
 
 from ..call import BackwardCall, ForwardCall, memory
 from ..interface import Rows
-from .source import THREADS, options, source
+from .source import THREADS, at_once, options, source
 
 LARGEST_N, LARGEST_M = 256, 512
-STATIC_SHARED = 2048  # bytes of a block that the kernels may have besides
+STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
 
 
 class Launch(Structure):
@@ -27,6 +27,7 @@ class Launch(Structure):
     _fields_ = (
         ("scratch", c_void_p),
         ("scratch_stride", c_int64),
+        ("shared_stride", c_int64),
         ("next", c_void_p),
         ("factor_is_near", c_int64),
     )
@@ -61,7 +62,8 @@ def shared_limit(device: int) -> int:
 def blocks_at_once(name: str, threads: int, single: bool, device: int, shared: int) -> int:
     """How many blocks of a kernel the device (the current one) runs at once."""
     function = kernel(name, threads, single, device).kernel.ptr
-    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
+    in_block = threads * at_once(threads)
+    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, in_block, shared)
     return int(each) * int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
@@ -71,18 +73,20 @@ def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: to
         return
     sizes, index = call.rows.sizes, device.index
     threads = next((t for t in THREADS if sizes.n <= t), THREADS[-1])
+    problems = at_once(threads)
     with torch.cuda.device(index):
-        number, limit = 4 if single else 8, shared_limit(index) - STATIC_SHARED
+        number, limit = 4 if single else 8, shared_limit(index) // problems - STATIC_SHARED
         near = memory(sizes, number, True)[1] <= limit
         stride, shared = memory(sizes, number, near)
         stride = -(-stride // 16) * 16
         variant = name, threads, single, index
-        blocks = min(call.rows.batch, blocks_at_once(*variant, shared))
-        scratch = torch.empty(blocks * stride, dtype=torch.uint8, device=device)
+        blocks = min(-(-call.rows.batch // problems), blocks_at_once(*variant, problems * shared))
+        scratch = torch.empty(blocks * problems * stride, dtype=torch.uint8, device=device)
         taken = torch.zeros(1, dtype=torch.int64, device=device)
-        how = Launch(scratch.data_ptr(), stride, taken.data_ptr(), near)
+        how = Launch(scratch.data_ptr(), stride, shared, taken.data_ptr(), near)
         arguments = (c_void_p * 2)(ctypes.addressof(call), ctypes.addressof(how))  # copied by the launch
         stream = torch.cuda.current_stream(index).cuda_stream
-        grid, block = (blocks, 1, 1), (threads, 1, 1)
+        grid, block = (blocks, 1, 1), (threads * problems, 1, 1)
         function = kernel(*variant).kernel.ptr
+        shared *= problems
         cupy.cuda.driver.launchKernel(function, *grid, *block, shared, stream, ctypes.addressof(arguments), 0)

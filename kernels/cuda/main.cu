@@ -1,20 +1,22 @@
-// The kernels of a GPU. A block solves one problem from start to end, then takes the next of the batch.
+// The kernels of a GPU. QP_THREADS threads solve one problem from start to end, then take the next of the batch.
 //
 // A module is one variant, chosen when it is compiled (C++17, no headers but those of this folder):
-//     QP_THREADS   threads of a block: 32 (a warp) to n = 32, 64 to n = 64, 128 to n = 128, 256 beyond
+//     QP_THREADS   threads of a problem: 8 to n = 8, 32 (a warp) to n = 32, 64 to n = 64, 128 to n = 128, 256 beyond
 //     QP_SINGLE    defined for a factor in single precision (Options.mixed), of the forward only
 //
 // Both kernels take (call, launch), the structures by value; those of the call are in call.h, launch is below:
 //     qplayer_forward(Forward, Launch)      qplayer_backward(Backward, Launch)
-// with as many blocks as shall run at once (what the device holds, at most the batch), QP_THREADS threads in each, and
-//     shared memory of a block (dynamic, bytes):   F (np (CHUNK + 3) + CHUNK) + (factor_is_near ? F np (np + 2) : 0)
-//     scratch of a block (global, bytes):          8 (23 n + 36 m) + 4 (rows of A and C, rounded up to even)
-//                                                  + 2 F np np + (factor_is_near ? 0 : F np (np + 2))
+// with as many blocks as shall run at once (what the device holds, at most what the batch needs). A block has the
+// threads and the memory of one problem, but those of four where QP_THREADS is 8, each by its part of the warp. For each
+// problem that is
+//     shared memory (dynamic, bytes):   F (np (CHUNK + 3) + CHUNK) + (factor_is_near ? F np (np + 2) : 0)
+//     scratch (global, bytes):          8 (23 n + 36 m) + 4 (rows of A and C, rounded up to even)
+//                                       + 2 F np np + (factor_is_near ? 0 : F np (np + 2))
 // where F is the size of a number of the factor, np is n rounded up to a multiple of 4, CHUNK is 16 and m is the length
-// of lo. There is factor_is_near wherever a block may have that much shared memory and 2 KB more, which is static; else
-// the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16. `next` is zero at the
-// launch. Pointers are to float64 and int64 on the device; w and hard (null where no row is hard) have no batch.
-// Nothing is allocated, nothing waits for the host.
+// of lo. There is factor_is_near wherever a block may have that much shared memory and 2 KB more for each problem, which
+// is static; else the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16.
+// `next` is zero at the launch. Pointers are to float64 and int64 on the device; w and hard (null where no row is hard)
+// have no batch. Nothing is allocated, nothing waits for the host.
 //
 // A mixed solve is two launches: float with max_iter = min(max_iter, 200), then double with `again` = 1, the steps that
 // are left as max_iter, and no start. Backward is one launch, in double; its outputs are zero at first.
@@ -30,29 +32,33 @@ using Scalar = double;
 
 struct Launch {
     char* scratch;
-    int64_t scratch_stride;  // bytes from one block's to the next one's
+    int64_t scratch_stride;  // bytes from one problem's to the next one's, of all that are solved at once
+    int64_t shared_stride;   // the same of the shared memory, in a block
     int64_t* next;           // the next problem to be taken
     int64_t factor_is_near;
 };
 
-// Calls solve(solver, k) for the problems k that this block takes.
+// Calls solve(solver, k) for the problems k that these threads take.
 template <class F, class Solve>
 __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve solve) {
     extern __shared__ __align__(16) char near_memory[];
-    static __shared__ Workspace<F> work;
-    static __shared__ int64_t taken;
-    const Block block{int(threadIdx.x)};
+    static __shared__ Workspace<F> works[AT_ONCE];
+    static __shared__ int64_t taken[AT_ONCE];
+    const Block block{int(threadIdx.x) % Block::size};
+    const int which = int(threadIdx.x) / Block::size;  // of the problems at once
+    Workspace<F>& work = works[which];
     if (block.rank == 0) {
-        Arena arena{launch.scratch + blockIdx.x * launch.scratch_stride}, near{near_memory};
+        Arena arena{launch.scratch + (int64_t(blockIdx.x) * AT_ONCE + which) * launch.scratch_stride};
+        Arena near{near_memory + which * launch.shared_stride};
         work.take(rows.sizes, arena, near, launch.factor_is_near);
     }
     block.sync();
     Solver<F> solver(rows, block, work);
     for (;;) {
         if (block.rank == 0)
-            taken = int64_t(atomicAdd(reinterpret_cast<unsigned long long*>(launch.next), 1ULL));
+            taken[which] = int64_t(atomicAdd(reinterpret_cast<unsigned long long*>(launch.next), 1ULL));
         block.sync();
-        const int64_t k = taken;
+        const int64_t k = taken[which];
         block.sync();
         if (k >= rows.batch) return;
         solve(solver, k);
@@ -61,14 +67,14 @@ __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve s
 
 }  // namespace qplayer
 
-extern "C" __global__ void __launch_bounds__(QP_THREADS)
+extern "C" __global__ void __launch_bounds__(QP_THREADS * qplayer::AT_ONCE)
     qplayer_forward(const __grid_constant__ qplayer::Forward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
                                                [&](auto& solver, auto k) { solver.forward(call, k); });
 }
 
 #ifndef QP_SINGLE
-extern "C" __global__ void __launch_bounds__(QP_THREADS)
+extern "C" __global__ void __launch_bounds__(QP_THREADS * qplayer::AT_ONCE)
     qplayer_backward(const __grid_constant__ qplayer::Backward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
                                                [&](auto& solver, auto k) { solver.backward(call, k); });

@@ -8,7 +8,7 @@ namespace qplayer {
 constexpr int LANES = 1;
 constexpr int WARP = 32;
 constexpr int TEAM = 8;  // threads that share a row of a matrix
-constexpr unsigned ALL = 0xffffffff;
+constexpr int AT_ONCE = QP_THREADS < WARP ? WARP / QP_THREADS : 1;  // problems, each by a part of a warp
 
 template <class F>
 struct PackOf {
@@ -19,28 +19,41 @@ using Mask = bool;
 
 struct Block {
     int rank;  // of this thread
-    static constexpr int size = QP_THREADS, warps = QP_THREADS / WARP;
+    static constexpr int size = QP_THREADS, width = size < WARP ? size : WARP;  // width: its lanes in a warp
 
-    // All threads wait for each other, and see what they have written.
+    // The first of the lanes of this thread's warp that are in its block, and all of them as bits. Those of a warp's
+    // other blocks are elsewhere in the code: nothing may wait for them.
+    QP_FN static int first_lane() { return threadIdx.x % WARP / width * width; }
+    QP_FN static unsigned lanes() { return 0xffffffffu >> (WARP - width) << first_lane(); }
+
+    // All threads wait for each other, and see what they have written; those of a warp only.
     QP_FN void sync() const {
-        if constexpr (size == WARP)
-            __syncwarp();
-        else
+        if constexpr (size > WARP)
             __syncthreads();
+        else
+            sync_lanes();
+    }
+    QP_FN void sync_lanes() const { __syncwarp(lanes()); }
+
+    // What that lane of the block's lanes in this warp has.
+    template <class T>
+    QP_FN static T from_lane(int lane, T v) {
+        return __shfl_sync(lanes(), v, lane, width);
     }
 
     // The total over `among` neighbouring threads of a warp, the same bits in each of them.
     template <int among, class T, class Add>
     QP_FN static T gather(T v, Add add) {
-        for (int distance = among / 2; distance > 0; distance /= 2) v = add(v, __shfl_xor_sync(ALL, v, distance));
+        for (int distance = among / 2; distance > 0; distance /= 2) v = add(v, __shfl_xor_sync(lanes(), v, distance));
         return v;
     }
 
     // The total over the block, the same bits in every thread.
     template <class T, class Add>
     QP_FN T total(T v, Add add) const {
-        v = gather<WARP>(v, add);
+        v = gather<width>(v, add);
         if constexpr (size > WARP) {
+            constexpr int warps = size / WARP;
             static __shared__ T parts[warps];
             if (rank % WARP == 0) parts[rank / WARP] = v;
             sync();
@@ -117,22 +130,24 @@ QP_FN void each_row(Block block, int count, int np, At at, Done done) {
 // Lists those i < count that are to be kept, in their order; how many these are. One warp does it.
 template <class Keep>
 QP_FN int list_those(Block block, int count, int* list, Keep keep) {
-    static __shared__ int found;
+    int found = 0;
     if (block.rank < WARP) {
-        int before = 0;
-        for (int first = 0; first < count; first += WARP) {
+        for (int first = 0; first < count; first += Block::width) {
             const int i = first + block.rank;
             const bool kept = i < count && keep(i);
-            const unsigned those = __ballot_sync(ALL, kept);
-            if (kept) list[before + __popc(those & ((1u << block.rank) - 1))] = i;
-            before += __popc(those);
+            const unsigned those = __ballot_sync(Block::lanes(), kept) >> Block::first_lane();
+            if (kept) list[found + __popc(those & ((1u << block.rank) - 1))] = i;
+            found += __popc(those);
         }
-        if (block.rank == 0) found = before;
+    }
+    if constexpr (Block::size > WARP) {
+        static __shared__ int told;
+        if (block.rank == 0) told = found;
+        block.sync();
+        found = told;
     }
     block.sync();
-    const int count_found = found;
-    block.sync();
-    return count_found;
+    return found;
 }
 
 }  // namespace qplayer

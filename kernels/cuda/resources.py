@@ -31,7 +31,7 @@ SPILL = 256  # bytes that a thread may put aside: so much is at the calls of the
 class Variant:
     """How the source is compiled."""
 
-    threads: int
+    threads: int  # that solve a problem
     scalar: str
     architecture: int
 
@@ -49,7 +49,7 @@ class Resources:
     registers: int
     stack: int  # bytes of each thread
     spilled: int  # bytes that are stored for want of registers, of each thread
-    shared: int  # bytes of each block, static
+    shared: int  # bytes of each block of a launch, static
 
     @property
     def variant(self) -> Variant:

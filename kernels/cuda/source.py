@@ -9,7 +9,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
-THREADS = (32, 64, 128, 256)  # of a block, by the largest n
+THREADS = (8, 32, 64, 128, 256)  # that solve a problem, by the largest n
+WARP = 32
 
 
 @cache
@@ -29,6 +30,11 @@ def source() -> str:
 def options(threads: int, single: bool) -> tuple[str, ...]:
     """What the compiler is told to make a variant."""
     return "-std=c++17", f"-DQP_THREADS={threads}", *(["-DQP_SINGLE"] if single else [])
+
+
+def at_once(threads: int) -> int:
+    """The problems that a block of the launch solves at once."""
+    return max(1, WARP // threads)
 
 
 def digest() -> str:
