@@ -88,5 +88,5 @@ def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: to
         stream = torch.cuda.current_stream(index).cuda_stream
         grid, block = (blocks, 1, 1), (threads * problems, 1, 1)
         function = kernel(*variant).kernel.ptr
-        shared *= problems
-        cupy.cuda.driver.launchKernel(function, *grid, *block, shared, stream, ctypes.addressof(arguments), 0)
+        memories = problems * shared, stream, ctypes.addressof(arguments), 0
+        cupy.cuda.driver.launchKernel(function, *grid, *block, *memories)
