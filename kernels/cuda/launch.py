@@ -86,7 +86,6 @@ def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: to
         how = Launch(scratch.data_ptr(), stride, shared, taken.data_ptr(), near)
         arguments = (c_void_p * 2)(ctypes.addressof(call), ctypes.addressof(how))  # copied by the launch
         stream = torch.cuda.current_stream(index).cuda_stream
-        grid, block = (blocks, 1, 1), (threads * problems, 1, 1)
+        shape = blocks, 1, 1, threads * problems, 1, 1
         function = kernel(*variant).kernel.ptr
-        memories = problems * shared, stream, ctypes.addressof(arguments), 0
-        cupy.cuda.driver.launchKernel(function, *grid, *block, *memories)
+        cupy.cuda.driver.launchKernel(function, *shape, problems * shared, stream, ctypes.addressof(arguments), 0)
