@@ -19,7 +19,8 @@ using Mask = bool;
 
 struct Block {
     int rank;  // of this thread
-    static constexpr int size = QP_THREADS, width = size < WARP ? size : WARP;  // width: its lanes in a warp
+    static constexpr int size = QP_THREADS, warps = (size + WARP - 1) / WARP;
+    static constexpr int width = size < WARP ? size : WARP;  // lanes in a warp
 
     // The first of the lanes of this thread's warp that are in its block, and all of them as bits. Those of a warp's
     // other blocks are elsewhere in the code: nothing may wait for them.
@@ -53,7 +54,6 @@ struct Block {
     QP_FN T total(T v, Add add) const {
         v = gather<width>(v, add);
         if constexpr (size > WARP) {
-            constexpr int warps = size / WARP;
             static __shared__ T parts[warps];
             if (rank % WARP == 0) parts[rank / WARP] = v;
             sync();
