@@ -13,7 +13,7 @@
 #define __global__
 #define __shared__
 #define __grid_constant__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
 namespace blocks {

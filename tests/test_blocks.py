@@ -210,7 +210,7 @@ def race_cases():
     }
 
 
-REDUNDANT = 39  # barriers, of 75, next to another one or to a loop in which each thread reads what it wrote itself
+REDUNDANT = 40  # barriers, of 75, next to another one or to a loop in which each thread reads what it wrote itself
 THREAD_SANITIZER = ("-O1", "-g", "-fsanitize=thread")
 
 

@@ -30,6 +30,9 @@ using Scalar = float;
 using Scalar = double;
 #endif
 
+constexpr int LAUNCHED = QP_THREADS * AT_ONCE;  // threads of a block
+constexpr int RESIDENT = 512;                   // threads of a multiprocessor at once, which leaves each 128 registers
+
 struct Launch {
     char* scratch;
     int64_t scratch_stride;  // bytes from one problem's to the next one's, of all that are solved at once
@@ -67,14 +70,14 @@ __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve s
 
 }  // namespace qplayer
 
-extern "C" __global__ void __launch_bounds__(QP_THREADS * qplayer::AT_ONCE)
+extern "C" __global__ void __launch_bounds__(qplayer::LAUNCHED, qplayer::RESIDENT / qplayer::LAUNCHED)
     qplayer_forward(const __grid_constant__ qplayer::Forward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
                                                [&](auto& solver, auto k) { solver.forward(call, k); });
 }
 
 #ifndef QP_SINGLE
-extern "C" __global__ void __launch_bounds__(QP_THREADS * qplayer::AT_ONCE)
+extern "C" __global__ void __launch_bounds__(qplayer::LAUNCHED, qplayer::RESIDENT / qplayer::LAUNCHED)
     qplayer_backward(const __grid_constant__ qplayer::Backward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
                                                [&](auto& solver, auto k) { solver.backward(call, k); });
