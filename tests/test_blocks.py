@@ -153,7 +153,7 @@ def test_a_block_says_what_one_thread_says(program, make, near):
 
 
 def test_four_problems_share_a_warp(program):
-    """In any order of their threads, each comes out as it does alone, to the last bit; every other one is infeasible."""
+    """In any order of their threads, each comes out as alone, to the last bit; every other one is infeasible."""
     args = f.feasible(9, 8)
     args["A"][::2, 1] = args["A"][::2, 0]
     rows = rows_of(args)

@@ -160,7 +160,14 @@ def test_a_problem_has_threads_by_n(cuda, n, threads):
 
 @pytest.mark.parametrize(
     ("n", "batch", "blocks"),
-    [(9, 1, 1), (9, 6, 6), (9, 100, PROCESSORS * BLOCKS_EACH), (2, 4, 1), (2, 5, 2), (2, 100, PROCESSORS * BLOCKS_EACH)],
+    [
+        (9, 1, 1),
+        (9, 6, 6),
+        (9, 100, PROCESSORS * BLOCKS_EACH),
+        (2, 4, 1),
+        (2, 5, 2),
+        (2, 100, PROCESSORS * BLOCKS_EACH),
+    ],
 )
 def test_no_more_blocks_than_run_at_once(cuda, n, batch, blocks):
     qp.solve_qp(None, torch.ones(batch, n).double(), lb=torch.zeros(n).double(), backend="cuda")
