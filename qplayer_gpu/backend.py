@@ -16,7 +16,7 @@ from .kernels.interface import Kernels, Rows
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
 LAZY = ("triton", "cuda")  # imported when asked for
-CPU_LARGEST = 256  # variables; beyond, a factorization by many threads is worth more
+CPU_LARGEST = 768  # variables; beyond, not measured, a factorization by many threads may be worth more
 
 
 class Choice(NamedTuple):
