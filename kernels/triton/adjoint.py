@@ -25,7 +25,6 @@ from .problem import (
     IN_W,
     LOW,
     NUMBERS,
-    PROX,
     ROWS,
     S_W,
     TARGET,
@@ -57,7 +56,7 @@ from .problem import (
 from .products import columns_of, columns_product, row_product
 from .scaling import measure_scaling
 from .start import load_problem
-from .system import by_factor, factor_of
+from .system import factor, solution
 
 MU, RHO, PASSES, ACCURACY = tl.constexpr(_MU), tl.constexpr(_RHO), tl.constexpr(_PASSES), tl.constexpr(_ACCURACY)
 
@@ -73,13 +72,11 @@ def saddle_point(data, cfg: tl.constexpr):
     put_columns(data, X, 0.0 * r, cfg)
     put_rows(data, Q, 0.0 * row_vector(data, T, cfg), cfg)
     put_rows(data, V, -row_vector(data, TARGET, cfg), cfg)
-    sigma, damping = 0.0 * c + 1.0, column_vector(data, PROX, cfg) * RHO
-    K, scale, _y, positive = factor_of(data, sigma, damping, r, cfg)
-    rho = 0.0 * c + RHO
-    while (positive == 0) & (rho < 1):  # P is less than a rounding error of the heaviest rows
+    sigma, rho = 0.0 * c + 1.0, 0.0 * c + RHO
+    definite = factor(data, sigma, rho, cfg)
+    while (definite == 0) & (rho < 1):  # rho P is less than a rounding error of the heaviest rows
         rho *= 100
-        damping *= 100
-        K, scale, _y, positive = factor_of(data, sigma, damping, r, cfg)
+        definite = factor(data, sigma, rho, cfg)
     step, q_step = 0.0 * r, 0.0 * row_vector(data, T, cfg)
     moving, passes = sigma > 0, 0
     while moving & (passes < PASSES):
@@ -88,7 +85,7 @@ def saddle_point(data, cfg: tl.constexpr):
         residual = r - columns_of(data, U, cfg)
         if cfg.has_h:
             residual -= columns_product(data.H, data.n, columns_at(data, X, cfg), cfg)  # H is symmetric
-        step = by_factor(data, K, scale, residual, cfg)
+        step = solution(data, residual, cfg)
         put_columns(data, DX, step, cfg)
         row_product(data, DX, GP, cfg)
         v += tl.where(weight > 0, row_vector(data, GP, cfg), 0.0)
@@ -167,7 +164,7 @@ def adjoint_kernel(
             H_ptr + b * (batched & 1) * (n * n),
             A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
             C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
-            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
+            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + cfg.N * cfg.N + NUMBERS),
             order,
             n_eq,
             n_in,

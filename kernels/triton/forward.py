@@ -147,7 +147,7 @@ def forward_kernel(
             H_ptr + b * (batched & 1) * (n * n),
             A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
             C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
-            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
+            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + cfg.N * cfg.N + NUMBERS),
             order,
             n_eq,
             n_in,

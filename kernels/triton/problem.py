@@ -44,7 +44,9 @@ DX = tl.constexpr(11)  # a step
 GZ = tl.constexpr(12)
 G_POSED = tl.constexpr(13)
 BEST_X = tl.constexpr(14)  # the best iterate so far, for a problem that stops early, and the answer
-COLUMNS = tl.constexpr(15)
+SCALE = tl.constexpr(15)  # of the factor
+Y = tl.constexpr(16)  # a right-hand side, then its solution
+COLUMNS = tl.constexpr(17)
 
 # Vectors of rows, the same.
 Z = tl.constexpr(0)
@@ -71,7 +73,8 @@ LO = tl.constexpr(20)  # the sides, as they are posed
 HI = tl.constexpr(21)
 BEST_Z = tl.constexpr(22)
 BEST_S = tl.constexpr(23)
-ROWS = tl.constexpr(24)
+FACTORED = tl.constexpr(24)  # the weights t of the factor
+ROWS = tl.constexpr(25)
 
 # Numbers, the same.
 EPS_ABS = tl.constexpr(0)
@@ -90,7 +93,10 @@ PRIMAL_K = tl.constexpr(12)
 ENTERED = tl.constexpr(13)
 EXTRA = tl.constexpr(14)
 BEST = tl.constexpr(15)  # of the best iterate: primal, dual, gap, and the worst of them next to its tolerance
-NUMBERS = tl.constexpr(19)
+SIGMA = tl.constexpr(19)  # of the factor
+RHO = tl.constexpr(20)
+DEFINITE = tl.constexpr(21)  # 1 where there is a factor
+NUMBERS = tl.constexpr(22)
 
 
 class Config(NamedTuple):
@@ -112,7 +118,7 @@ class Data(NamedTuple):
     H: Any  # [n, n]
     A: Any  # [n_eq, n]
     C: Any  # [n_in, n]
-    scratch: Any  # [COLUMNS N + ROWS M + NUMBERS]
+    scratch: Any  # [COLUMNS N + ROWS M + N^2 + NUMBERS]
     n: Any  # at run time, as a known trip count would have the compiler unroll loops and spill
     n_eq: Any
     n_in: Any
@@ -129,7 +135,7 @@ class State(NamedTuple):
 
 def scratch_size(cfg: Config) -> int:
     """Numbers of scratch that one program needs."""
-    return COLUMNS.value * cfg.N + ROWS.value * cfg.M + NUMBERS.value
+    return COLUMNS.value * cfg.N + ROWS.value * cfg.M + cfg.N * cfg.N + NUMBERS.value
 
 
 @triton.jit
@@ -191,16 +197,29 @@ def put_rows(data, k, value, cfg: tl.constexpr):
 
 
 @triton.jit
+def tile_at(data, cfg: tl.constexpr):
+    """Where the entries of the factor are in scratch: [N, N]."""
+    index = tl.arange(0, cfg.N)
+    return data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M) + (index[:, None] * cfg.N + index[None, :])
+
+
+@triton.jit
+def number_at(data, k, cfg: tl.constexpr):
+    """Where number k is in scratch."""
+    return data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + cfg.N * cfg.N + k)
+
+
+@triton.jit
 def number(data, k, cfg: tl.constexpr):
     """Number k."""
-    return tl.load(data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + k))
+    return tl.load(number_at(data, k, cfg))
 
 
 @triton.jit
 def put_number(data, k, value, cfg: tl.constexpr):
     """Writes number k."""
     tl.debug_barrier()
-    tl.store(data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + k), tl.full((), value, tl.float64))
+    tl.store(number_at(data, k, cfg), tl.full((), value, tl.float64))
     tl.debug_barrier()
 
 

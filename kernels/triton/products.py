@@ -165,7 +165,7 @@ def assembly_kernel(
         H_ptr + b * cfg.n * cfg.n,
         A_ptr + b * n_eq * cfg.n,
         C_ptr + b * n_in * cfg.n,
-        scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
+        scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + cfg.N * cfg.N + NUMBERS),
         order,
         n_eq,
         n_in,

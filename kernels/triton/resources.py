@@ -117,7 +117,7 @@ def extents(v: Variant) -> dict[str, float]:
     """
     pivots = dict.fromkeys(("cholesky", "sweep", "back_substituted", "forward_substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
-    few = {"line_search": LINE_SEARCH_TRIALS, "refined": STEPS.value, "solve_kernel": 0}  # no second right-hand side
+    few = {"line_search": LINE_SEARCH_TRIALS, "solution": STEPS.value, "solve_kernel": 1}  # right-hand side
     return pivots | rows | few
 
 
