@@ -18,12 +18,20 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 import qplayer_gpu
+from qplayer_gpu.kernels.reference import newton
+from qplayer_gpu.kernels.reference.factor import Factor
+from qplayer_gpu.kernels.reference.products import Matrices
 
 from . import families
 
@@ -74,7 +82,10 @@ def markdown(lines: list[Line]) -> str:
 def line(row: dict[str, str]) -> Line:
     """The estimate of one variant, in microseconds."""
     n, m, warps = int(row["n"]), int(row["m"]), int(row["warps"])
-    instructions, double = int(row["instructions"]), int(row["double"])
+    steps, share = newton_steps(n)
+    instructions, double = (
+        share * int(row[k]) + (1 - share) * int(row[f"kept_{k}"]) for k in ("instructions", "double")
+    )
     programs = resident(int(row["registers"]), warps)
     cycles = {
         "issue": instructions * warps / ISSUE,
@@ -82,16 +93,14 @@ def line(row: dict[str, str]) -> Line:
         "latency": instructions * DEPENDENT / programs,
     }
     rates = {f"step_{name}_us": count / (CLOCK * MULTIPROCESSORS) for name, count in cycles.items()}
-    steps = newton_steps(n)
-    known = {
-        k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers", "stack", "instructions", "double")
-    }
+    known = {k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers", "stack")}
+    known |= {k: row[k] for k in ("instructions", "kept_instructions", "double", "kept_double")}
     times = rates | {
         "qp_us": steps * max(rates.values()),
         "qp_flops_floor_us": steps * flops(n, m) / FLOPS,
         "qp_bytes_floor_us": bytes_of(n, m) / BANDWIDTH,
     }
-    known |= {"programs": programs, "newton_steps": f"{steps:.1f}"}
+    known |= {"programs": programs, "newton_steps": f"{steps:.1f}", "factored": f"{share:.2f}"}
     return known | {name: f"{1e6 * seconds:.3g}" for name, seconds in times.items()}
 
 
@@ -116,10 +125,29 @@ def bytes_of(n: int, m: int) -> float:
 
 
 @cache
-def newton_steps(n: int) -> float:
-    """The mean over random feasible problems."""
+def newton_steps(n: int) -> tuple[float, float]:
+    """The mean over random feasible problems, and the share of the steps whose K is not that of the step before."""
     arrays = families.mixed(BATCH, n).arrays()
-    return qplayer_gpu.solve_qp(**arrays, backend="torch").check().info.iterations.double().mean().item()
+    steps, factors = 0, 0
+    for k in range(BATCH):
+        with watched_systems() as systems:
+            qplayer_gpu.solve_qp(**{name: a[k] for name, a in arrays.items()}, backend="torch").check()
+        steps += len(systems)
+        factors += 1 + sum(not torch.equal(now, before) for before, now in pairwise(systems))
+    return steps / BATCH, factors / steps
+
+
+@contextmanager
+def watched_systems() -> Iterator[list[torch.Tensor]]:
+    """The weights, the diagonal and sigma of each system that a step of the reference solves: [B, m + n + 1]."""
+    systems = []
+
+    def watched(matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor | None = None) -> Factor:
+        systems.append(torch.cat([w, diagonal, (torch.ones_like(w[:, 0]) if sigma is None else sigma)[:, None]], 1))
+        return Factor(matrices, w, diagonal, sigma)
+
+    with patch.object(newton, "Factor", watched):
+        yield systems
 
 
 if __name__ == "__main__":

@@ -139,6 +139,26 @@ def scratch_size(cfg: Config) -> int:
 
 
 @triton.jit
+def at_problem(pointer, b, batched, k, size):
+    """Where array k of problem b begins; bit k of ``batched`` says whether the array has a batch."""
+    return pointer + b * ((batched >> k) & 1) * size
+
+
+@triton.jit
+def data_of(H_ptr, A_ptr, C_ptr, scratch_ptr, b, batched, order, n_eq, n_in, cfg: tl.constexpr):
+    """Problem b of a batch, the first three arrays of which are H, A and C."""
+    return Data(
+        at_problem(H_ptr, b, batched, 0, cfg.n * cfg.n),
+        at_problem(A_ptr, b, batched, 1, n_eq * cfg.n),
+        at_problem(C_ptr, b, batched, 2, n_in * cfg.n),
+        scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + cfg.N * cfg.N + NUMBERS),
+        order,
+        n_eq,
+        n_in,
+    )
+
+
+@triton.jit
 def count_rows(data, cfg: tl.constexpr):
     """M."""
     return data.n_eq + data.n_in + (cfg.n if cfg.bounded else 0)

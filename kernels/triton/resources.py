@@ -72,6 +72,8 @@ class Resources:
     shared: int  # bytes of each program
     instructions: int  # of each warp: of one Newton step, or of one solve alone; 0 where they are not counted
     double: int  # those of them in double precision
+    kept_instructions: int  # of a Newton step that needs no new factor
+    kept_double: int
 
     @property
     def variant(self) -> Variant:
@@ -125,9 +127,9 @@ def measured(v: Variant, program: Any) -> Resources:
     """The resources that cuobjdump reads from the cubin, and the instructions counted in it."""
     usage = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
     registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
-    instructions, double = 0, 0
-    if v.kernel != "adjoint":
-        instructions, double = sass.Code(program.asm["cubin"]).counts(extents(v), within_loop=v.kernel == "forward")
+    code, step = sass.Code(program.asm["cubin"]), v.kernel == "forward"
+    instructions, double = (0, 0) if v.kernel == "adjoint" else code.counts(extents(v), within_loop=step)
+    kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
     launch = Launch(linear.WARPS[v.n], 0, SOLVES[v.kernel]) if v.kernel in SOLVES else TABLE[v.n]
     return Resources(
         triton=triton.__version__,
@@ -140,6 +142,8 @@ def measured(v: Variant, program: Any) -> Resources:
         shared=program.metadata.shared,
         instructions=instructions,
         double=double,
+        kept_instructions=kept[0],
+        kept_double=kept[1],
     )
 
 

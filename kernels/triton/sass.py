@@ -68,10 +68,13 @@ class Code:
             elif match := INSTRUCTION.match(text):
                 self.instructions.append(Instruction(match[1] or "", match[2], match[3], file, line))
 
-    def counts(self, extents: Mapping[str, float], within_loop: bool, first: int = 0) -> tuple[int, int]:
+    def counts(
+        self, extents: Mapping[str, float], within_loop: bool, skipped: str = "", first: int = 0
+    ) -> tuple[int, int]:
         """Instructions of a warp, and those in double precision; of the code, or of a round of its longest loop.
 
-        ``extents`` says, by function, how far the counter of a loop in it runs; the code begins at ``first``.
+        ``extents`` says, by function, how far the counter of a loop in it runs; calls of ``skipped`` count without what
+        they call; the code begins at ``first``.
         """
         reached, back = self._back(first)
         loops = self._loops(reached, back)
@@ -86,7 +89,9 @@ class Code:
         total, double = sum(often.values()), sum(n for i, n in often.items() if self.instructions[i].double)
         for i, n in often.items():
             if self.instructions[i].name.startswith("CALL") and (call := CALL.match(self.instructions[i].operands)):
-                called = self.counts(extents, within_loop=False, first=self.labels[call[1]])
+                if skipped and f"_$_{skipped}__" in call[1]:
+                    continue
+                called = self.counts(extents, within_loop=False, skipped=skipped, first=self.labels[call[1]])
                 total, double = total + n * called[0], double + n * called[1]
         return round(total), round(double)
 
