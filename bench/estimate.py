@@ -6,7 +6,8 @@ writes results/estimate.csv: for each size and version of Triton, the time of a 
 card is busy, as the largest of three, beside the floors that no program could beat; prints the tables of
 docs/kernels.md.
 
-- issue: the instructions of resources.csv (see kernels/triton/sass.py), at 4 a cycle and multiprocessor.
+- issue: the instructions of resources.csv (see kernels/triton/sass.py), at 4 a cycle and multiprocessor; of a step with
+  a new factor and of one that keeps the last, in the shares that the reference has of them.
 - double: those of them in double precision, at 2 a cycle and multiprocessor (64 units for 32 lanes).
 - latency: as many programs as the registers allow, each of whose warps issues one instruction in ``DEPENDENT`` cycles.
 
@@ -93,11 +94,11 @@ def line(row: dict[str, str]) -> Line:
         "latency": instructions * DEPENDENT / programs,
     }
     rates = {f"step_{name}_us": count / (CLOCK * MULTIPROCESSORS) for name, count in cycles.items()}
-    known = {k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers", "stack")}
+    known = {k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers")}
     known |= {k: row[k] for k in ("instructions", "kept_instructions", "double", "kept_double")}
     times = rates | {
         "qp_us": steps * max(rates.values()),
-        "qp_flops_floor_us": steps * flops(n, m) / FLOPS,
+        "qp_flops_floor_us": steps * flops(n, m, share) / FLOPS,
         "qp_bytes_floor_us": bytes_of(n, m) / BANDWIDTH,
     }
     known |= {"programs": programs, "newton_steps": f"{steps:.1f}", "factored": f"{share:.2f}"}
@@ -110,13 +111,14 @@ def resident(registers: int, warps: int) -> int:
     return min(PROGRAMS, REGISTERS // portion // warps)
 
 
-def flops(n: int, m: int) -> float:
-    """Of a Newton step with all m rows active, n of them bounds.
+def flops(n: int, m: int, share: float) -> float:
+    """Of the mean Newton step with all m rows active, n of them bounds.
 
-    K and its Cholesky factor, half of each as they are symmetric; two products with H, two with G, three with G'.
+    K and its Cholesky factor in this share of the steps, half of each as they are symmetric; its solve, two products
+    with H, two with G, three with G'.
     """
     rows = m - n
-    return rows * n * n + n**3 / 3 + 2 * n * n + 4 * n * n + 10 * rows * n
+    return share * (rows * n * n + n**3 / 3) + 2 * n * n + 4 * n * n + 10 * rows * n
 
 
 def bytes_of(n: int, m: int) -> float:

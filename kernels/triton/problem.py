@@ -1,9 +1,10 @@
 """One problem as its program sees it: where its arrays are, its sizes, and what it keeps in scratch.
 
 Vectors of rows are [M], vectors of columns [N]; N and M are powers of two. In scratch both are padded: rows beyond m
-and columns beyond n weigh nothing. Only K and what one expression needs is in registers, as these limit how large n may
-be. For the same reason large functions are not inlined: the compiler would compute the addresses and masks of all of
-them ahead of the loop, and spill. Arguments and results of such a function can only be scalars.
+and columns beyond n weigh nothing. Only what one expression needs is in registers, as these limit how large n may be; K
+and its factor are while it is factored or applied. For the same reason large functions are not inlined: the compiler
+would compute the addresses and masks of all of them ahead of the loop, and spill. Arguments and results of such a
+function can only be scalars.
 """
 
 from typing import Any, NamedTuple
