@@ -85,11 +85,10 @@ class Result(NamedTuple):
 def damped_factor(data, cfg: tl.constexpr):
     """The factor of ``H + rho P + G'diag(t)G``, with a larger rho where that is not definite."""
     one = 0.0 * number(data, C_SCALE, cfg) + 1.0
-    rho = RHO * one
-    definite = factor(data, one, rho, cfg)
-    while (definite == 0) & (rho < 1):  # rho P is less than a rounding error of the heaviest rows
-        rho *= 100
+    rho, definite = RHO * one, one < 0
+    while (definite == 0) & (rho < 10):  # at first it may be less than a rounding error of the heaviest rows
         definite = factor(data, one, rho, cfg)
+        rho *= 100
 
 
 @triton.jit(noinline=True)

@@ -122,7 +122,7 @@ def extents(v: Variant) -> dict[str, float]:
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
     rows |= {"column_sizes": v.m / 3, "clear": problem.COLUMNS.value * v.n + problem.ROWS.value * v.m}
     few = {"line_search": LINE_SEARCH_TRIALS, "solution": STEPS.value, "solve_kernel": 1}  # right-hand side
-    once = {"measure_scaling": scaling.PASSES.value, "damped_factor": 0, "saddle_point": SADDLE_POINT_PASSES}
+    once = {"measure_scaling": scaling.PASSES.value, "damped_factor": 1, "saddle_point": SADDLE_POINT_PASSES}
     return pivots | rows | few | once
 
 

@@ -2,10 +2,11 @@
 
 A loop is where control goes back to an instruction on its own path. It runs as often as its extent divided by the step
 of its counter. The step is read from the code, as the constant that the loop adds to a register that it compares, so
-that a loop that the compiler has unrolled counts as it should; the extent is told by the caller for each function of
-Triton, and the line that the loop's last branch stands for says which one that is. All else counts once: each side of
-a branch, and what is left over from an unrolled loop, also where that is a loop of smaller step. So the count is on
-the high side. A call counts with all that it calls, but for those that lead to divisions by tiny numbers.
+that a loop that the compiler has unrolled counts as it should; it is 1 where there are loops within. The extent is told
+by the caller for each function of Triton, and the line that the loop's last branch stands for says which one that is.
+All else counts once: each side of a branch, and what is left over from an unrolled loop, also where that is a loop of
+smaller step. So the count is on the high side. A call counts with all that it calls, but for those that lead to
+divisions by tiny numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LINE = re.compile(r'//## File "(.*?)", line (\d+)')
 LABEL = re.compile(r"(\.L_x_\d+|\$\S+):")
 CALL = re.compile(r" `\((\$\S*qplayer_gpu\S*)\)")  # of a function that is not inlined
 INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@(!?U?P\d)\s+)?(\S+)(.*?) ;")
-COUNTING = re.compile(r" (U?R\d+), \1, (-?0x[0-9a-f]+)")
+COUNTING = re.compile(r" (U?R\d+), (?:U?P\d, )?\1, (-?0x[0-9a-f]+)")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ class Code:
 
     def _trips(self, loops: Mapping[int, frozenset[int]], extents: Mapping[str, float]) -> dict[int, float]:
         """How often each loop runs, by its last instruction."""
-        found = {last: (self._function(last), self._step(body)) for last, body in loops.items()}
+        outer = {last for last, body in loops.items() if any(other < body for other in loops.values())}
+        steps = {last: 1 if last in outer else self._step(body) for last, body in loops.items()}
+        found = {last: (self._function(last), step) for last, step in steps.items()}
         if unknown := {name for name, _ in found.values()} - extents.keys():
             raise KeyError(f"there are loops in {unknown}: say how far they run")
         largest = {name: max(step for other, step in found.values() if other == name) for name, _ in found.values()}
