@@ -85,7 +85,7 @@ class Result(NamedTuple):
 def damped_factor(data, cfg: tl.constexpr):
     """The factor of ``H + rho P + G'diag(t)G``, with a larger rho where that is not definite."""
     one = 0.0 * number(data, C_SCALE, cfg) + 1.0
-    rho, definite = RHO * one, one < 0
+    rho, definite = one * RHO, one < 0
     while (definite == 0) & (rho < 10):  # at first it may be less than a rounding error of the heaviest rows
         definite = factor(data, one, rho, cfg)
         rho *= 100
