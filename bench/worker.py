@@ -26,7 +26,6 @@ from .solvers import adapter
 from .solvers.base import Adapter, Task
 
 LONG = 2.0  # seconds of a solve, past which no higher accuracy is tried
-HEAD = 32  # problems on which the accuracy to ask for is found, and gradients are compared
 Answers = dict[str, Any]
 
 
@@ -46,8 +45,9 @@ class Bench:
         objection = self.kind.objection(task)
         if objection:
             return {"failure": objection}
-        found = self._least_accuracy(replace(task, qp=task.qp.head(HEAD)), reference)
-        return found | self._whole(task, found, SIZES[size].seconds * CASES[case].longer)
+        head = replace(task, qp=task.qp.head(SIZES[size].head))
+        found = self._least_accuracy(head, reference)
+        return found | self._whole(task, found, head.qp.batch, SIZES[size].seconds * CASES[case].longer)
 
     def _least_accuracy(self, task: Task, reference: Answers) -> Answers:
         """The first accuracy at which the head of the batch is right, else the best; and its first time."""
@@ -67,9 +67,9 @@ class Bench:
         best = max(tried, key=lambda pair: pair[0])[1]
         return best | {"first_s": tried[0][1]["first_s"]}
 
-    def _whole(self, task: Task, found: Answers, limit: float) -> Answers:
-        """The answers to as much of the batch as is solved in time."""
-        batch, seconds = min(HEAD, task.qp.batch), found["seconds"]
+    def _whole(self, task: Task, found: Answers, batch: int, limit: float) -> Answers:
+        """The answers to as much of the batch as is solved in time, from so many on."""
+        seconds = found["seconds"]
         while batch < task.qp.batch and 2 * seconds <= limit:
             batch = min(task.qp.batch, batch << max(1, int(limit / seconds).bit_length() - 1))
             part = replace(task, qp=task.qp.head(batch), accuracy=found["accuracy"])
@@ -117,7 +117,7 @@ class Reference:
         """Central differences of answers of this library, on the head of the batch."""
         kind = CASES[case]
         qp = kind.problems(SIZES[size])
-        derivatives, regular = gradient.central_differences(qp.head(HEAD), kind.wanted(qp), kind.feasible)
+        derivatives, regular = gradient.central_differences(qp.head(SIZES[size].head), kind.wanted(qp), kind.feasible)
         return {"derivatives": derivatives, "regular": regular}
 
 
