@@ -17,13 +17,15 @@ from typing import Any
 
 import torch
 
-from . import clock, gradient
+from qplayer_gpu import Settings
+
+from . import clock, gradient, systems
 from .cases import CASES, SIZES
 from .certificate import certify
 from .problems import QP
 from .rows import wrong_arrays
 from .solvers import adapter
-from .solvers.base import Adapter, Task
+from .solvers.base import LADDER, Adapter, Task
 
 LONG = 2.0  # seconds of a solve, past which no higher accuracy is tried
 Answers = dict[str, Any]
@@ -111,14 +113,15 @@ class Bench:
 
 
 class Reference:
-    """Answers to "check" with the derivatives that gradients are compared with."""
+    """Answers to "check" with the derivatives that gradients are compared with, and what the floor counts."""
 
     def check(self, case: str, size: str) -> Answers:
-        """Central differences of answers of this library, on the head of the batch."""
+        """Central differences of answers of this library, on the head of the batch; the share of steps that factor."""
         kind = CASES[case]
-        qp = kind.problems(SIZES[size])
-        derivatives, regular = gradient.central_differences(qp.head(SIZES[size].head), kind.wanted(qp), kind.feasible)
-        return {"derivatives": derivatives, "regular": regular}
+        head = kind.problems(SIZES[size]).head(SIZES[size].head)
+        derivatives, regular = gradient.central_differences(head, kind.wanted(head), kind.feasible)
+        _, factored = systems.count(head, Settings(eps_abs=LADDER[0]))
+        return {"derivatives": derivatives, "regular": regular, "factored": factored}
 
 
 def _certificate(solver: Adapter):
