@@ -147,6 +147,26 @@ def test_same_with_other_options(changes):
             assert_same(getattr(ours, field.name), getattr(theirs, field.name), tolerance)
 
 
+@pytest.mark.parametrize(
+    ("names", "changes"),
+    [
+        ("H g A b", {"mu_eq": 10.0, "mu_in": 1e-8}),
+        ("H g C l u", {"mu_eq": 1e-8, "mu_in": 10.0}),
+        ("H g lb ub", {}),
+        ("g lb ub", {}),
+    ],
+    ids=["mu_eq", "rows and mu_in", "bounds", "bounds and rho"],
+)
+def test_a_stale_factor_is_not_used(names, changes):
+    """Where little of K changes between steps; a factor of another K leads to other steps, or nowhere."""
+    args, options = f.feasible(8, 12, two_sided=True, bounds=True), replace(OPTIONS, **changes)
+    rows = rows_of({name: args[name] for name in names.split()})
+    theirs, ours = (kernels.forward(rows, options) for kernels in (reference, cpu))
+    assert ours.status.tolist() == theirs.status.tolist() == [Status.SOLVED] * 8
+    assert (ours.iterations - theirs.iterations).abs().max() <= 2
+    assert_same(ours.x, theirs.x, SAME)
+
+
 def test_same_weights_of_shifts():
     args = f.excluding_halfspaces(4, 5)
     rows = replace(rows_of(args), w=0.1 + torch.rand(1, args["u"].shape[1]).double())

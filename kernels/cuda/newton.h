@@ -43,8 +43,9 @@ QP_PART double exact_line_search(Problem<F>& p, double slope, double curvature) 
 }
 
 // Brings the sums S (rows that are always active) and T (the other active rows) up to date: T by the rows that changed.
+// Whether there was anything to do.
 template <class F>
-QP_PART void update_sums(Problem<F>& p, State& st) {
+QP_PART bool update_sums(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -64,41 +65,44 @@ QP_PART void update_sums(Problem<F>& p, State& st) {
     const int count = int(members.value(block));
     block.sync();
     int changed = list_those(block, mat.stored, work.list, [&](int i) { return work.t_m[i] != work.member[i]; });
+    if (!anew && !changed) return false;
     copy(block, work.member, work.t_m, mat.sp);
-    if (anew || (changed && changed >= count)) {  // without rounding errors of rows that left
+    if (anew || changed >= count) {  // without rounding errors of rows that left
         changed = list_those(block, mat.stored, work.list, [&](int i) { return work.member[i] != 0; });
         clear(block, work.factor, work.T);
         st.sums_are_updated = false;
     } else {
-        st.sums_are_updated |= changed > 0;
+        st.sums_are_updated = true;
     }
     add_rows(block, work.factor, mat, work.T, work.list, changed,
              [&](int i) { return work.member[i] != 0 ? metric[i] : -metric[i]; });
     st.sums_are_old = false;
+    return true;
 }
 
-// Factors K; where it is not positive definite for the rounding errors of updated sums, they are built anew.
+// Factors K, unless it is what the factor is of; where it is not positive definite for the rounding errors of updated
+// sums, they are built anew. A new phase, of another H, begins with sums that are old.
 template <class F>
-__device__ bool factor_step(Problem<F>& p, State& st) {
+__device__ bool factor_step(Problem<F>& p, State& st, bool diagonal_changed) {
     const bool searches = st.phase == SHIFT;
     p.H_in_K = searches ? nullptr : p.matrices.H;
-    const Terms<F> terms{p.H_in_K,
-                         p.work.S,
-                         searches ? 1 : 1 / st.mu_eq,
-                         p.work.T,
-                         searches ? 1 : 1 / st.mu_in,
-                         p.work.diagonal};
-    update_sums(p, st);
-    if (factorize(p.block, p.work.factor, terms)) return true;
-    if (!st.sums_are_updated) return false;
-    st.sums_are_old = true;
-    update_sums(p, st);
-    return factorize(p.block, p.work.factor, terms);
+    const double a = searches ? 1 : 1 / st.mu_eq, b = searches ? 1 : 1 / st.mu_in;
+    const Terms<F> terms{p.H_in_K, p.work.S, a, p.work.T, b, p.work.diagonal};
+    const bool sums_changed = update_sums(p, st);
+    if (!sums_changed && !diagonal_changed && a == st.factored_a && b == st.factored_b) return true;
+    bool factored = factorize(p.block, p.work.factor, terms);
+    if (!factored && st.sums_are_updated) {
+        st.sums_are_old = true;
+        update_sums(p, st);
+        factored = factorize(p.block, p.work.factor, terms);
+    }
+    st.factored_a = factored ? a : NAN, st.factored_b = b;
+    return factored;
 }
 
-// v, the multipliers omega d and the active rows at x; the gradient of phi, and the diagonal of K.
+// v, the multipliers omega d and the active rows at x; the gradient of phi, and the diagonal of K. Whether that changed.
 template <class F>
-__device__ void prepare_step(Problem<F>& p, const State& st) {
+__device__ bool prepare_step(Problem<F>& p, const State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
@@ -114,6 +118,7 @@ __device__ void prepare_step(Problem<F>& p, const State& st) {
     block.sync();
     columns(block, mat, work.z_trial, work.gradient);
     const double sigma = st.phase == SHIFT ? 0 : 1;
+    Any changed;
     QP_EACH(j, mat.np) {
         Pack prox = st.rho * load(work.metric_x + j);
         Pack pull = sigma * (load(work.Hx + j) + load(work.g + j)) + prox * (load(work.x + j) - load(work.x_k + j));
@@ -121,9 +126,11 @@ __device__ void prepare_step(Problem<F>& p, const State& st) {
         if (mat.mp > mat.sp) diagonal += load(work.active + mat.sp + j) * load(work.omega + mat.sp + j);
         store(work.t_x + j, pull);
         store(work.dx + j, -gradient);
+        changed.add(diagonal != load(work.diagonal + j));
         store(work.diagonal + j, diagonal);
     }
     block.sync();
+    return changed.value(block);
 }
 
 // Writes the multipliers after a full step to t_m; whether the active set is the right one there.
@@ -157,8 +164,8 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    prepare_step(p, st);
-    bool failed = !factor_step(p, st);
+    const bool diagonal_changed = prepare_step(p, st);
+    bool failed = !factor_step(p, st, diagonal_changed);
     if (!failed) {
         solve(p, work.dx);
         failed = !isfinite(largest(block, mat.np, [&](int j) { return load(work.dx + j); }));

@@ -19,6 +19,7 @@ struct State {
     bool is_shifted = false;
     bool sums_are_old = true;      // S and T belong to another phase, or hold too many rounding errors
     bool sums_are_updated = false;  // T has lost rows since it was built
+    double factored_a = NAN, factored_b = NAN;  // what S and T weigh in the K that the factor is of
     double primal_k = INFINITY;    // primal residual at x_k
     double mu_eq, mu_in, rho;
     double eta_out = FIRST_ETA_OUT;  // primal residual that accepts the multipliers, scaled
