@@ -19,22 +19,14 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
-from torch import Tensor
 
 import qplayer_gpu
-from qplayer_gpu.kernels.reference import newton
-from qplayer_gpu.kernels.reference.factor import Factor
-from qplayer_gpu.kernels.reference.products import Matrices
 
-from . import families
+from . import families, systems
 
 RESOURCES = Path(__file__).parents[1] / "kernels" / "triton" / "resources.csv"
 RESULTS = Path(__file__).parent / "results" / "estimate.csv"
@@ -129,27 +121,7 @@ def bytes_of(n: int, m: int) -> float:
 @cache
 def newton_steps(n: int) -> tuple[float, float]:
     """The mean over random feasible problems, and the share of the steps whose K is not that of the step before."""
-    arrays = families.mixed(BATCH, n).arrays()
-    steps, factors = 0, 0
-    for k in range(BATCH):
-        with watched_systems() as systems:
-            qplayer_gpu.solve_qp(**{name: a[k] for name, a in arrays.items()}, backend="torch").check()
-        steps += len(systems)
-        factors += 1 + sum(not torch.equal(now, before) for before, now in pairwise(systems))
-    return steps / BATCH, factors / steps
-
-
-@contextmanager
-def watched_systems() -> Iterator[list[torch.Tensor]]:
-    """The weights, the diagonal and sigma of each system that a step of the reference solves: [B, m + n + 1]."""
-    systems = []
-
-    def watched(matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor | None = None) -> Factor:
-        systems.append(torch.cat([w, diagonal, (torch.ones_like(w[:, 0]) if sigma is None else sigma)[:, None]], 1))
-        return Factor(matrices, w, diagonal, sigma)
-
-    with patch.object(newton, "Factor", watched):
-        yield systems
+    return systems.count(families.mixed(BATCH, n), qplayer_gpu.Settings())
 
 
 if __name__ == "__main__":

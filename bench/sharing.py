@@ -59,20 +59,12 @@ def main() -> None:
     """Prints the table."""
     first: dict[int, float] = {}
     lines = []
-    for n, tile, shared in SHARED:
-        (swept, sweep_registers), (multiplied, product_registers) = (
-            counted(f, n, tile, shared) for f in (sweep, product)
-        )
-        factor = steps_together(n, shared)
-        each = swept * factor / shared
-        line = {
-            "n": n,
-            "tile": tile,
-            "P": shared,
-            "sweep": round(swept / shared),
-            "product": round(multiplied / shared),
-        }
-        line |= {"registers": max(sweep_registers, product_registers), "steps": f"{factor:.2f}"}
+    for n, tile, P in SHARED:
+        (swept, registers), (multiplied, others) = (counted(f, n, tile, P) for f in (sweep, product))
+        steps = steps_together(n, P)
+        each = swept * steps / P
+        line = {"n": n, "tile": tile, "P": P, "sweep": round(swept / P), "product": round(multiplied / P)}
+        line |= {"registers": max(registers, others), "steps": f"{steps:.2f}"}
         lines.append(line | {"sweep x steps": f"{each / first.setdefault(n, each):.2f}"})
     print(markdown(lines))
 
@@ -91,8 +83,8 @@ def counted(function: triton.JITFunction, n: int, tile: int, shared: int) -> tup
 
 def steps_together(n: int, shared: int) -> float:
     """The mean of the most Newton steps among each ``shared`` problems, next to the mean."""
-    sol = qplayer_gpu.solve_qp(**families.mixed(BATCH, n).arrays(), backend="torch").check()
-    steps = sol.info.iterations.double()
+    arrays = families.mixed(BATCH, n).arrays()
+    steps = qplayer_gpu.solve_qp(**arrays, backend="torch").check().info.iterations.double()
     return (steps.unflatten(0, (-1, shared)).amax(1).mean() / steps.mean()).item()
 
 

@@ -24,7 +24,7 @@ def count(qp: QP, settings: Settings) -> tuple[float, float]:
     steps, factors = 0, 0
     for k in range(qp.batch):
         arrays = {name: a if qp.shares(name) else a[k] for name, a in qp.arrays().items()}
-        with _watched() as systems:
+        with watched() as systems:
             qplayer_gpu.solve_qp(**{"H": None} | arrays, settings=settings, backend="torch")
         steps += len(systems)
         factors += 1 + sum(not torch.equal(now, before) for before, now in pairwise(systems))
@@ -32,13 +32,13 @@ def count(qp: QP, settings: Settings) -> tuple[float, float]:
 
 
 @contextmanager
-def _watched() -> Iterator[list[Tensor]]:
+def watched() -> Iterator[list[Tensor]]:
     """The weights, the diagonal and sigma of each system that a step of the reference solves: [B, m + n + 1]."""
     systems = []
 
-    def watched(matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor | None = None) -> Factor:
+    def factor(matrices: Matrices, w: Tensor, diagonal: Tensor, sigma: Tensor | None = None) -> Factor:
         systems.append(torch.cat([w, diagonal, (torch.ones_like(w[:, 0]) if sigma is None else sigma)[:, None]], 1))
         return Factor(matrices, w, diagonal, sigma)
 
-    with patch.object(newton, "Factor", watched):
+    with patch.object(newton, "Factor", factor):
         yield systems

@@ -11,7 +11,7 @@ import torch
 from interpreted import patch_once
 
 import qplayer_gpu as qp
-from bench.estimate import watched_systems
+from bench.systems import watched
 from qplayer_gpu import backend
 from qplayer_gpu.kernels import reference
 from qplayer_gpu.kernels.interface import Start
@@ -169,7 +169,7 @@ def test_a_step_factors_only_where_its_system_has_changed(monkeypatch):
     monkeypatch.setattr(system, "factor_anew", lambda *a: (calls.append(1), anew(*a))[1])
     rows, options = rows_of(f.feasible(1, 4, two_sided=True, bounds=True)), qp.Settings().options(torch.float64)
     answer = kernels.forward(rows, options)
-    with watched_systems() as systems:
+    with watched() as systems:
         assert reference.forward(rows, options).iterations == answer.iterations == len(systems)
     changes = sum(not torch.equal(now, before) for before, now in itertools.pairwise(systems))
     assert len(calls) == 1 + changes < len(systems)
