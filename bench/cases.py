@@ -19,12 +19,13 @@ class Size:
     largest_batch: int
     rounds: int
     seconds: float  # that one solve may take: slower solvers are given a part of the batch
-    patience: float = 60.0  # seconds for one answer of a worker
+    head: int = 32  # problems on which the accuracy to ask for is found, and gradients are compared
+    patience: float = 120.0  # seconds for one answer of a worker
 
 
 SIZES = {
     "full": Size(largest_n=1024, largest_batch=1 << 20, rounds=7, seconds=0.4),
-    "quick": Size(largest_n=64, largest_batch=128, rounds=3, seconds=0.1),
+    "quick": Size(largest_n=64, largest_batch=128, rounds=3, seconds=0.1, head=4),
     "tiny": Size(largest_n=8, largest_batch=2, rounds=1, seconds=60.0, patience=600.0),
 }
 

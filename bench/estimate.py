@@ -6,7 +6,8 @@ writes results/estimate.csv: for each size and version of Triton, the time of a 
 card is busy, as the largest of three, beside the floors that no program could beat; prints the tables of
 docs/kernels.md.
 
-- issue: the instructions of resources.csv (see kernels/triton/sass.py), at 4 a cycle and multiprocessor.
+- issue: the instructions of resources.csv (see kernels/triton/sass.py), at 4 a cycle and multiprocessor; of a step with
+  a new factor and of one that keeps the last, in the shares that the reference has of them.
 - double: those of them in double precision, at 2 a cycle and multiprocessor (64 units for 32 lanes).
 - latency: as many programs as the registers allow, each of whose warps issues one instruction in ``DEPENDENT`` cycles.
 
@@ -25,7 +26,7 @@ import torch
 
 import qplayer_gpu
 
-from . import families
+from . import families, systems
 
 RESOURCES = Path(__file__).parents[1] / "kernels" / "triton" / "resources.csv"
 RESULTS = Path(__file__).parent / "results" / "estimate.csv"
@@ -74,7 +75,10 @@ def markdown(lines: list[Line]) -> str:
 def line(row: dict[str, str]) -> Line:
     """The estimate of one variant, in microseconds."""
     n, m, warps = int(row["n"]), int(row["m"]), int(row["warps"])
-    instructions, double = int(row["instructions"]), int(row["double"])
+    steps, share = newton_steps(n)
+    instructions, double = (
+        share * int(row[k]) + (1 - share) * int(row[f"kept_{k}"]) for k in ("instructions", "double")
+    )
     programs = resident(int(row["registers"]), warps)
     cycles = {
         "issue": instructions * warps / ISSUE,
@@ -82,16 +86,14 @@ def line(row: dict[str, str]) -> Line:
         "latency": instructions * DEPENDENT / programs,
     }
     rates = {f"step_{name}_us": count / (CLOCK * MULTIPROCESSORS) for name, count in cycles.items()}
-    steps = newton_steps(n)
-    known = {
-        k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers", "stack", "instructions", "double")
-    }
+    known = {k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers")}
+    known |= {k: row[k] for k in ("instructions", "kept_instructions", "double", "kept_double")}
     times = rates | {
         "qp_us": steps * max(rates.values()),
-        "qp_flops_floor_us": steps * flops(n, m) / FLOPS,
+        "qp_flops_floor_us": steps * flops(n, m, share) / FLOPS,
         "qp_bytes_floor_us": bytes_of(n, m) / BANDWIDTH,
     }
-    known |= {"programs": programs, "newton_steps": f"{steps:.1f}"}
+    known |= {"programs": programs, "newton_steps": f"{steps:.1f}", "factored": f"{share:.2f}"}
     return known | {name: f"{1e6 * seconds:.3g}" for name, seconds in times.items()}
 
 
@@ -101,13 +103,14 @@ def resident(registers: int, warps: int) -> int:
     return min(PROGRAMS, REGISTERS // portion // warps)
 
 
-def flops(n: int, m: int) -> float:
-    """Of a Newton step with all m rows active, n of them bounds.
+def flops(n: int, m: int, share: float) -> float:
+    """Of the mean Newton step with all m rows active, n of them bounds.
 
-    K and its Cholesky factor, half of each as they are symmetric; two products with H, two with G, three with G'.
+    K and its Cholesky factor in this share of the steps, half of each as they are symmetric; its solve, two products
+    with H, two with G, three with G'.
     """
     rows = m - n
-    return rows * n * n + n**3 / 3 + 2 * n * n + 4 * n * n + 10 * rows * n
+    return share * (rows * n * n + n**3 / 3) + 2 * n * n + 4 * n * n + 10 * rows * n
 
 
 def bytes_of(n: int, m: int) -> float:
@@ -116,10 +119,9 @@ def bytes_of(n: int, m: int) -> float:
 
 
 @cache
-def newton_steps(n: int) -> float:
-    """The mean over random feasible problems."""
-    arrays = families.mixed(BATCH, n).arrays()
-    return qplayer_gpu.solve_qp(**arrays, backend="torch").check().info.iterations.double().mean().item()
+def newton_steps(n: int) -> tuple[float, float]:
+    """The mean over random feasible problems, and the share of the steps whose K is not that of the step before."""
+    return systems.count(families.mixed(BATCH, n), qplayer_gpu.Settings())
 
 
 if __name__ == "__main__":

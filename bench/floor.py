@@ -5,7 +5,7 @@ are stored (not identity rows) and J of those hold with equality at the answer:
 
 | part | operations | how often |
 |---|---|---|
-| factor of K, n x n | n^3 / 3 | every step |
+| factor of K, n x n | n^3 / 3 | every step whose K is not that of the step before (systems.py) |
 | solve with the factor | 2 n^2 | every step |
 | products with H | 2 n^2 (none in an LP) | every step |
 | products with G and its transpose | 4 m_s n | every step |
@@ -58,9 +58,9 @@ def _best(work: Callable[[], object], device: str) -> float:
     return min(seconds)
 
 
-def operations(n: int, stored: int, active: float, steps: float, linear: bool = False) -> float:
-    """Of the forward of one problem, by the table above."""
-    step = n**3 / 3 + 2 * n**2 + (0 if linear else 2 * n**2) + 4 * stored * n
+def operations(n: int, stored: int, active: float, steps: float, factored: float, linear: bool = False) -> float:
+    """Of the forward of one problem, by the table above; ``factored`` is the share of the steps that factor."""
+    step = factored * n**3 / 3 + 2 * n**2 + (0 if linear else 2 * n**2) + 4 * stored * n
     return steps * step + n**2 * active
 
 

@@ -42,7 +42,7 @@ class Run:
         checks: dict[str, Answers] = {}
         for name, worker in self.workers.items():
             self.progress.set_description(f"{case}: {name}")
-            checks[name] = worker.ask("check", **known, reference=reference)
+            checks[name] = {"factored": reference["factored"]} | worker.ask("check", **known, reference=reference)
             self.progress.update()
         times = self._rounds([name for name, check in checks.items() if "failure" not in check])
         checks |= {name: answer for name, answer in times.items() if "failure" in answer}
@@ -77,7 +77,7 @@ class Run:
             return [Row(**known, phase="forward", verdict=check["failure"])]
         check = dict(check)
         least = self._floor(qp, check) if name == OURS else None
-        for unused in ("seconds", "active"):
+        for unused in ("seconds", "active", "factored"):
             check.pop(unused)
         errors = check.pop("gradient_errors")
         rows = []
@@ -93,7 +93,8 @@ class Run:
     def _floor(self, qp: QP, check: Answers) -> float:
         """The least milliseconds of the forward of one problem."""
         m = qp.n_eq + qp.n_in + qp.n_box
-        flops = floor.operations(qp.n, qp.n_eq + qp.n_in, check["active"], check["iterations"], qp.H is None)
+        counts = (check[name] for name in ("active", "iterations", "factored"))
+        flops = floor.operations(qp.n, qp.n_eq + qp.n_in, *counts, linear=qp.H is None)
         batched = [array for array_name, array in qp.arrays().items() if not qp.shares(array_name)]
         data = sum(array[0].numel() * array.element_size() for array in batched)
         data += (qp.n + 2 * m) * torch.float64.itemsize

@@ -16,6 +16,7 @@ NAMES = {
     "qplayer_gpu": "qplayer_gpu",
     "qplayer_gpu_torch": "qplayer_gpu, torch",
     "qplayer_gpu_triton": "qplayer_gpu, Triton",
+    "qplayer_gpu_cuda": "qplayer_gpu, CUDA",
     "proxqp": "ProxQP",
     "qplayer": "QPLayer",
     "piqp": "PIQP",

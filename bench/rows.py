@@ -22,6 +22,7 @@ MEASURED = (
     "bench",
     ":!bench/results",
     ":!bench/*.md",
+    ":!bench/again.py",
     ":!bench/report.py",
     ":!bench/pictures.py",
 )

@@ -17,16 +17,17 @@ from typing import Any
 
 import torch
 
-from . import clock, gradient
+from qplayer_gpu import Settings
+
+from . import clock, gradient, systems
 from .cases import CASES, SIZES
 from .certificate import certify
 from .problems import QP
 from .rows import wrong_arrays
 from .solvers import adapter
-from .solvers.base import Adapter, Task
+from .solvers.base import LADDER, Adapter, Task
 
 LONG = 2.0  # seconds of a solve, past which no higher accuracy is tried
-HEAD = 32  # problems on which the accuracy to ask for is found, and gradients are compared
 Answers = dict[str, Any]
 
 
@@ -46,8 +47,9 @@ class Bench:
         objection = self.kind.objection(task)
         if objection:
             return {"failure": objection}
-        found = self._least_accuracy(replace(task, qp=task.qp.head(HEAD)), reference)
-        return found | self._whole(task, found, SIZES[size].seconds * CASES[case].longer)
+        head = replace(task, qp=task.qp.head(SIZES[size].head))
+        found = self._least_accuracy(head, reference)
+        return found | self._whole(task, found, head.qp.batch, SIZES[size].seconds * CASES[case].longer)
 
     def _least_accuracy(self, task: Task, reference: Answers) -> Answers:
         """The first accuracy at which the head of the batch is right, else the best; and its first time."""
@@ -67,9 +69,9 @@ class Bench:
         best = max(tried, key=lambda pair: pair[0])[1]
         return best | {"first_s": tried[0][1]["first_s"]}
 
-    def _whole(self, task: Task, found: Answers, limit: float) -> Answers:
-        """The answers to as much of the batch as is solved in time."""
-        batch, seconds = min(HEAD, task.qp.batch), found["seconds"]
+    def _whole(self, task: Task, found: Answers, batch: int, limit: float) -> Answers:
+        """The answers to as much of the batch as is solved in time, from so many on."""
+        seconds = found["seconds"]
         while batch < task.qp.batch and 2 * seconds <= limit:
             batch = min(task.qp.batch, batch << max(1, int(limit / seconds).bit_length() - 1))
             part = replace(task, qp=task.qp.head(batch), accuracy=found["accuracy"])
@@ -111,14 +113,15 @@ class Bench:
 
 
 class Reference:
-    """Answers to "check" with the derivatives that gradients are compared with."""
+    """Answers to "check" with the derivatives that gradients are compared with, and what the floor counts."""
 
     def check(self, case: str, size: str) -> Answers:
-        """Central differences of answers of this library, on the head of the batch."""
+        """Central differences of answers of this library, on the head of the batch; the share of steps that factor."""
         kind = CASES[case]
-        qp = kind.problems(SIZES[size])
-        derivatives, regular = gradient.central_differences(qp.head(HEAD), kind.wanted(qp), kind.feasible)
-        return {"derivatives": derivatives, "regular": regular}
+        head = kind.problems(SIZES[size]).head(SIZES[size].head)
+        derivatives, regular = gradient.central_differences(head, kind.wanted(head), kind.feasible)
+        _, factored = systems.count(head, Settings(eps_abs=LADDER[0]))
+        return {"derivatives": derivatives, "regular": regular, "factored": factored}
 
 
 def _certificate(solver: Adapter):

@@ -13,6 +13,8 @@ from .settings import Settings
 from .solution import Info, Solution
 from .solve import parts, start_from
 
+DEFAULTS = Settings()
+
 
 def solve_qp(
     H: Tensor | None,  # [(B,) n, n]
@@ -88,7 +90,7 @@ def checked(settings: Settings | None) -> Settings:
     """The settings, or the defaults where there are none."""
     if not isinstance(settings, (Settings, type(None))):
         raise SettingsError(f"settings must be a qplayer_gpu.Settings, not {type(settings).__name__}")
-    return settings or Settings()
+    return DEFAULTS if settings is None else settings
 
 
 def autocast(parameters: Parameters) -> Parameters:

@@ -1,6 +1,7 @@
 """The Triton kernels give the reference's answers and gradients: interpreted on the CPU, compiled where a GPU is."""
 
 import importlib
+import itertools
 import math
 from dataclasses import fields
 
@@ -10,6 +11,7 @@ import torch
 from interpreted import patch_once
 
 import qplayer_gpu as qp
+from bench.systems import watched
 from qplayer_gpu import backend
 from qplayer_gpu.kernels import reference
 from qplayer_gpu.kernels.interface import Start
@@ -157,6 +159,20 @@ def test_the_cholesky_factor_solves_as_the_sweep_does(case):
     theirs = reference.adjoint(rows, expected, seeds, options)
     for field in fields(ours):
         torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.skipif(GPU, reason="it counts calls in the interpreter")
+def test_a_step_factors_only_where_its_system_has_changed(monkeypatch):
+    """As often as the weights of the reference's systems change."""
+    system, calls = importlib.import_module("qplayer_gpu.kernels.triton.system"), []
+    anew = system.factor_anew
+    monkeypatch.setattr(system, "factor_anew", lambda *a: (calls.append(1), anew(*a))[1])
+    rows, options = rows_of(f.feasible(1, 4, two_sided=True, bounds=True)), qp.Settings().options(torch.float64)
+    answer = kernels.forward(rows, options)
+    with watched() as systems:
+        assert reference.forward(rows, options).iterations == answer.iterations == len(systems)
+    changes = sum(not torch.equal(now, before) for before, now in itertools.pairwise(systems))
+    assert len(calls) == 1 + changes < len(systems)
 
 
 def test_problems_of_every_kind_in_one_batch():

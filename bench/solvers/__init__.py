@@ -11,6 +11,7 @@ SOLVERS = (
     OURS,
     "qplayer_gpu_torch",
     "qplayer_gpu_triton",
+    "qplayer_gpu_cuda",
     "proxqp",
     "qplayer",
     "piqp",

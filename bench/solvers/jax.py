@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from .base import Task, numpy
 from .one_sided import OneSided
 
 MATRICES = ("H", "A", "G")
+XLA_THREADS = "8"  # of two, as on two cores, all now and then wait for ever (jaxlib 0.10.2)
 _COMPILED: dict[Any, tuple[Callable, Callable, Callable]] = {}  # by solver and by what is shared, as a user's jit does
 
 
@@ -29,6 +31,7 @@ class Adapter(base.Adapter):
     def __init__(self, task: Task):
         self.sides = OneSided(task.qp)
         super().__init__(task)
+        os.environ["NPROC"] = XLA_THREADS
         import jax
 
         jax.config.update("jax_enable_x64", True)

@@ -1,9 +1,10 @@
 """The adjoint kernel: one program finds the adjoint vectors of one problem, as the reference's adjoint.py does.
 
-A feasible problem takes one factorization, an infeasible one up to four (and a fifth where there are hard rows): the
-least-squares problem in its shifted rows W is factored anew for each target, as only one tile stays in registers. Every
+A feasible problem takes one factorization, an infeasible one three (and a fourth where there are hard rows). Every
 solve is refined with residuals taken with H and G.
 """
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -16,7 +17,6 @@ from .least_squares import find_shifted_rows, fit
 from .problem import (
     BETA,
     C_SCALE,
-    COLUMNS,
     DX,
     EPS_ABS,
     FITTED,
@@ -24,14 +24,10 @@ from .problem import (
     HIGH,
     IN_W,
     LOW,
-    NUMBERS,
-    PROX,
-    ROWS,
     S_W,
     TARGET,
     UNIT,
     D,
-    Data,
     E,
     Q,
     R,
@@ -42,8 +38,11 @@ from .problem import (
     W,
     X,
     Z,
+    at_problem,
     column_vector,
     columns_at,
+    count_rows,
+    data_of,
     get,
     largest,
     number,
@@ -57,9 +56,39 @@ from .problem import (
 from .products import columns_of, columns_product, row_product
 from .scaling import measure_scaling
 from .start import load_problem
-from .system import by_factor, factor_of
+from .system import factor, solution
 
 MU, RHO, PASSES, ACCURACY = tl.constexpr(_MU), tl.constexpr(_RHO), tl.constexpr(_PASSES), tl.constexpr(_ACCURACY)
+
+
+class Cotangents(NamedTuple):
+    """Pointers to those of one problem's answer."""
+
+    x: Any  # [n]
+    z: Any  # [m]
+    s: Any  # [m]
+
+
+class Result(NamedTuple):
+    """Pointers to the adjoint vectors of one problem."""
+
+    b_x: Any  # [n]
+    p: Any  # [m]
+    z: Any  # [m]
+    ws: Any  # [m]
+    b_s: Any  # [n]
+    q_z: Any  # [m]
+    b_z: Any  # [n]
+
+
+@triton.jit
+def damped_factor(data, cfg: tl.constexpr):
+    """The factor of ``H + rho P + G'diag(t)G``, with a larger rho where that is not definite."""
+    one = 0.0 * number(data, C_SCALE, cfg) + 1.0
+    rho, definite = one * RHO, one < 0
+    while (definite == 0) & (rho < 10):  # at first it may be less than a rounding error of the heaviest rows
+        definite = factor(data, one, rho, cfg)
+        rho *= 100
 
 
 @triton.jit(noinline=True)
@@ -73,22 +102,16 @@ def saddle_point(data, cfg: tl.constexpr):
     put_columns(data, X, 0.0 * r, cfg)
     put_rows(data, Q, 0.0 * row_vector(data, T, cfg), cfg)
     put_rows(data, V, -row_vector(data, TARGET, cfg), cfg)
-    sigma, damping = 0.0 * c + 1.0, column_vector(data, PROX, cfg) * RHO
-    K, scale, _y, positive = factor_of(data, sigma, damping, r, cfg)
-    rho = 0.0 * c + RHO
-    while (positive == 0) & (rho < 1):  # P is less than a rounding error of the heaviest rows
-        rho *= 100
-        damping *= 100
-        K, scale, _y, positive = factor_of(data, sigma, damping, r, cfg)
+    damped_factor(data, cfg)
     step, q_step = 0.0 * r, 0.0 * row_vector(data, T, cfg)
-    moving, passes = sigma > 0, 0
+    moving, passes = c > 0, 0
     while moving & (passes < PASSES):
         weight, v = row_vector(data, T, cfg), row_vector(data, V, cfg)
         put_rows(data, U, row_vector(data, Q, cfg) + weight * v, cfg)
         residual = r - columns_of(data, U, cfg)
         if cfg.has_h:
             residual -= columns_product(data.H, data.n, columns_at(data, X, cfg), cfg)  # H is symmetric
-        step = by_factor(data, K, scale, residual, cfg)
+        step = solution(data, residual, cfg)
         put_columns(data, DX, step, cfg)
         row_product(data, DX, GP, cfg)
         v += tl.where(weight > 0, row_vector(data, GP, cfg), 0.0)
@@ -112,6 +135,59 @@ def set_weights(data, in_W, in_K, cfg: tl.constexpr):
     shifted = row_vector(data, W, cfg) * number(data, UNIT, cfg)
     weight = tl.where(in_W, shifted, tl.where(in_K, scale * scale / c, 0.0))
     put_rows(data, T, weight * (1 / MU), cfg)
+
+
+@triton.jit
+def cleared(data, bar, result, cfg: tl.constexpr):
+    """Writes zeros to the result; returns whether some cotangent is not zero."""
+    m = count_rows(data, cfg)
+    x, z, s = get(bar.x, cfg.n, 0.0, cfg.N), get(bar.z, m, 0.0, cfg.M), get(bar.s, m, 0.0, cfg.M)
+    put(result.b_x, 0.0 * x, cfg.n, cfg.N)
+    put(result.p, 0.0 * z, m, cfg.M)
+    put(result.z, 0.0 * z, m, cfg.M)
+    put(result.ws, 0.0 * z, m, cfg.M)
+    put(result.b_s, 0.0 * x, cfg.n, cfg.N)
+    put(result.q_z, 0.0 * z, m, cfg.M)
+    put(result.b_z, 0.0 * x, cfg.n, cfg.N)
+    return some(x != 0) | some(z != 0) | some(s != 0)
+
+
+@triton.jit
+def settle_multipliers(data, infeasible, bar, result, cfg: tl.constexpr):
+    """Writes z and w s and, of an infeasible problem, b_z and q_z; FITTED gets the part of z's cotangent in W's range.
+
+    The multipliers of W are those of least norm, ``w W b`` with b fitted to ``W b = z / w``.
+    """
+    m = count_rows(data, cfg)
+    in_W, w, z = row_vector(data, IN_W, cfg) != 0, row_vector(data, W, cfg), row_vector(data, Z, cfg)
+    put(result.ws, w * row_vector(data, S_W, cfg), m, cfg.M)
+    if infeasible:
+        put_rows(data, TARGET, z / w, cfg)
+        fit(data, cfg)
+        z = tl.where(in_W, w * row_vector(data, FITTED, cfg), z)
+        put(result.b_z, column_vector(data, BETA, cfg), cfg.n, cfg.N)
+        z_ = get(bar.z, m, 0.0, cfg.M)
+        put_rows(data, TARGET, z_, cfg)
+        fit(data, cfg)
+        put(result.q_z, tl.where(in_W, w * (z_ - row_vector(data, FITTED, cfg)), 0.0), m, cfg.M)
+    put(result.z, z, m, cfg.M)
+
+
+@triton.jit
+def pull_back(data, bar, result, cfg: tl.constexpr):
+    """Writes b_x and p, from the saddle point in X and Q of the cotangents, those of z by way of FITTED."""
+    m = count_rows(data, cfg)
+    in_W, equality = row_vector(data, IN_W, cfg) != 0, row_vector(data, LOW, cfg) == row_vector(data, HIGH, cfg)
+    in_K = (in_W == 0) & ((row_vector(data, Z, cfg) != 0) | equality)
+    z_ = tl.where(in_K, get(bar.z, m, 0.0, cfg.M), 0.0)
+    put_rows(data, TARGET, tl.where(in_W, row_vector(data, FITTED, cfg), z_), cfg)
+    set_weights(data, in_W, in_K, cfg)
+    put_rows(data, U, tl.where(in_W, get(bar.s, m, 0.0, cfg.M), 0.0), cfg)
+    put_columns(data, R, get(bar.x, cfg.n, 0.0, cfg.N) + columns_of(data, U, cfg), cfg)
+    saddle_point(data, cfg)
+    s_ = tl.where(row_vector(data, IN_W, cfg) != 0, get(bar.s, m, 0.0, cfg.M), 0.0)
+    put(result.b_x, column_vector(data, X, cfg), cfg.n, cfg.N)
+    put(result.p, row_vector(data, Q, cfg) - s_, m, cfg.M)
 
 
 @triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "equilibrate"])
@@ -149,62 +225,32 @@ def adjoint_kernel(
     """The adjoint vectors of problem ``program_id(0)``; zeros where its cotangents are."""
     b = tl.program_id(0).to(tl.int64)
     n: tl.constexpr = cfg.n
-    m = n_eq + n_in + (n if cfg.bounded else 0)
-    x_, z_, s_ = (
-        get(x__ptr + b * n, n, 0.0, cfg.N),
-        get(z__ptr + b * m, m, 0.0, cfg.M),
-        get(s__ptr + b * m, m, 0.0, cfg.M),
+    data = data_of(H_ptr, A_ptr, C_ptr, scratch_ptr, b, batched, order, n_eq, n_in, cfg)
+    m = count_rows(data, cfg)
+    of_x, of_rows = b * n, b * m
+    bar = Cotangents(x__ptr + of_x, z__ptr + of_rows, s__ptr + of_rows)
+    result = Result(
+        b_x_ptr + of_x,
+        p_ptr + of_rows,
+        multipliers_ptr + of_rows,
+        ws_ptr + of_rows,
+        b_s_ptr + of_x,
+        q_z_ptr + of_rows,
+        b_z_ptr + of_x,
     )
-    put(b_x_ptr + b * n, 0.0 * x_, n, cfg.N)
-    put(p_ptr + b * m, 0.0 * z_, m, cfg.M)
-    put(multipliers_ptr + b * m, 0.0 * z_, m, cfg.M)
-    put(ws_ptr + b * m, 0.0 * z_, m, cfg.M)
-    put(b_s_ptr + b * n, 0.0 * x_, n, cfg.N)
-    put(q_z_ptr + b * m, 0.0 * z_, m, cfg.M)
-    put(b_z_ptr + b * n, 0.0 * x_, n, cfg.N)
-    if some(x_ != 0) | some(z_ != 0) | some(s_ != 0):
-        data = Data(
-            H_ptr + b * (batched & 1) * (n * n),
-            A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
-            C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
-            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
-            order,
-            n_eq,
-            n_in,
-        )
-        g = g_ptr + b * ((batched >> 3) & 1) * n
-        lo, hi = lo_ptr + b * ((batched >> 4) & 1) * m, hi_ptr + b * ((batched >> 5) & 1) * m
+    if cleared(data, bar, result, cfg):
+        g = at_problem(g_ptr, b, batched, 3, n)
+        lo, hi = at_problem(lo_ptr, b, batched, 4, m), at_problem(hi_ptr, b, batched, 5, m)
         load_problem(data, g, lo, hi, w_ptr, hard_ptr, cfg)
         put_number(data, EPS_ABS, eps_abs, cfg)
-        put_columns(data, X, get(x_ptr + b * n, n, 0.0, cfg.N), cfg)
-        put_rows(data, Z, get(z_ptr + b * m, m, 0.0, cfg.M), cfg)
-        put_rows(data, S, get(s_ptr + b * m, m, 0.0, cfg.M), cfg)
+        put_columns(data, X, get(x_ptr + of_x, n, 0.0, cfg.N), cfg)
+        put_rows(data, Z, get(z_ptr + of_rows, m, 0.0, cfg.M), cfg)
+        put_rows(data, S, get(s_ptr + of_rows, m, 0.0, cfg.M), cfg)
         measure_scaling(data, equilibrate, cfg)
         infeasible = find_shifted_rows(data, cfg)
-        in_W, w, z = row_vector(data, IN_W, cfg) != 0, row_vector(data, W, cfg), row_vector(data, Z, cfg)
-        put(ws_ptr + b * m, w * row_vector(data, S_W, cfg), m, cfg.M)
+        settle_multipliers(data, infeasible, bar, result, cfg)
+        pull_back(data, bar, result, cfg)
         if infeasible:
-            put_rows(data, TARGET, z / w, cfg)
+            put_rows(data, TARGET, row_vector(data, Q, cfg) / row_vector(data, W, cfg), cfg)
             fit(data, cfg)
-            z = tl.where(in_W, w * row_vector(data, FITTED, cfg), z)
-            put(b_z_ptr + b * n, column_vector(data, BETA, cfg), n, cfg.N)
-            put_rows(data, TARGET, z_, cfg)
-            fit(data, cfg)
-            put(q_z_ptr + b * m, tl.where(in_W, w * (z_ - row_vector(data, FITTED, cfg)), 0.0), m, cfg.M)
-        put(multipliers_ptr + b * m, z, m, cfg.M)
-        in_K = (in_W == 0) & (
-            (row_vector(data, Z, cfg) != 0) | (row_vector(data, LOW, cfg) == row_vector(data, HIGH, cfg))
-        )
-        put_rows(data, TARGET, tl.where(in_W, row_vector(data, FITTED, cfg), tl.where(in_K, z_, 0.0)), cfg)
-        set_weights(data, in_W, in_K, cfg)
-        s_ = tl.where(in_W, s_, 0.0)
-        put_rows(data, U, s_, cfg)
-        put_columns(data, R, x_ + columns_of(data, U, cfg), cfg)
-        saddle_point(data, cfg)
-        q = row_vector(data, Q, cfg)
-        put(b_x_ptr + b * n, column_vector(data, X, cfg), n, cfg.N)
-        put(p_ptr + b * m, q - s_, m, cfg.M)
-        if infeasible:
-            put_rows(data, TARGET, q / w, cfg)
-            fit(data, cfg)
-            put(b_s_ptr + b * n, column_vector(data, BETA, cfg), n, cfg.N)
+            put(result.b_s, column_vector(data, BETA, cfg), n, cfg.N)

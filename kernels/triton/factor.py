@@ -1,8 +1,8 @@
-"""Factor and solve of one SPD matrix held as a register tile, the right-hand side carried along.
+"""Factor and solve of one SPD matrix held as a register tile.
 
-Two methods behind one interface: ``factored`` factors K and solves with one right-hand side, ``solved`` solves with
-another. A tile K is [N, N] and a vector [N], N a power of two; entries beyond n are those of the unit matrix, or of any
-other positive diagonal. Vectors are those of the columns of the tile.
+Two methods behind one interface: ``factored`` factors K, ``solved`` solves with a right-hand side. A tile K is [N, N]
+and a vector [N], N a power of two; entries beyond n are those of the unit matrix, or of any other positive diagonal.
+Vectors are those of the columns of the tile.
 """
 
 import triton
@@ -38,11 +38,11 @@ def turned(v, N: tl.constexpr):
 
 
 @triton.jit
-def cholesky(K, y, n, N: tl.constexpr):
-    """``K = U'U`` and ``U'^-1 y``: the tile with row j of U in row j, the vector, and whether each pivot was > 0.
+def cholesky(K, n, N: tl.constexpr):
+    """``K = U'U``: the tile with row j of U in row j, and whether each pivot was > 0.
 
     Right-looking. The trailing block is symmetric, so that its row j serves as its column j:
-    ``u = K_j / sqrt(K_jj)``, ``K <- K - u u'``, ``y <- y - u y_j / sqrt(K_jj)``.
+    ``u = K_j / sqrt(K_jj)``, ``K <- K - u u'``.
     """
     index = tl.arange(0, N)
     positive = tl.full((), 1, tl.int32)
@@ -52,10 +52,8 @@ def cholesky(K, y, n, N: tl.constexpr):
         positive = tl.where(d > 0, positive, 0)
         root = 1.0 / tl.sqrt(d)
         u = tl.where(index < j, 0.0, k * root)
-        y_j = entry(y, j, N) * root
-        y = tl.where(index == j, y_j, tl.where(index > j, y - u * y_j, y))
         K = tl.where(index[:, None] == j, u[None, :], K - turned(u, N) * u[None, :])
-    return K, y, positive
+    return K, positive
 
 
 @triton.jit
@@ -82,11 +80,11 @@ def forward_substituted(U, y, n, N: tl.constexpr):
 
 
 @triton.jit
-def sweep(K, y, n, N: tl.constexpr):
-    """``2 I - K^-1`` and ``K^-1 y`` of a K with unit diagonal, and whether each pivot was > 0.
+def sweep(K, n, N: tl.constexpr):
+    """``2 I - K^-1`` of a K with unit diagonal, and whether each pivot was > 0.
 
-    For each pivot j: ``d = K_jj``, w row j but ``w_j = d - 1``; ``K <- K - w w'/d``, ``y <- y - w y_j / d``. Without
-    the unit diagonal digits are lost.
+    For each pivot j: ``d = K_jj``, w row j but ``w_j = d - 1``; ``K <- K - w w'/d``. Without the unit diagonal digits
+    are lost.
     """
     index = tl.arange(0, N)
     positive = tl.full((), 1, tl.int32)
@@ -96,24 +94,21 @@ def sweep(K, y, n, N: tl.constexpr):
         positive = tl.where(d > 0, positive, 0)
         inverse = 1.0 / d
         w = tl.where(index == j, d - 1.0, k)
-        y = y - w * (entry(y, j, N) * inverse)
         K = K - turned(w, N) * (w * inverse)[None, :]
-    return K, y, positive
+    return K, positive
 
 
 @triton.jit
-def factored(K, y, n, N: tl.constexpr, METHOD: tl.constexpr):
-    """Factors K and solves with y: the factor [N, N], its scale [N], ``K^-1 y`` [N], and whether K is definite."""
+def factored(K, n, N: tl.constexpr, METHOD: tl.constexpr):
+    """Factors K: the factor [N, N], its scale [N], and whether K is definite."""
     if METHOD == CHOLESKY:
-        K, y, positive = cholesky(K, y, n, N)
-        y = back_substituted(K, y, n, N)
+        K, positive = cholesky(K, n, N)
         scale = tl.full((N,), 1.0, K.dtype)
     else:
         d = diagonal(K, N)
         scale = 1.0 / tl.sqrt(tl.where(d > 0, d, 1.0))
-        K, y, positive = sweep(K * turned(scale, N) * scale[None, :], y * scale, n, N)
-        y = y * scale
-    return K, scale, y, positive
+        K, positive = sweep(K * turned(scale, N) * scale[None, :], n, N)
+    return K, scale, positive
 
 
 @triton.jit
@@ -131,7 +126,7 @@ def solved(K, scale, y, n, N: tl.constexpr, METHOD: tl.constexpr):
 def solve_kernel(
     K_ptr,  # [B, n, n]
     r_ptr,  # [B, k, n]
-    x_ptr,  # [B, k, n] output: K^-1 r, the first by what is carried along, the others from the factor
+    x_ptr,  # [B, k, n] output: K^-1 r
     failed_ptr,  # [B] bool output: whether K is not positive definite; x is NaN there
     k,
     n,
@@ -145,10 +140,8 @@ def solve_kernel(
     K = tl.load(K_ptr + b * n * n + (index[:, None] * n + index[None, :]), mask=inside, other=0.0)
     K = tl.where(inside | (index[:, None] != index[None, :]), K, 1.0)
     r, x = r_ptr + b * k * n + index, x_ptr + b * k * n + index
-    y = tl.load(r, mask=index < n, other=0.0)
-    K, scale, y, positive = factored(K, y, n, N, METHOD)
-    tl.store(x, tl.where(positive != 0, y, float("nan")), mask=index < n)
-    for i in range(1, k):
+    K, scale, positive = factored(K, n, N, METHOD)
+    for i in range(0, k):
         y = solved(K, scale, tl.load(r + i * n, mask=index < n, other=0.0), n, N, METHOD)
         tl.store(x + i * n, tl.where(positive != 0, y, float("nan")), mask=index < n)
     tl.store(failed_ptr + b, positive == 0)

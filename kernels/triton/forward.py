@@ -13,7 +13,6 @@ from .problem import (
     BEST_X,
     BEST_Z,
     CLOSEST_FEASIBLE,
-    COLUMNS,
     EPS_ABS,
     EPS_REL,
     FIRST_MU_EQ,
@@ -22,19 +21,19 @@ from .problem import (
     INF,
     MAX_ITERATIONS,
     NONFINITE_INPUT,
-    NUMBERS,
     NUMERICAL_ERROR,
-    ROWS,
     RUNNING,
     SHIFT,
     SOLVED_CLOSEST_FEASIBLE,
     Z_K,
-    Data,
     S,
     State,
     X,
     Z,
+    at_problem,
     column_vector,
+    count_rows,
+    data_of,
     get,
     number,
     put,
@@ -142,18 +141,10 @@ def forward_kernel(
     status = tl.load(status_ptr + b, mask=again != 0, other=MAX_ITERATIONS)
     if (status == MAX_ITERATIONS) | (status == NUMERICAL_ERROR):
         n: tl.constexpr = cfg.n
-        m = n_eq + n_in + (n if cfg.bounded else 0)
-        data = Data(
-            H_ptr + b * (batched & 1) * (n * n),
-            A_ptr + b * ((batched >> 1) & 1) * (n_eq * n),
-            C_ptr + b * ((batched >> 2) & 1) * (n_in * n),
-            scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
-            order,
-            n_eq,
-            n_in,
-        )
-        g = g_ptr + b * ((batched >> 3) & 1) * n
-        lo, hi = lo_ptr + b * ((batched >> 4) & 1) * m, hi_ptr + b * ((batched >> 5) & 1) * m
+        data = data_of(H_ptr, A_ptr, C_ptr, scratch_ptr, b, batched, order, n_eq, n_in, cfg)
+        m = count_rows(data, cfg)
+        g = at_problem(g_ptr, b, batched, 3, n)
+        lo, hi = at_problem(lo_ptr, b, batched, 4, m), at_problem(hi_ptr, b, batched, 5, m)
         load_problem(data, g, lo, hi, w_ptr, hard_ptr, cfg)
         put_number(data, EPS_ABS, eps_abs, cfg)
         put_number(data, EPS_REL, eps_rel, cfg)
@@ -161,9 +152,9 @@ def forward_kernel(
         put_number(data, FIRST_MU_IN, mu_in, cfg)
         put_number(data, FIRST_RHO, rho, cfg)
         put_number(data, CLOSEST_FEASIBLE, closest.to(tl.float64), cfg)
-        x = get(x0_ptr + b * ((batched >> 6) & 1) * n, n, 0.0, cfg.N)
-        z = get(z0_ptr + b * ((batched >> 7) & 1) * m, m, 0.0, cfg.M)
-        s = get(s0_ptr + b * ((batched >> 8) & 1) * m, m, 0.0, cfg.M)
+        x = get(at_problem(x0_ptr, b, batched, 6, n), n, 0.0, cfg.N)
+        z = get(at_problem(z0_ptr, b, batched, 7, m), m, 0.0, cfg.M)
+        s = get(at_problem(s0_ptr, b, batched, 8, m), m, 0.0, cfg.M)
         st = iterate(data, begin(data, x, z, s, equilibrate, cfg), max_iter, cfg)
         if st.status == SOLVED_CLOSEST_FEASIBLE:
             settle_multipliers(data, cfg)

@@ -10,7 +10,6 @@ from .problem import (
     FITTED,
     HARD,
     IN_W,
-    PROX,
     S_W,
     TARGET,
     UNIT,
@@ -32,7 +31,7 @@ from .problem import (
 )
 from .products import columns_of, row_product
 from .scaling import set_unit
-from .system import by_factor, factor_of, refined
+from .system import factor, solution
 
 DAMPING = tl.constexpr(_least_squares.DAMPING)
 PASSES = tl.constexpr(_least_squares.PASSES)
@@ -64,16 +63,14 @@ def fit(data, cfg: tl.constexpr):
 def fit_again(data, cfg: tl.constexpr):
     """The passes: each takes ``K^-1`` of what is left (at first in slot R), with K of slot T and a little damping."""
     residual = column_vector(data, R, cfg)
-    sigma, damping = 0.0 * number(data, UNIT, cfg), column_vector(data, PROX, cfg) * DAMPING
-    K, scale, y, _positive = factor_of(data, sigma, damping, residual, cfg)
+    zero = 0.0 * number(data, UNIT, cfg)
+    factor(data, zero, zero + DAMPING, cfg)
     goal = largest(residual) * ACCURACY
     passes = 0
     while (passes < PASSES) & (largest(residual) > goal):
-        b = column_vector(data, BETA, cfg) + refined(data, K, scale, sigma, damping, residual, y, cfg)
-        put_columns(data, BETA, b, cfg)
+        put_columns(data, BETA, column_vector(data, BETA, cfg) + solution(data, residual, cfg), cfg)
         row_product(data, BETA, FITTED, cfg)
         residual = pulled(data, row_vector(data, TARGET, cfg) - row_vector(data, FITTED, cfg), cfg)
-        y = by_factor(data, K, scale, residual, cfg)
         passes += 1
 
 

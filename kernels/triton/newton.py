@@ -37,7 +37,7 @@ from .problem import (
     some,
 )
 from .products import columns_of, products_at_x
-from .system import factor_of, refined
+from .system import factor, solution
 
 TRIALS = tl.constexpr(_newton.LINE_SEARCH_TRIALS)
 ACCURACY = tl.constexpr(_newton.LINE_SEARCH_ACCURACY)
@@ -89,13 +89,11 @@ def direction(data, st, cfg: tl.constexpr):
     put_rows(data, V, v, cfg)
     put_rows(data, T, tl.where((v >= hi) | (v <= lo), weight, 0.0), cfg)
     put_rows(data, U, weight * (v - clamped(v, lo, hi)), cfg)
+    definite = factor(data, tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho), st.rho, cfg)
     P = st.rho * column_vector(data, PROX, cfg)
     pull = cost_gradient(data, st, cfg) + P * (column_vector(data, X, cfg) - column_vector(data, X_K, cfg))
-    r = -(pull + columns_of(data, U, cfg))
-    sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
-    K, scale, y, positive = factor_of(data, sigma, P, r, cfg)
-    dx = refined(data, K, scale, sigma, P, r, y, cfg)
-    failed = (positive == 0) | some(dx - dx != 0)
+    dx = solution(data, -(pull + columns_of(data, U, cfg)), cfg)
+    failed = (definite == 0) | some(dx - dx != 0)
     return tl.where(failed, 0.0, dx), failed
 
 

@@ -1,9 +1,10 @@
 """One problem as its program sees it: where its arrays are, its sizes, and what it keeps in scratch.
 
 Vectors of rows are [M], vectors of columns [N]; N and M are powers of two. In scratch both are padded: rows beyond m
-and columns beyond n weigh nothing. Only K and what one expression needs is in registers, as these limit how large n may
-be. For the same reason large functions are not inlined: the compiler would compute the addresses and masks of all of
-them ahead of the loop, and spill. Arguments and results of such a function can only be scalars.
+and columns beyond n weigh nothing. Only what one expression needs is in registers, as these limit how large n may be; K
+and its factor are while it is factored or applied. For the same reason large functions are not inlined: the compiler
+would compute the addresses and masks of all of them ahead of the loop, and spill. Arguments and results of such a
+function can only be scalars.
 """
 
 from typing import Any, NamedTuple
@@ -44,7 +45,9 @@ DX = tl.constexpr(11)  # a step
 GZ = tl.constexpr(12)
 G_POSED = tl.constexpr(13)
 BEST_X = tl.constexpr(14)  # the best iterate so far, for a problem that stops early, and the answer
-COLUMNS = tl.constexpr(15)
+SCALE = tl.constexpr(15)  # of the factor
+Y = tl.constexpr(16)  # a right-hand side, then its solution
+COLUMNS = tl.constexpr(17)
 
 # Vectors of rows, the same.
 Z = tl.constexpr(0)
@@ -71,7 +74,8 @@ LO = tl.constexpr(20)  # the sides, as they are posed
 HI = tl.constexpr(21)
 BEST_Z = tl.constexpr(22)
 BEST_S = tl.constexpr(23)
-ROWS = tl.constexpr(24)
+FACTORED = tl.constexpr(24)  # the weights t of the factor
+ROWS = tl.constexpr(25)
 
 # Numbers, the same.
 EPS_ABS = tl.constexpr(0)
@@ -90,7 +94,10 @@ PRIMAL_K = tl.constexpr(12)
 ENTERED = tl.constexpr(13)
 EXTRA = tl.constexpr(14)
 BEST = tl.constexpr(15)  # of the best iterate: primal, dual, gap, and the worst of them next to its tolerance
-NUMBERS = tl.constexpr(19)
+SIGMA = tl.constexpr(19)  # of the factor
+RHO = tl.constexpr(20)
+DEFINITE = tl.constexpr(21)  # 1 where there is a factor
+NUMBERS = tl.constexpr(22)
 
 
 class Config(NamedTuple):
@@ -112,7 +119,7 @@ class Data(NamedTuple):
     H: Any  # [n, n]
     A: Any  # [n_eq, n]
     C: Any  # [n_in, n]
-    scratch: Any  # [COLUMNS N + ROWS M + NUMBERS]
+    scratch: Any  # [COLUMNS N + ROWS M + N^2 + NUMBERS]
     n: Any  # at run time, as a known trip count would have the compiler unroll loops and spill
     n_eq: Any
     n_in: Any
@@ -129,7 +136,27 @@ class State(NamedTuple):
 
 def scratch_size(cfg: Config) -> int:
     """Numbers of scratch that one program needs."""
-    return COLUMNS.value * cfg.N + ROWS.value * cfg.M + NUMBERS.value
+    return COLUMNS.value * cfg.N + ROWS.value * cfg.M + cfg.N * cfg.N + NUMBERS.value
+
+
+@triton.jit
+def at_problem(pointer, b, batched, k, size):
+    """Where array k of problem b begins; bit k of ``batched`` says whether the array has a batch."""
+    return pointer + b * ((batched >> k) & 1) * size
+
+
+@triton.jit
+def data_of(H_ptr, A_ptr, C_ptr, scratch_ptr, b, batched, order, n_eq, n_in, cfg: tl.constexpr):
+    """Problem b of a batch, the first three arrays of which are H, A and C."""
+    return Data(
+        at_problem(H_ptr, b, batched, 0, cfg.n * cfg.n),
+        at_problem(A_ptr, b, batched, 1, n_eq * cfg.n),
+        at_problem(C_ptr, b, batched, 2, n_in * cfg.n),
+        scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + cfg.N * cfg.N + NUMBERS),
+        order,
+        n_eq,
+        n_in,
+    )
 
 
 @triton.jit
@@ -191,16 +218,29 @@ def put_rows(data, k, value, cfg: tl.constexpr):
 
 
 @triton.jit
+def tile_at(data, cfg: tl.constexpr):
+    """Where the entries of the factor are in scratch: [N, N]."""
+    index = tl.arange(0, cfg.N)
+    return data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M) + (index[:, None] * cfg.N + index[None, :])
+
+
+@triton.jit
+def number_at(data, k, cfg: tl.constexpr):
+    """Where number k is in scratch."""
+    return data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + cfg.N * cfg.N + k)
+
+
+@triton.jit
 def number(data, k, cfg: tl.constexpr):
     """Number k."""
-    return tl.load(data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + k))
+    return tl.load(number_at(data, k, cfg))
 
 
 @triton.jit
 def put_number(data, k, value, cfg: tl.constexpr):
     """Writes number k."""
     tl.debug_barrier()
-    tl.store(data.scratch + (COLUMNS * cfg.N + ROWS * cfg.M + k), tl.full((), value, tl.float64))
+    tl.store(number_at(data, k, cfg), tl.full((), value, tl.float64))
     tl.debug_barrier()
 
 

@@ -8,22 +8,19 @@ import triton
 import triton.language as tl
 
 from .problem import (
-    COLUMNS,
     DX,
     GX,
     GZ,
     HDX,
     HX,
-    NUMBERS,
     PROX,
-    ROWS,
-    Data,
     T,
     U,
     X,
     Z,
     column_vector,
     columns_at,
+    data_of,
     get,
     put,
     put_columns,
@@ -161,15 +158,7 @@ def assembly_kernel(
 ):
     """The products alone, one program for each problem."""
     b = tl.program_id(0).to(tl.int64)
-    data = Data(
-        H_ptr + b * cfg.n * cfg.n,
-        A_ptr + b * n_eq * cfg.n,
-        C_ptr + b * n_in * cfg.n,
-        scratch_ptr + b * (COLUMNS * cfg.N + ROWS * cfg.M + NUMBERS),
-        order,
-        n_eq,
-        n_in,
-    )
+    data = data_of(H_ptr, A_ptr, C_ptr, scratch_ptr, b, 7, order, n_eq, n_in, cfg)
     row_product(data, X, GX, cfg)
     write_columns(data, rows_at(data, Z, cfg), cfg)
     diagonal = column_vector(data, PROX, cfg)

@@ -22,7 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import linear, sass
+from . import linear, problem, sass, scaling
 from .adjoint import adjoint_kernel
 from .factor import solve_kernel
 from .forward import forward_kernel
@@ -41,6 +41,7 @@ TYPES |= {"cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
 POINTERS = {"float64": "*fp64", "mixed": "*fp64", "float32": "*fp32"}
 FILTERS = {"kernel": str, "precision": str, "n": int, "m": int, "architecture": int}
 LINE_SEARCH_TRIALS = 3  # taken as usual
+SADDLE_POINT_PASSES = 3  # the same
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ class Resources:
     registers: int
     stack: int  # bytes of each thread
     shared: int  # bytes of each program
-    instructions: int  # of each warp: of one Newton step, or of one solve alone; 0 where they are not counted
+    instructions: int  # of each warp: of one Newton step, of the adjoint of a feasible problem, or of one solve alone
     double: int  # those of them in double precision
+    kept_instructions: int  # of a Newton step that needs no new factor; 0 where there is no step
+    kept_double: int
 
     @property
     def variant(self) -> Variant:
@@ -117,17 +120,20 @@ def extents(v: Variant) -> dict[str, float]:
     """
     pivots = dict.fromkeys(("cholesky", "sweep", "back_substituted", "forward_substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
-    few = {"line_search": LINE_SEARCH_TRIALS, "refined": STEPS.value, "solve_kernel": 0}  # no second right-hand side
-    return pivots | rows | few
+    rows |= {"column_sizes": v.m / 3, "clear": problem.COLUMNS.value * v.n + problem.ROWS.value * v.m}
+    few = {"line_search": LINE_SEARCH_TRIALS, "solution": STEPS.value, "solve_kernel": 1}  # right-hand side
+    once = {"measure_scaling": scaling.PASSES.value, "damped_factor": 1, "saddle_point": SADDLE_POINT_PASSES}
+    return pivots | rows | few | once
 
 
 def measured(v: Variant, program: Any) -> Resources:
     """The resources that cuobjdump reads from the cubin, and the instructions counted in it."""
     usage = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
     registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
-    instructions, double = 0, 0
-    if v.kernel != "adjoint":
-        instructions, double = sass.Code(program.asm["cubin"]).counts(extents(v), within_loop=v.kernel == "forward")
+    code, step = sass.Code(program.asm["cubin"]), v.kernel == "forward"
+    infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
+    instructions, double = code.counts(extents(v), within_loop=step, skipped=infeasible)
+    kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
     launch = Launch(linear.WARPS[v.n], 0, SOLVES[v.kernel]) if v.kernel in SOLVES else TABLE[v.n]
     return Resources(
         triton=triton.__version__,
@@ -140,6 +146,8 @@ def measured(v: Variant, program: Any) -> Resources:
         shared=program.metadata.shared,
         instructions=instructions,
         double=double,
+        kept_instructions=kept[0],
+        kept_double=kept[1],
     )
 
 

@@ -2,10 +2,11 @@
 
 A loop is where control goes back to an instruction on its own path. It runs as often as its extent divided by the step
 of its counter. The step is read from the code, as the constant that the loop adds to a register that it compares, so
-that a loop that the compiler has unrolled counts as it should; the extent is told by the caller for each function of
-Triton, and the line that the loop's last branch stands for says which one that is. All else counts once: each side of
-a branch, and what is left over from an unrolled loop, also where that is a loop of smaller step. So the count is on
-the high side. A call counts with all that it calls, but for those that lead to divisions by tiny numbers.
+that a loop that the compiler has unrolled counts as it should; it is 1 where there are loops within. The extent is told
+by the caller for each function of Triton, and the line that the loop's last branch stands for says which one that is.
+All else counts once: each side of a branch, and what is left over from an unrolled loop, also where that is a loop of
+smaller step. So the count is on the high side. A call counts with all that it calls, but for those that lead to
+divisions by tiny numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LINE = re.compile(r'//## File "(.*?)", line (\d+)')
 LABEL = re.compile(r"(\.L_x_\d+|\$\S+):")
 CALL = re.compile(r" `\((\$\S*qplayer_gpu\S*)\)")  # of a function that is not inlined
 INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@(!?U?P\d)\s+)?(\S+)(.*?) ;")
-COUNTING = re.compile(r" (U?R\d+), \1, (-?0x[0-9a-f]+)")
+COUNTING = re.compile(r" (U?R\d+), (?:U?P\d, )?\1, (-?0x[0-9a-f]+)")
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,13 @@ class Code:
             elif match := INSTRUCTION.match(text):
                 self.instructions.append(Instruction(match[1] or "", match[2], match[3], file, line))
 
-    def counts(self, extents: Mapping[str, float], within_loop: bool, first: int = 0) -> tuple[int, int]:
+    def counts(
+        self, extents: Mapping[str, float], within_loop: bool, skipped: str = "", first: int = 0
+    ) -> tuple[int, int]:
         """Instructions of a warp, and those in double precision; of the code, or of a round of its longest loop.
 
-        ``extents`` says, by function, how far the counter of a loop in it runs; the code begins at ``first``.
+        ``extents`` says, by function, how far the counter of a loop in it runs; calls of ``skipped`` count without what
+        they call; the code begins at ``first``.
         """
         reached, back = self._back(first)
         loops = self._loops(reached, back)
@@ -86,13 +90,17 @@ class Code:
         total, double = sum(often.values()), sum(n for i, n in often.items() if self.instructions[i].double)
         for i, n in often.items():
             if self.instructions[i].name.startswith("CALL") and (call := CALL.match(self.instructions[i].operands)):
-                called = self.counts(extents, within_loop=False, first=self.labels[call[1]])
+                if skipped and f"_$_{skipped}__" in call[1]:
+                    continue
+                called = self.counts(extents, within_loop=False, skipped=skipped, first=self.labels[call[1]])
                 total, double = total + n * called[0], double + n * called[1]
         return round(total), round(double)
 
     def _trips(self, loops: Mapping[int, frozenset[int]], extents: Mapping[str, float]) -> dict[int, float]:
         """How often each loop runs, by its last instruction."""
-        found = {last: (self._function(last), self._step(body)) for last, body in loops.items()}
+        outer = {last for last, body in loops.items() if any(other < body for other in loops.values())}
+        steps = {last: 1 if last in outer else self._step(body) for last, body in loops.items()}
+        found = {last: (self._function(last), step) for last, step in steps.items()}
         if unknown := {name for name, _ in found.values()} - extents.keys():
             raise KeyError(f"there are loops in {unknown}: say how far they run")
         largest = {name: max(step for other, step in found.values() if other == name) for name, _ in found.values()}

@@ -5,6 +5,7 @@ import triton.language as tl
 
 from .outer import entered
 from .problem import (
+    DEFINITE,
     DX,
     ETA_IN,
     EXTRA,
@@ -42,6 +43,7 @@ def load_problem(data, g_ptr, lo_ptr, hi_ptr, w_ptr, hard_ptr, cfg: tl.constexpr
     """Writes the vectors of the problem to scratch, and zeros elsewhere."""
     m = count_rows(data, cfg)
     clear(data, cfg)
+    put_number(data, DEFINITE, 0.0, cfg)
     put_columns(data, G_POSED, get(g_ptr, cfg.n, 0.0, cfg.N), cfg)
     put_rows(data, LO, get(lo_ptr, m, -INF, cfg.M), cfg)
     put_rows(data, HI, get(hi_ptr, m, INF, cfg.M), cfg)
