@@ -171,9 +171,9 @@ def against_floor(results: Results) -> plt.Figure | None:
     figure, axes = plt.subplots(figsize=(WIDTH, 0.3 * len(points) + 1.4))
     for at, p in enumerate(points):
         axes.plot([p.floor, p.ms], [at, at], color=SECOND, linewidth=2, zorder=1)
-        axes.text(
-            1.02, at, f"{p.ms / (p.floor or 1):.3g}x", transform=axes.get_yaxis_transform(), va="center", color=COLOUR
-        )
+        ratio = p.ms / (p.floor or 1)
+        label = f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+        axes.text(1.02, at, label, transform=axes.get_yaxis_transform(), va="center", color=COLOUR)
     axes.scatter([p.floor for p in points], range(len(points)), color=GREY, s=26, zorder=2)
     axes.scatter([p.ms for p in points], range(len(points)), color=COLOUR, s=26, zorder=2)
     top = points[-1]
