@@ -221,7 +221,7 @@ def _logarithmic(axes: Axes, sizes: list[int]) -> None:
     axes.set_yscale("log")
     spread = [sizes[0]]
     for size in sizes[1:]:
-        if size >= spread[-1] * (sizes[-1] / sizes[0]) ** 0.12:
+        if size >= spread[-1] * (sizes[-1] / sizes[0]) ** 0.18:
             spread.append(size)
     axes.set_xticks(spread, [f"{size:,}" for size in spread])
     axes.xaxis.set_minor_locator(NullLocator())
