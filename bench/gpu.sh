@@ -20,6 +20,7 @@ part environment 40 python -m bench.gpu --environment
 # The kernels compile for minutes, on one core each: what tests and what compiles for the benchmark runs side by side.
 pytest=(python -m pytest -q -p no:cacheprovider)
 aside check 230 python -m bench.gpu --check
+aside trial 230 python -m qplayer_gpu.trial # "auto" takes what was right
 aside tests-kernels 230 "${pytest[@]}" -m "gpu or not slow" tests/test_triton.py
 aside tests-parts 230 "${pytest[@]}" -m "gpu or not slow" tests/test_linear.py tests/test_triton_parts.py
 for marked in "float64" "float32" "not float64 and not float32"; do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import warnings
 from functools import cache
 from typing import NamedTuple, cast
 
@@ -13,6 +14,7 @@ import torch
 from .errors import BackendError
 from .kernels import cpu, reference
 from .kernels.interface import Kernels, Rows
+from .tried import passed
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
 LAZY = ("triton", "cuda")  # imported when asked for
@@ -28,10 +30,13 @@ class Choice(NamedTuple):
     mixed: bool  # whether also in mixed precision, in which Triton's kernels issue more instructions than in float64
 
 
-# The first that holds a problem is taken by "auto", and "torch" where none does. The sizes are estimates from what the
-# compilers say of each kernel: no GPU has run them yet, and until one has, "auto" does not look here.
+# The first that holds a problem, and has passed its trial on this machine, is taken by "auto"; "torch" where none does.
+# The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
 ON_CUDA = (Choice("triton", 32, 128, mixed=False), Choice("cuda", 256, 512, mixed=True))
-TRIED_ON_CUDA = False
+UNTRIED = (
+    "backend 'auto' takes the batched torch operations, as the kernels for GPUs have not been tried on this machine: "
+    "run `python -m qplayer_gpu.trial` once, or name a backend"
+)
 
 
 def select(name: str, rows: Rows, mixed: bool) -> Kernels:
@@ -56,9 +61,13 @@ def fastest(rows: Rows, mixed: bool) -> str:
     device = rows.g.device
     if device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
         return "cpu"
-    if device.type == "cuda" and TRIED_ON_CUDA:
+    if device.type == "cuda":
+        right = passed(device)
+        if right is None:
+            warnings.warn(UNTRIED, stacklevel=2)
+            return "torch"
         for choice in ON_CUDA:
-            holds = rows.n <= choice.n and rows.m <= choice.m and choice.mixed >= mixed
+            holds = rows.n <= min(choice.n, right[choice.backend]) and rows.m <= choice.m and choice.mixed >= mixed
             if holds and not obstacle(choice.backend, device):
                 return choice.backend
     return "torch"

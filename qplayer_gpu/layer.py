@@ -59,7 +59,8 @@ def solve_qp(
         backend: "auto" for the fastest that is known to run here, or its name: "cpu" (compiled at first use, which
             takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; leaves
             problems larger than its tiles to "torch"), or "cuda" (on a CUDA device, through CuPy; compiled at first
-            use, which takes some twenty seconds once; leaves more than 256 variables or 512 rows to "torch").
+            use, which takes some twenty seconds once; leaves more than 256 variables or 512 rows to "torch"). Of the
+            last two "auto" takes what ``python -m qplayer_gpu.trial`` has found right on this machine.
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.

@@ -228,10 +228,14 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 )
 def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
     rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
-    assert backends.fastest(rows, mixed) == "torch"  # no GPU has run these kernels
-    monkeypatch.setattr(backends, "TRIED_ON_CUDA", True)
+    with pytest.warns(UserWarning, match=r"python -m qplayer_gpu\.trial"):
+        assert backends.fastest(rows, mixed) == "torch"
+    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})
     monkeypatch.setattr(backends, "obstacle", lambda *_: "")
     assert backends.fastest(rows, mixed) == expected
+    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 0, "cuda": 0})
+    assert backends.fastest(rows, mixed) == "torch"
+    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})
     monkeypatch.setattr(backends, "obstacle", lambda name, _: "missing")
     assert backends.fastest(rows, mixed) == "torch"
 

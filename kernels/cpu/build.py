@@ -40,7 +40,7 @@ def build(extra: tuple[str, ...] = ()) -> Path:
     digest = hashlib.sha256(" ".join((*command, *flags)).encode() + identity)
     for source in (MAIN, *sorted(HEADERS.glob("*.h"))):
         digest.update(source.read_bytes())
-    library = _cache() / f"qplayer_{digest.hexdigest()[:24]}.so"
+    library = cache_folder() / f"qplayer_{digest.hexdigest()[:24]}.so"
     if not library.exists():
         _compile([*command, *flags, str(MAIN)], library)
     return library
@@ -80,7 +80,7 @@ def _compile(command: list[str], library: Path) -> None:
         Path(unfinished).unlink(missing_ok=True)
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """A folder of this user that lasts, or one that lasts as long as the process where there is none to write to."""
     usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or usual, "qplayer_gpu")
