@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All that wants a GPU, in one go and under ten minutes, for a machine that has one, PyTorch 2.11 or newer with its Triton,
-# pytest, and this checkout; nothing is installed:
+# CuPy (without it, its tests fail), pytest, and this checkout; nothing is installed:
 #
 #     bench/gpu.sh FOLDER
 #

@@ -91,11 +91,7 @@ def speedup(results: Results) -> plt.Figure | None:
             1.02, at, f"{middle:.3g}x", transform=axes.get_yaxis_transform(), va="center", color=COLOUR, weight="bold"
         )
     names = [NAMES[name] + (" (forward)" if name in forward_only else "") for name in order]
-    axes.set_yticks(range(len(order)), names)
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xscale("log")
+    _lanes(axes, names)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("time of the peer by the time of qplayer_gpu")
@@ -122,11 +118,7 @@ def gradients(results: Results) -> plt.Figure | None:
     axes.text(1.3e-3, len(order) - 0.5, "wrong", color=RED, va="top")
     for at, name in enumerate(order):
         axes.scatter(found[name], [at] * len(found[name]), s=28, color=_colour(name), alpha=0.75, linewidths=0)
-    axes.set_yticks(range(len(order)), [NAMES[name] for name in order])
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xscale("log")
+    _lanes(axes, [NAMES[name] for name in order])
     axes.set_xlabel("relative error of the worst array's gradient, against central differences")
     _title(axes, "Are the gradients right?", f"a dot is a case in float64 with right answers; {results.machine}")
     return figure
@@ -181,11 +173,7 @@ def against_floor(results: Results) -> plt.Figure | None:
         "floor", (top.floor or 1, len(points) - 1), (4, 9), textcoords="offset points", ha="right", color=DARK
     )
     axes.annotate("time", (top.ms, len(points) - 1), (-4, 9), textcoords="offset points", ha="left", color=COLOUR)
-    axes.set_yticks(range(len(points)), [p.case.replace("_", " ") for p in points])
-    axes.set_ylim(-0.6, len(points) + 0.3)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xscale("log")
+    _lanes(axes, [p.case.replace("_", " ") for p in points], above=1.3)
     axes.set_xlabel("ms per QP, forward")
     _title(axes, "Time against the floor", f"of its arithmetic and data (floor.py); {results.machine}")
     return figure
@@ -201,6 +189,15 @@ PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
     "growth": growth,
     "floor": against_floor,
 }
+
+
+def _lanes(axes: Axes, names: list[str], above: float = 0.6) -> None:
+    """A horizontal lane for each name, from the lowest, with room above the last; the other axis is logarithmic."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 1 + above)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xscale("log")
 
 
 def _colour(name: str) -> str:

@@ -55,11 +55,18 @@ def moved(record, device):
 GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in backends.LAZY]
 
 
+@pytest.fixture
+def compiler():
+    """For tests of the C++ kernels: without a compiler they are left out, and in CI fail."""
+    if why := backends.why_no_cpu():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+
+
 @pytest.fixture(params=[*backends.BACKENDS, *GPU])
 def backend(request, monkeypatch):
     """The name of each backend that runs here, in turn; "auto" stands for it."""
-    if request.param == "cpu" and (why := backends.why_no_cpu()):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    if request.param == "cpu":
+        request.getfixturevalue("compiler")
     if request.param in backends.LAZY:
         monkeypatch.setitem(backends.BACKENDS, request.param, OnGPU(request.param))
         monkeypatch.setattr(backends, "obstacle", lambda *_: "")

@@ -28,13 +28,16 @@ EXACT = qp.Settings(precision="float64")
 @pytest.fixture(params=["cpu", *GPU])
 def where(request):
     """The device and the backend."""
-    device = "cpu" if request.param == "cpu" else "cuda"
-    why = backends.obstacle(request.param, torch.device(device))
-    if device == "cuda" and not torch.cuda.is_available():
-        why = "there is no CUDA device"
-    if why:
-        pytest.skip(why)
-    return device, request.param
+    if request.param == "cpu":
+        request.getfixturevalue("compiler")
+        return "cpu", "cpu"
+    return "cuda", request.param
+
+
+@pytest.fixture(params=backends.LAZY)
+def on_gpu(request):
+    """The backend, where nothing is tried on a CPU."""
+    return request.param
 
 
 def infeasible(B, n):
@@ -165,22 +168,19 @@ def test_autocast(where):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dynamic", [None, True], ids=["static", "dynamic"])
-def test_compiled_to_cuda_graphs_or_beside_them(dynamic, where):
-    """The answers are those of eager mode, call after call, for new data and for a new batch."""
-    device, backend = where
-    if device == "cpu":
-        pytest.skip("there are no CUDA graphs; test_inductor is the twin of this")
+def test_compiled_to_cuda_graphs_or_beside_them(dynamic, on_gpu):
+    """The answers are those of eager mode, call after call, for new data and for a new batch; see test_inductor."""
     torch._dynamo.reset()
-    layer = qp.QPLayer(backend=backend)
+    layer = qp.QPLayer(backend=on_gpu)
     compiled = torch.compile(layer, fullgraph=True, mode="reduce-overhead", dynamic=dynamic)
     for B in (64, 64, 64, 32, 64):
-        args = moved(mixed(B, 8), device)
+        args = moved(mixed(B, 8), "cuda")
         args["g"] = args["g"] * torch.rand(1).item()
         leaves = {k: v.clone().requires_grad_() for k, v in args.items()}
         torch.compiler.cudagraph_mark_step_begin()
         sol = compiled(**leaves)
         loss(sol).backward()
-        expected, gradients = solved(args, backend)
+        expected, gradients = solved(args, on_gpu)
         torch.testing.assert_close(sol.x.detach(), expected.x, rtol=1e-9, atol=1e-9)
         for name, gradient in gradients.items():
             torch.testing.assert_close(leaves[name].grad, gradient, rtol=1e-7, atol=1e-7)
@@ -227,30 +227,24 @@ def test_a_training_step_in_a_cuda_graph(dtype, where):
 
 @pytest.mark.gpu
 @DTYPES
-def test_two_streams(dtype, where):
+def test_two_streams(dtype, on_gpu):
     """Solves on streams of their own do not disturb each other."""
-    device, backend = where
-    if device == "cpu":
-        pytest.skip("there are no streams")
-    problems = [moved(make(BATCH[device], n), device, dtype) for make in (f.feasible, mixed) for n in (8, 17)]
-    expected = [solved(args, backend) for args in problems]
+    problems = [moved(make(BATCH["cuda"], n), "cuda", dtype) for make in (f.feasible, mixed) for n in (8, 17)]
+    expected = [solved(args, on_gpu) for args in problems]
     streams = [torch.cuda.Stream() for _ in problems]
     torch.cuda.synchronize()
     for _ in range(5):
         found = []
         for args, stream in zip(problems, streams, strict=True):
             with torch.cuda.stream(stream):
-                found.append(solved(args, backend))
+                found.append(solved(args, on_gpu))
         torch.cuda.synchronize()
         same_bits(found, expected)
 
 
-@pytest.mark.gpu
-def test_tensors_on_another_device_than_the_current(where):
-    _, backend = where
-    if torch.cuda.device_count() < 2:
-        pytest.skip("there is one device, or none")
+@pytest.mark.gpus
+def test_tensors_on_another_device_than_the_current(on_gpu):
     args = f.feasible(16, 8)
-    there = qp.solve_qp(**moved(args, "cuda:1"), backend=backend)
+    there = qp.solve_qp(**moved(args, "cuda:1"), backend=on_gpu)
     assert there.x.device == torch.device("cuda:1")
-    assert torch.equal(there.x.cpu(), qp.solve_qp(**moved(args, "cuda:0"), backend=backend).x.cpu())
+    assert torch.equal(there.x.cpu(), qp.solve_qp(**moved(args, "cuda:0"), backend=on_gpu).x.cpu())

@@ -1,5 +1,7 @@
 """What a CUDA graph cannot capture is not there: no number asked of the device, no copy between it and the host."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from interpreted import patch_once
@@ -82,6 +84,33 @@ def test_nothing_is_asked_of_the_device(device, precision, start):
         seeds = Seeds(*(torch.empty_like(t) for t in (answer.x, answer.z, answer.s)))
         kernels.adjoint(problem.rows, answer, seeds, options)
     assert not copies.found
+
+
+@pytest.mark.usefixtures("device")
+def test_the_launch_is_on_the_device_of_the_tensors(monkeypatch):
+    """Not on the current one: tests/test_gpu.py has the twin of this for two devices."""
+    entered, launched = [], []
+
+    @contextmanager
+    def device_of(t):
+        entered.append(t)
+        yield
+        entered.pop()
+
+    class Noted(Kernel):
+        def __getitem__(self, grid):
+            launched.append([t is rows.g for t in entered])
+            return super().__getitem__(grid)
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    for kernel in ("forward_kernel", "adjoint_kernel"):
+        monkeypatch.setattr(launch, kernel, Noted())
+    parameters = Parameters(**dict.fromkeys(Parameters._fields) | {"g": torch.zeros(2, 3, dtype=torch.float64)})
+    rows = Problem.of(parameters, qp.Settings()).rows
+    options = qp.Settings().options(torch.float64, rows.g.device)
+    answer = kernels.forward(rows, options)
+    kernels.adjoint(rows, answer, Seeds(answer.x, answer.z, answer.s), options)
+    assert launched == [[True], [True]]
 
 
 BODIES = {"solve": operators.solve_operator._init_fn, "adjoint": operators.adjoint_operator._init_fn}
