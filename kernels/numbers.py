@@ -1,0 +1,129 @@
+"""Every number of the method, once: its meaning, the scale that it is compared in, and where it is from.
+
+The implementations in torch and in Triton import it; C++ gets it as the lines of :func:`cpp`, put before its source when
+that is compiled. "Scaled" numbers are compared in the equilibrated problem (Ruiz), "of eps_abs" in the units of the
+data. Where no source is named, a number was found by experiment on the families of ``tests/families.py`` and
+``tests/hard.py``: ``tests/test_numbers.py`` changes each in turn and asks what notices.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """How the solve of one problem ended."""
+
+    SOLVED = 0
+    SOLVED_CLOSEST_FEASIBLE = 1
+    MAX_ITERATIONS = 2
+    INFEASIBLE = 3
+    UNBOUNDED = 4
+    NONFINITE_INPUT = 5
+    NUMERICAL_ERROR = 6
+
+
+class Phase(IntEnum):
+    """What the inner loop minimises, of one problem."""
+
+    AS_POSED = 0
+    SHIFT = 1  # the violation alone, to find the shift
+    SHIFTED = 2
+    DUAL = 3  # the dual of the multipliers of shifted rows, where that is a phase of its own
+
+
+RUNNING = -1  # the status of a problem that goes on
+
+# ---- the data
+ABSENT_SIDE = 1e20  # a side so far out is none, as in OSQP, HiGHS and ProxQP
+
+# ---- equilibration (Ruiz 2001)
+RUIZ_PASSES = 3  # ten save no more Newton steps
+
+# ---- the inner loop: semi-smooth Newton with an exact line search (ProxQP: Bambade et al., RSS 2022)
+LINE_SEARCH_TRIALS = 40
+LINE_SEARCH_ACCURACY = 1e-10  # of alpha
+ACTIVE_ROUNDING = 1e-14  # of the largest terms of Gx: by so much an inactive row may pass its side in a full step
+INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
+INNER_ROUNDING = 1e-15  # of the largest multiplier, scaled: nor below this
+
+# ---- multipliers and penalties: the bound-constrained Lagrangian rule of ProxQP, scaled
+MU_SHRINK = 0.1  # both penalties, where the multipliers are refused
+MU_FLOOR = 1e-8  # below it the step solves with a matrix too ill-conditioned for float64
+MU_FLOOR_MIXED = 1e-5  # the same with a factor in float32
+ETA_ACCEPT_POWER = 0.9  # the target of the primal residual takes mu_in to this power at each acceptance
+ETA_REFUSE_POWER = 0.1  # and restarts from mu_in to this one at a refusal
+FIRST_ETA_OUT = 0.1**ETA_REFUSE_POWER  # the first target, and the factor of those after refusals
+FIRST_ETA_IN = 1.0  # the first residual that ends the inner loop
+
+# ---- the proximal term
+RHO_SHRINK = 0.1  # where the term is most of the dual residual, and after each inner loop of phase SHIFT
+RHO_FLOOR = 1e-10
+RHO_STICKY = 0.5  # of the dual residual: a larger proximal term holds x back
+RHO_GROWTH = 10.0  # where a factorization fails
+RHO_CEILING = 1.0  # beyond it the problem ends as NUMERICAL_ERROR
+
+# ---- suspicion of infeasibility: the increment v of the multipliers has G'v = 0 (Chiche, Gilbert 2016)
+SUSPICION = 1e-4  # of the size of v, scaled, on G'v
+STAGNANT_SUSPICION = 0.1  # the same where the primal residual stagnates
+STAGNATION = 0.8  # of the primal residual at the last centre
+SUSPECT_VIOLATION = 2.0  # tolerances of the primal residual: with less there is nothing to suspect
+
+# ---- unboundedness: the last step d of the centre is a ray of descent
+RECESSION = 1e-8  # of the size of d, scaled, on Hd and on how far d approaches any side
+DESCENT = 100.0  # times that, on g'd
+
+# ---- phase SHIFT
+SHIFT_INNER = 1e-6  # residual that ends the inner loop, scaled
+SHIFT_STEPS = 100  # after which the search is given up, as rounding errors hide that there is no shift
+SHIFT_FLOOR = 0.1  # of the primal tolerance: a smaller shift of a row is none
+SHIFT_ACCURACY = 0.01  # of eps_abs, on G'(w s)
+SHIFT_BALANCE = 1e-7  # of the size of w s, scaled, on the same
+SHIFT_BALANCE_ROUNDED = 1e-5  # the same where G'(w s) is a rounding error
+SHIFT_ROUNDING = 1e-15  # of the terms of G'(w s)
+
+# ---- phase SHIFTED
+EXTRA_STEPS = 2  # after a shifted problem is solved, for the accuracy of its gradients
+
+# ---- multipliers of shifted rows
+DUAL_STEPS = 50  # Newton steps
+DUAL_ACCURACY = 0.1  # of eps_abs, on W'z_W = r
+DUAL_ROUNDING = 1e-14  # of the largest multiplier, on the same
+
+# ---- least squares in the shifted rows W
+FIT_DAMPING = 1e-8  # scaled
+FIT_PASSES = 10
+FIT_ACCURACY = 1e-14  # of W't, for the residual that ends the passes
+HARD_WEIGHT = 1e6  # of a hard row, next to the largest weight
+HARD_TOUCHING = 10.0  # times eps_abs: within so much of a side a hard row may press on the shift
+HARD_PRESSING = 1e-7  # of the largest w s: a hard row with less does not
+
+# ---- the adjoint: a proximal method of multipliers with one factor
+ADJOINT_MU = 1e-6  # scaled: the rows weigh 1 / ADJOINT_MU
+ADJOINT_RHO = 1e-8  # scaled
+ADJOINT_RHO_GROWTH = 100.0  # where the factorization fails: rho was a rounding error of the heaviest rows
+ADJOINT_FACTORS = 5  # that are tried
+ADJOINT_PASSES = 10
+ADJOINT_ACCURACY = 1e-11  # of the solution, for the last step, scaled
+
+# ---- mixed precision
+MIXED_JITTER = 3e-7  # added to the unit diagonal before a factorization in float32
+MIXED_CG_STEPS = 4  # conjugate gradients of each solve
+MIXED_STEPS = 200  # Newton steps after which float64 takes over
+
+# ---- the batched torch operations
+COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
+
+# ---- memory of the C++ kernels
+HOST_CHUNK = 32  # rows gathered for one pass over a sum of outer products
+BLOCK_CHUNK = 16  # the same on a GPU, in shared memory
+VECTORS_OF_X = 23  # of a workspace
+VECTORS_OF_ROWS = 36
+
+
+def cpp() -> str:
+    """The numbers and codes as C++17, in the namespace ``qplayer``."""
+    numbers = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, (int, float))}
+    lines = [f"constexpr {'int' if isinstance(v, int) else 'double'} {k} = {v!r};" for k, v in numbers.items()]
+    codes = (f"enum {e.__name__} : int {{ {', '.join(f'{c.name} = {c.value}' for c in e)} }};" for e in (Status, Phase))
+    return "\n".join(["namespace qplayer {", *codes, *lines, "}  // namespace qplayer\n"])
