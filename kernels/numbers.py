@@ -34,10 +34,15 @@ class Phase(IntEnum):
 
 RUNNING = -1  # the status of a problem that goes on
 
+ROUNDING = 1e-15  # of the terms of a sum: no residual need be smaller
+
 # ---- the data
 ABSENT_SIDE = 1e20  # a side so far out is none, as in OSQP, HiGHS and ProxQP
 
 # ---- equilibration (Ruiz 2001)
+ZERO_ROW = (
+    1e-11  # of the largest row, bounds among them, columns scaled: a smaller one counts as zero, and is not scaled
+)
 RUIZ_PASSES = 3  # ten save no more Newton steps
 
 # ---- the inner loop: semi-smooth Newton with an exact line search (ProxQP: Bambade et al., RSS 2022)
@@ -45,11 +50,12 @@ LINE_SEARCH_TRIALS = 40
 LINE_SEARCH_ACCURACY = 1e-10  # of alpha
 ACTIVE_ROUNDING = 1e-14  # of the largest terms of Gx: by so much an inactive row may pass its side in a full step
 INNER_FLOOR = 0.1  # of eps_abs: the inner loop need not go below
-INNER_ROUNDING = 1e-15  # of the largest multiplier, scaled: nor below this
 
 # ---- multipliers and penalties: the bound-constrained Lagrangian rule of ProxQP, scaled
 MU_SHRINK = 0.1  # both penalties, where the multipliers are refused
 MU_FLOOR = 1e-8  # below it the step solves with a matrix too ill-conditioned for float64
+MU_STALL = 0.5  # of the last primal residual: with more, accepted at the floor, this gives way
+MU_LEAST = 1e-14  # the least floor
 MU_FLOOR_MIXED = 1e-5  # the same with a factor in float32
 ETA_ACCEPT_POWER = 0.9  # the target of the primal residual takes mu_in to this power at each acceptance
 ETA_REFUSE_POWER = 0.1  # and restarts from mu_in to this one at a refusal
@@ -62,25 +68,36 @@ RHO_FLOOR = 1e-10
 RHO_STICKY = 0.5  # of the dual residual: a larger proximal term holds x back
 RHO_GROWTH = 10.0  # where a factorization fails
 RHO_CEILING = 1.0  # beyond it the problem ends as NUMERICAL_ERROR
+INDEFINITE = (
+    1e-8  # of rho times the smaller mu: above it rows are light, and where the factorization fails H is at fault
+)
 
 # ---- suspicion of infeasibility: the increment v of the multipliers has G'v = 0 (Chiche, Gilbert 2016)
 SUSPICION = 1e-4  # of the size of v, scaled, on G'v
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual stagnates
+SUSPECT_VIOLATION = 1e-3  # of what the primal residual may be, where the gap stagnates instead
+CALM = 0.01  # what the thresholds are times after each false alarm
 STAGNATION = 0.8  # of the primal residual at the last centre
-SUSPECT_VIOLATION = 2.0  # tolerances of the primal residual: with less there is nothing to suspect
 
 # ---- unboundedness: the last step d of the centre is a ray of descent
-RECESSION = 1e-8  # of the size of d, scaled, on Hd and on how far d approaches any side
-DESCENT = 100.0  # times that, on g'd
+RECESSION = 1e-8  # of the size of d, scaled: how far d may approach any side
+FLAT = 1e-13  # of the largest entry of H and the square of the size of d, scaled, on d'Hd
+RAY_LENGTH = 0.1  # of x, scaled: a shorter d is not yet known from rounding errors
+RAY = 0.5  # of the descent that the proximal term predicts along a ray, on g'd
+
+# ---- a little negative curvature
+BEND = 16.0  # times the negative curvature that was met is added to H
+BEND_CEILING = 1e-5  # of the largest entry of H: one that needs more is indefinite
 
 # ---- phase SHIFT
+SHIFT_RHO = 1e-5  # of the floor of rho elsewhere, as there is no H
 SHIFT_INNER = 1e-6  # residual that ends the inner loop, scaled
 SHIFT_STEPS = 100  # after which the search is given up, as rounding errors hide that there is no shift
 SHIFT_FLOOR = 0.1  # of the primal tolerance: a smaller shift of a row is none
+SHIFT_FEASIBLE = 0.5  # of what the primal residual may be: a point with less is feasible
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G'(w s)
 SHIFT_BALANCE = 1e-7  # of the size of w s, scaled, on the same
 SHIFT_BALANCE_ROUNDED = 1e-5  # the same where G'(w s) is a rounding error
-SHIFT_ROUNDING = 1e-15  # of the terms of G'(w s)
 
 # ---- phase SHIFTED
 EXTRA_STEPS = 2  # after a shifted problem is solved, for the accuracy of its gradients

@@ -56,9 +56,10 @@ def _solve(answer: Answer, st: State, matrices: Matrices, scaling: Scaling, opti
     """Steps all problems until each has ended; those that have ended soon leave the batch."""
     best = None
     while True:
-        at = measure(st, matrices, options)
+        at = measure(st, matrices, scaling, options)
         st.status = verdict(st, at, options)
         best = Best.of(st, at) if best is None else best.better(st, at)
+        outer_step(st, at, scaling, options)
         _write(answer, st, at, best)
         st.open = st.status == RUNNING
         running = st.open.nonzero().squeeze(-1)
@@ -67,7 +68,6 @@ def _solve(answer: Answer, st: State, matrices: Matrices, scaling: Scaling, opti
         if len(running) <= (1 - numbers.COMPACT_SHARE) * len(st.index):
             st, at, best = st.take(running), at.take(running), best.take(running)
             matrices, scaling = matrices.take(running), scaling.take(running)
-        outer_step(st, at, scaling, options)
         newton_step(st, matrices, scaling)
 
 

@@ -37,7 +37,7 @@ def settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling: 
     x, z, s = (t[index] for t in answer.point)
     z, found = _signed_multipliers(rows, matrices, scaling, x, z, s, options)
     products = matrices.hessian(x), matrices.rows(x), matrices.columns(z)
-    at = residuals(x, z, *products, rows.g, *shifted_sides(rows.lo, rows.hi, s), options)
+    at = residuals(x, z, *products, rows.g, s, *shifted_sides(rows.lo, rows.hi, s), scaling, options)
     found &= at.hold()
     index = index[found]
     answer.z[index], answer.dual[index], answer.gap[index] = z[found], at.dual[found], at.gap[found]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import numbers
-from ..numbers import Phase
+from ..numbers import RUNNING, Phase, Status
 from .factor import Factor
 from .products import Matrices, dot, largest
 from .scaling import Scaling
@@ -31,13 +31,14 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
 
     costs = st.phase != Phase.SHIFT
     sigma = costs.to(st.x.dtype)
-    factor = Factor(matrices, (up | down) * omega, P, None if costs.all() else sigma)
+    diagonal = P + sigma.unsqueeze(-1) * st.curvature()
+    factor = Factor(matrices, (up | down) * omega, diagonal, None if costs.all() else sigma)
     dx = -factor.solve(gradient)
     failed = (factor.info > 0) | ~dx.isfinite().all(-1)
     dx = dx.masked_fill(failed.unsqueeze(-1), 0.0)
 
     X = torch.stack([st.x, dx], 1)
-    (Hx, Hdx), (Gx, Gdx) = matrices.hessian(X).unbind(1), matrices.rows(X).unbind(1)
+    (Hx, Hdx), (Gx, Gdx) = (matrices.hessian(X) + st.curvature().unsqueeze(1) * X).unbind(1), matrices.rows(X).unbind(1)
     slop = numbers.ACTIVE_ROUNDING * largest(st.x / scaling.D).unsqueeze(-1) / scaling.E
     carried, same = _full_step(z_trial + omega * Gdx, v + Gdx, up, down, st.lo - slop, st.hi + slop)
     curvature = sigma * dot(dx, Hdx) + dot(dx, P * dx)
@@ -54,7 +55,16 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     v = v + a * Gdx
     measured = omega * (v - v.clamp(st.lo, st.hi))
     st.z = torch.where(failed.unsqueeze(-1), st.z, torch.where(same.unsqueeze(-1), carried, measured))
-    st.rho = torch.where(failed, st.rho * numbers.RHO_GROWTH, st.rho)
+    stiff = failed & (st.mu_in < numbers.MU_FLOOR)  # the rows are too heavy for this H, or rho is too small
+    st.mu_eq, st.mu_in, st.mu_floor = (
+        torch.where(stiff, mu / numbers.MU_SHRINK, mu) for mu in (st.mu_eq, st.mu_in, st.mu_floor)
+    )
+    st.rho = torch.where(failed & ~stiff, st.rho * numbers.RHO_GROWTH, st.rho)
+    st.rho_floor = torch.where(failed & ~stiff, st.rho, st.rho_floor)
+    light = st.rho * torch.minimum(st.mu_eq, st.mu_in) >= numbers.INDEFINITE
+    indefinite = failed & costs & light & (scaling.h > 0).squeeze(-1)
+    st.status = torch.where(indefinite & (st.status == RUNNING), Status.NUMERICAL_ERROR, st.status)
+    st.settled = ~failed
     st.steps = st.steps + 1
 
 

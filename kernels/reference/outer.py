@@ -16,7 +16,7 @@ from .. import numbers
 from ..interface import Options
 from ..numbers import RUNNING, Phase, Status
 from .products import Matrices, dot, largest
-from .residuals import Residuals, residuals, shifted_sides
+from .residuals import Residuals, residuals, rounding_of_rows, shifted_sides
 from .scaling import Scaling
 from .state import State
 
@@ -31,7 +31,7 @@ class Measure(Residuals):
     inner_primal: Tensor  # [B, m] d - z / omega
 
 
-def measure(st: State, matrices: Matrices, options: Options) -> Measure:
+def measure(st: State, matrices: Matrices, scaling: Scaling, options: Options) -> Measure:
     """Residuals and tolerances at the present point."""
     omega = st.omega()
     violation = st.Gx - st.Gx.clamp(st.lo, st.hi)
@@ -39,7 +39,7 @@ def measure(st: State, matrices: Matrices, options: Options) -> Measure:
     Gz, push = matrices.columns(torch.stack([st.z, pushing], 1)).unbind(1)
     v = st.Gx + st.z_k / omega
     return Measure(
-        **vars(residuals(st.x, st.z, st.Hx, st.Gx, Gz, st.g, st.lo, st.hi, options)),
+        **vars(residuals(st.x, st.z, st.Hx, st.Gx, Gz, st.g, st.s, st.lo, st.hi, scaling, options)),
         violation=violation,
         push=push,
         inner_dual=st.cost_gradient() + Gz + st.prox() * (st.x - st.x_k),
@@ -50,7 +50,7 @@ def measure(st: State, matrices: Matrices, options: Options) -> Measure:
 def verdict(st: State, at: Measure, options: Options) -> Tensor:
     """The status of each problem: [B], RUNNING where it goes on."""
     shifted = (st.s != 0).any(-1)
-    solved = (st.phase != Phase.SHIFT) & at.hold() & (~shifted | (st.extra >= numbers.EXTRA_STEPS))
+    solved = (st.phase != Phase.SHIFT) & st.settled & at.hold() & (~shifted | (st.extra >= numbers.EXTRA_STEPS))
     running = (st.status == RUNNING) & ~solved & (st.steps < options.max_iter)
     status = torch.where(running, RUNNING, Status.MAX_ITERATIONS)
     status = torch.where(solved, torch.where(shifted, Status.SOLVED_CLOSEST_FEASIBLE, Status.SOLVED), status)
@@ -60,40 +60,51 @@ def verdict(st: State, at: Measure, options: Options) -> Tensor:
 def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> None:
     """Moves what the inner loop holds fixed, for the problems whose inner loop has ended, in place."""
     st.extra = st.extra + ((st.phase == Phase.SHIFTED) & at.hold())
-    scaled = torch.maximum(largest(scaling.c * scaling.D * at.inner_dual), largest(scaling.E * at.inner_primal))
-    absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
-    rounding = numbers.INNER_ROUNDING * largest(scaling.c * st.z / scaling.E)
-    ended = (scaled <= torch.maximum(st.eta_in, rounding)) | (absolute <= numbers.INNER_FLOOR * options.eps_abs)
-    st.status = torch.where(st.rho > numbers.RHO_CEILING, Status.NUMERICAL_ERROR, st.status)
+    running = st.status == RUNNING
+    ended = running & _inner_loop_ended(st, at, scaling, options)
+    st.status = torch.where(running & (st.rho > numbers.RHO_CEILING), Status.NUMERICAL_ERROR, st.status)
 
-    searching = st.phase == Phase.SHIFT
+    searching = running & (st.phase == Phase.SHIFT)
     found = searching & _shift_found(st, at, scaling, options)
     optimizing = ended & ~searching
-    st.status = torch.where(optimizing & _unbounded(st, scaling), Status.UNBOUNDED, st.status)
-    suspect = optimizing & (st.phase == Phase.AS_POSED) & _suspect(st, at, scaling)
-    moving = optimizing & ~suspect | ended & searching & ~found & st.hard.any(-1)
-    _multipliers(st, at, scaling, moving, options)
-    st.rho = torch.where(ended & searching & ~found, (st.rho * numbers.RHO_SHRINK).clamp(min=numbers.RHO_FLOOR), st.rho)
+    st.status = torch.where(optimizing & _unbounded(st, at, scaling), Status.UNBOUNDED, st.status)
+    _bend(st, scaling, optimizing)
+    suspect = optimizing & ~(st.s != 0).any(-1) & _suspect(st, at, scaling)
+    seeking = ended & searching & ~found
+    _multipliers(st, at, scaling, optimizing & ~suspect | seeking & st.hard.any(-1), options)
+    st.rho = torch.where(seeking, torch.maximum(st.rho * numbers.RHO_SHRINK, st.rho_floor * numbers.SHIFT_RHO), st.rho)
     _centre(st, at, ended | found)
-    _enter(st, Phase.SHIFT, suspect, options)
     overdue = searching & ~found & (st.steps > st.entered + numbers.SHIFT_STEPS)
-    impossible = overdue & (largest(at.violation * st.hard) > at.primal_tolerance)
-    st.status = torch.where(impossible, Status.INFEASIBLE, st.status)
-    if found.any():
-        _shift(st, at, found, options)
-    _enter(st, Phase.SHIFTED, found | overdue, options)
+    if (found | overdue).any():
+        _end_search(st, at, found, overdue, options)
+    _enter(st, Phase.SHIFT, suspect, options)
+    _enter(st, Phase.SHIFTED, (found | overdue) & (st.status == RUNNING), options)
+
+
+def _inner_loop_ended(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
+    """Whether its residuals are small enough, or as small as rounding lets them be."""
+    c, D, E = scaling.c, scaling.D, scaling.E
+    scaled = torch.maximum(largest(c * D * at.inner_dual), largest(E * at.inner_primal))
+    absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
+    terms = [largest(t) for t in (c * st.z / E, c * D * st.Hx, c * D * st.g.expand_as(st.x), st.x / D)]
+    rounding = numbers.ROUNDING * torch.stack(terms).amax(0)
+    return (scaled <= torch.maximum(st.eta_in, rounding)) | (absolute <= numbers.INNER_FLOOR * options.eps_abs)
 
 
 def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, options: Options) -> None:
     """Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu."""
-    floor = numbers.MU_FLOOR_MIXED if options.mixed else numbers.MU_FLOOR
-    at_floor = (st.mu_eq <= floor) & (st.mu_in <= floor)
+    at_floor = (st.mu_eq <= st.mu_floor) & (st.mu_in <= st.mu_floor)
     posed = ~st.searches_shift() | st.hard  # what may be violated has no multipliers
     accept = update & ((largest(scaling.E * at.violation * posed) <= st.eta_out) | at_floor)
     refuse = update & ~accept
+    slow = accept & at_floor & (at.primal_worst > 1) & (at.primal > numbers.MU_STALL * st.primal_k)
+    if not options.mixed:
+        st.mu_floor = torch.where(slow, (st.mu_floor * numbers.MU_SHRINK).clamp(min=numbers.MU_LEAST), st.mu_floor)
     st.z_k = torch.where(accept.unsqueeze(-1) & posed, st.z, st.z_k)
-    st.mu_eq = torch.where(refuse, (st.mu_eq * numbers.MU_SHRINK).clamp(min=floor), st.mu_eq)
-    st.mu_in = torch.where(refuse, (st.mu_in * numbers.MU_SHRINK).clamp(min=floor), st.mu_in)
+    st.mu_eq, st.mu_in = (
+        torch.where(refuse | slow, torch.maximum(mu * numbers.MU_SHRINK, st.mu_floor), mu)
+        for mu in (st.mu_eq, st.mu_in)
+    )
     st.eta_out = torch.where(accept, st.eta_out * st.mu_in**numbers.ETA_ACCEPT_POWER, st.eta_out)
     st.eta_out = torch.where(refuse, numbers.FIRST_ETA_OUT * st.mu_in**numbers.ETA_REFUSE_POWER, st.eta_out)
     st.eta_in = torch.where(accept, st.eta_in * st.mu_in, torch.where(refuse, st.mu_in, st.eta_in))
@@ -102,7 +113,7 @@ def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, optio
     sticky = (
         update & (st.phase != Phase.SHIFT) & (proximal > numbers.RHO_STICKY * at.dual) & (at.dual > at.dual_tolerance)
     )
-    st.rho = torch.where(sticky, (st.rho * numbers.RHO_SHRINK).clamp(min=numbers.RHO_FLOOR), st.rho)
+    st.rho = torch.where(sticky, torch.maximum(st.rho * numbers.RHO_SHRINK, st.rho_floor), st.rho)
 
 
 def _centre(st: State, at: Measure, move: Tensor) -> None:
@@ -115,20 +126,46 @@ def _centre(st: State, at: Measure, move: Tensor) -> None:
 def _suspect(st: State, at: Measure, scaling: Scaling) -> Tensor:
     """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = largest(st.omega() * at.violation / scaling.E)
-    balance = largest(scaling.D * at.push) / increment
-    stagnant = (balance <= numbers.STAGNANT_SUSPICION) & (at.primal >= numbers.STAGNATION * st.primal_k)
-    return ((balance <= numbers.SUSPICION) | stagnant) & (at.primal > numbers.SUSPECT_VIOLATION * at.primal_tolerance)
+    balance = largest(scaling.D * at.push) / increment / st.calm
+    stagnant = at.primal >= numbers.STAGNATION * st.primal_k
+    violated = (at.primal_worst > 1) & (
+        (balance <= numbers.SUSPICION) | stagnant & (balance <= numbers.STAGNANT_SUSPICION)
+    )
+    gaping = (at.gap_worst > 1) & stagnant & (balance <= numbers.SUSPICION)
+    return violated | gaping & (at.primal_worst > numbers.SUSPECT_VIOLATION)
 
 
-def _unbounded(st: State, scaling: Scaling) -> Tensor:
-    """Whether the last step of the centre is a direction of descent with no curvature that approaches no side."""
+def _unbounded(st: State, at: Measure, scaling: Scaling) -> Tensor:
+    """Whether the last step d of the centre is a ray: the objective falls along it without curvature, to no side.
+
+    At the end of an inner loop the dual residual is ``-rho P d``, so that along a ray ``g'd = -rho d'P d``.
+    """
     d = st.x - st.x_k
-    bound = numbers.RECESSION * largest(d / scaling.D)
+    size = largest(d / scaling.D)
     Gd = scaling.E * (st.Gx - st.Gx_k)
     approach = torch.where(st.hi.isinf(), 0.0, Gd.clamp(min=0)) - torch.where(st.lo.isinf(), 0.0, Gd.clamp(max=0))
-    flat = largest(scaling.c * scaling.D * (st.Hx - st.Hx_k)) <= bound
-    descends = scaling.c.squeeze(-1) * dot(st.g, d) < -numbers.DESCENT * bound
-    return flat & descends & (largest(approach) <= bound)
+    curvature = scaling.c.squeeze(-1) * dot(d, st.Hx - st.Hx_k)
+    flat = curvature.abs() <= numbers.FLAT * scaling.h.squeeze(-1) * size.square()
+    falls = dot(st.g, d) < -numbers.RAY * dot(d, st.prox() * d)
+    leaves = size >= numbers.RAY_LENGTH * largest(st.x / scaling.D)
+    return flat & falls & leaves & (at.dual_worst > 1) & (largest(approach) <= numbers.RECESSION * size)
+
+
+def _bend(st: State, scaling: Scaling, where: Tensor) -> None:
+    """Adds to H what a step of the centre with negative curvature lacks, or ends the problem where that is too much.
+
+    A matrix ``J J'`` that was computed in float32 has eigenvalues of about -1e-7: what is meant is convex.
+    """
+    d = st.x - st.x_k
+    size = largest(d / scaling.D)
+    curvature = scaling.c.squeeze(-1) * dot(d, st.Hx - st.Hx_k) / (d / scaling.D).square().sum(-1)
+    h = scaling.h.squeeze(-1)
+    noise = numbers.FLAT * h * torch.maximum(size, largest(st.x / scaling.D)) / size
+    bent = where & (curvature < -noise)
+    bend = torch.where(bent, st.bend - numbers.BEND * curvature, st.bend)
+    st.status = torch.where(bent & (bend > numbers.BEND_CEILING * h), Status.NUMERICAL_ERROR, st.status)
+    more = (bend - st.bend).unsqueeze(-1) * st.metric_x
+    st.Hx, st.Hx_k, st.bend = st.Hx + more * st.x, st.Hx_k + more * st.x_k, bend
 
 
 def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
@@ -136,23 +173,38 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
     push, w = at.push / st.shift_unit, st.metric_shift / st.shift_unit
     kept = largest(at.violation * st.hard) <= numbers.SHIFT_FLOOR * at.primal_tolerance
     scaled, size = largest(scaling.D * push), largest(w * at.violation / scaling.E)
-    rounding = (
-        numbers.SHIFT_ROUNDING * largest(st.x / scaling.D) * largest((at.violation != 0) * w / scaling.E.square())
-    )
-    rounded = (scaled <= rounding) & (scaled <= numbers.SHIFT_BALANCE_ROUNDED * size)
+    terms = (at.violation != 0) * rounding_of_rows(st.x, st.Gx, st.s, scaling) + numbers.ROUNDING * at.violation.abs()
+    stagnant = at.primal >= numbers.STAGNATION * st.primal_k
+    rounded = stagnant & (scaled <= (w * terms / scaling.E).sum(-1)) & (scaled <= numbers.SHIFT_BALANCE_ROUNDED * size)
     balanced = (scaled <= numbers.SHIFT_BALANCE * size) & (largest(push) <= numbers.SHIFT_ACCURACY * options.eps_abs)
-    return (at.primal <= at.primal_tolerance) | ((balanced | rounded) & kept)
+    return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
 
 
-def _shift(st: State, at: Measure, found: Tensor, options: Options) -> None:
-    """Shifts the rows by their violation, which makes x feasible."""
+def _end_search(st: State, at: Measure, found: Tensor, overdue: Tensor, options: Options) -> None:
+    """Moves the sides so that x is feasible: shifts rows by their violation, or relaxes them where that is next to none.
+
+    A violation within the tolerances is no shift: it is not reported, and its row stays an inequality. But the sides
+    give way to it, as the method would else tend to another point, of less violation in its own metric and more in the
+    user's. A problem that ends here, its rows being inconsistent, has a ray for multipliers: ``G'z = 0``.
+    """
     small = at.violation.abs() <= numbers.SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1)
-    s = at.violation.masked_fill(small | st.hard, 0.0)
-    s = s.masked_fill((~found | (at.primal <= at.primal_tolerance)).unsqueeze(-1), 0.0)
+    feasible = (at.primal_worst <= numbers.SHIFT_FEASIBLE).unsqueeze(-1)
+    moved = torch.where(found.unsqueeze(-1), at.violation, 0.0)
+    s = moved.masked_fill(small | feasible | st.hard, 0.0)
+    rest, fixed = moved - s, st.lo == st.hi
+    st.lo = st.lo + torch.where(fixed, rest, rest.clamp(max=0.0))
+    st.hi = st.hi + torch.where(fixed, rest, rest.clamp(min=0.0))
     st.s = st.s + s
     st.lo, st.hi = shifted_sides(st.lo, st.hi, s)
+
+    infeasible = overdue & (largest(at.violation * st.hard) > at.primal_tolerance)
     if not options.closest_feasible:
-        st.status = torch.where((s != 0).any(-1), Status.INFEASIBLE, st.status)
+        infeasible |= (s != 0).any(-1)
+    st.status = torch.where(infeasible, Status.INFEASIBLE, st.status)
+    ray = torch.where(st.hard, st.z, st.metric_shift * at.violation) / st.shift_unit
+    st.z = torch.where(infeasible.unsqueeze(-1), ray, st.z)
+    calmer = torch.where(overdue, numbers.CALM**3, numbers.CALM)
+    st.calm = torch.where((found | overdue) & (s == 0).all(-1), st.calm * calmer, st.calm)
 
 
 def _enter(st: State, phase: Phase, where: Tensor, options: Options) -> None:

@@ -23,6 +23,7 @@ class Scaling(Batched):
     D: Tensor  # [B|1, n]
     E: Tensor  # [B|1, m]
     c: Tensor  # [B|1, 1]
+    h: Tensor  # [B|1, 1] the largest entry of c D H D, 0 without H
 
     def row_unit(self, w: Tensor) -> Tensor:
         """The factor that brings the weights w [B|1, m] of shifts to about E^2, as equilibrated rows have: [B|1, 1]."""
@@ -49,7 +50,14 @@ def measure_scaling(matrices: Matrices, g: Tensor, equilibrate: bool) -> Scaling
         E.append(1 / D)
     batch = max(t.shape[0] for t in (D, *E))
     c = _cost_scale(matrices.H, g, D) if equilibrate else torch.ones_like(D[:1, :1])
-    return Scaling(D, torch.cat([e.expand(batch, -1) for e in (*E, D[:, :0])], -1), c)
+    h = c * 0 if matrices.H is None else c * ((matrices.H * D.unsqueeze(-2)).abs_().amax(-1) * D).amax(-1, keepdim=True)
+    return Scaling(D, _with_ceiling(torch.cat([e.expand(batch, -1) for e in (*E, D[:, :0])], -1)), c, h)
+
+
+def _with_ceiling(E: Tensor) -> Tensor:
+    """E, but that of the largest row where a row is next to nothing beside that: [B|1, m]."""
+    least = E.amin(-1, keepdim=True) if E.shape[-1] else E
+    return torch.where(numbers.ZERO_ROW * E >= least, least, E)
 
 
 def _cost_scale(H: Tensor | None, g: Tensor, D: Tensor) -> Tensor:

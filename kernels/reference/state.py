@@ -47,6 +47,11 @@ class State(Batched):
     mu_eq: Tensor  # [B]
     mu_in: Tensor  # [B]
     rho: Tensor  # [B]
+    bend: Tensor  # [B] what is added to H, in the metric of x, where that is a little indefinite
+    settled: Tensor  # [B] bool, whether the last step had a factor, or there is a start: else nothing is solved yet
+    mu_floor: Tensor  # [B] below which the penalties do not shrink
+    rho_floor: Tensor  # [B] the same of rho
+    calm: Tensor  # [B] what the thresholds of suspicion are times, less after each false alarm
     eta_out: Tensor  # [B] primal residual that accepts the multipliers, scaled
     eta_in: Tensor  # [B] residual that ends the inner loop, scaled
 
@@ -58,6 +63,10 @@ class State(Batched):
     def prox(self) -> Tensor:
         """The weight of each entry of x - x_k: rho / (c D^2)."""
         return self.rho.unsqueeze(-1) * self.metric_x
+
+    def curvature(self) -> Tensor:
+        """What the bend adds to the diagonal of H: [B, n]."""
+        return self.bend.unsqueeze(-1) * self.metric_x
 
     def searches_shift(self) -> Tensor:
         """Whether a problem is in phase SHIFT: [B, 1]."""
@@ -122,6 +131,11 @@ def begin(
         mu_eq=one * options.mu_eq,
         mu_in=one * options.mu_in,
         rho=one * options.rho,
+        bend=0 * one,
+        settled=fill(phase, start is not None, dtype=torch.bool),
+        mu_floor=one * (numbers.MU_FLOOR_MIXED if options.mixed else numbers.MU_FLOOR),
+        rho_floor=numbers.RHO_FLOOR * torch.where(scaling.h > 0, scaling.h.clamp(max=1.0), 1.0).squeeze(-1) * one,
+        calm=one,
         eta_out=one * numbers.FIRST_ETA_OUT,
         eta_in=one * numbers.FIRST_ETA_IN,
     )
