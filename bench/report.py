@@ -1,8 +1,7 @@
 """From the rows of a run, pictures and a summary: ``python -m bench.report``.
 
 It writes docs/bench/*.png and results/summary.md for the CPU; for another device, docs/bench/DEVICE/ and
-results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow. A second run, in
-results/DEVICE-again.csv, is compared with the first.
+results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-from .again import compared
 from .pictures import draw
 from .points import NAMES, SWEEP_BATCH, SWEEP_N, Results, load, slope
 from .rows import Line
@@ -20,7 +18,7 @@ from .solvers import OURS
 ROOT = Path(__file__).parents[1]
 
 
-def summary(results: Results, again: Results | None) -> str:
+def summary(results: Results) -> str:
     """Markdown: the speed-ups, how the cost grows, the distance from the floor, and all cases."""
     first = results.lines[-1]
     parts = [
@@ -38,8 +36,6 @@ def summary(results: Results, again: Results | None) -> str:
         "## All cases\n\nMilliseconds per QP, forward / forward and backward. A note says what is wrong with a time.",
         _cases(results),
     ]
-    if again:
-        parts += ["## A second run", compared(results, again)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -110,13 +106,13 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="a results file other than results/DEVICE.csv")
     args = parser.parse_args()
     stored = ROOT / "bench" / "results"
-    results, second = load(args.rows or stored / f"{args.device}.csv"), stored / f"{args.device}-again.csv"
+    results = load(args.rows or stored / f"{args.device}.csv")
     cpu = args.device == "cpu"
     folder = ROOT / "docs" / "bench" / ("" if cpu else args.device)
     folder.mkdir(parents=True, exist_ok=True)
     draw(results, folder)
     name = "summary.md" if cpu else f"summary-{args.device}.md"
-    (stored / name).write_text(summary(results, load(second) if second.exists() else None))
+    (stored / name).write_text(summary(results))
 
 
 if __name__ == "__main__":

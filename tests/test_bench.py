@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import qplayer_gpu as qp
-from bench import again, families, floor, gradient, measure, points, rows, run
+from bench import families, floor, gradient, measure, points, rows, run
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
@@ -152,20 +152,6 @@ def test_rows_replace_those_of_the_same_case_and_solver(tmp_path: Path):
         ("b", "forward", "2"),
     ]
     assert rows.read(path)[0]["solved"] == ""
-
-
-def test_a_second_run_in_another_order_is_told():
-    def timed(**times: float) -> points.Results:
-        known = {"case": "lp", "phase": "both", "n": 32, "batch": 512, "error": None, "solved": True, "floor": None}
-        found = [points.Point(**known, solver=k, ms=v, low=v, high=v, verdict="ok") for k, v in times.items()]
-        return points.Results([{"cores": "2", "machine": "x", "device": "cpu", "date": "", "commit": "y"}], found)
-
-    first = timed(qplayer_gpu=1.0, piqp=2.0, qpth=2.1, qpax=5.0)
-    second = timed(qplayer_gpu=1.0, piqp=2.1, qpth=2.0, jaxopt=9.0)  # two near each other have changed places
-    assert [(p.one, p.other, p.tie) for p in again.pairs(first, second) if p.swapped] == [("piqp", "qpth", True)]
-    assert "of 3 pairs" in again.compared(first, second)
-    third = timed(qplayer_gpu=3.0, piqp=2.0)
-    assert "lp, both: qplayer_gpu by PIQP 0.50, there 1.50" in again.compared(first, third)
 
 
 def test_the_growth_is_the_power():
