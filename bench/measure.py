@@ -13,7 +13,7 @@ from .cases import CASES, SIZES
 from .floor import Peak
 from .problems import QP
 from .processes import Worker
-from .rows import Row, environment, judge, times_per_qp
+from .rows import Row, environment, judge, spread
 from .solvers import OURS
 
 LEAST_ROUNDS = 3
@@ -84,7 +84,7 @@ class Run:
         for phase, seconds in times[name].items():
             compared = {} if phase == "forward" else errors
             verdict = judge(check["solved"], compared, CASES[case].dtype)
-            measured = times_per_qp(seconds, check["batch"]) | {"repeats": len(seconds)}
+            measured = spread("ms_per_qp", 1e3 / check["batch"], seconds) | {"repeats": len(seconds)}
             measured["gradient_error"] = max(compared.values()) if compared else None
             limit = least if phase == "forward" else None
             rows.append(Row(**known, **check, **measured, phase=phase, floor_ms_per_qp=limit, verdict=verdict))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from .cases import CASES
-from .rows import Line, read
 from .solvers import OURS
+from .table import Line, read
 
 NAMES = {
     "qplayer_gpu": "qplayer_gpu",

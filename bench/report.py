@@ -12,8 +12,8 @@ from statistics import median
 
 from .pictures import draw
 from .points import NAMES, SWEEP_BATCH, SWEEP_N, Results, load, slope
-from .rows import Line
 from .solvers import OURS
+from .table import Line, markdown
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,12 +42,6 @@ def summary(results: Results) -> str:
 def _load(results: Results) -> str:
     loads = [float(line["load"]) for line in results.lines]
     return f"{median(loads):.2g} in the median, {max(loads):.2g} at most"
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _speedups(results: Results) -> str:

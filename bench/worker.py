@@ -19,7 +19,7 @@ import torch
 
 from qplayer_gpu import Settings
 
-from . import clock, gradient, systems
+from . import clock, floor, gradient
 from .cases import CASES, SIZES
 from .certificate import certify
 from .problems import QP
@@ -120,7 +120,7 @@ class Reference:
         kind = CASES[case]
         head = kind.problems(SIZES[size]).head(SIZES[size].head)
         derivatives, regular = gradient.central_differences(head, kind.wanted(head), kind.feasible)
-        _, factored = systems.count(head, Settings(eps_abs=LADDER[0]))
+        _, factored = floor.count(head, Settings(eps_abs=LADDER[0]))
         return {"derivatives": derivatives, "regular": regular, "factored": factored}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import qplayer_gpu as qp
-from bench import families, floor, gradient, measure, points, rows, run
+from bench import families, floor, gradient, measure, points, rows, run, table
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
@@ -147,11 +147,11 @@ def test_rows_replace_those_of_the_same_case_and_solver(tmp_path: Path):
     path = tmp_path / "rows.csv"
     rows.store(path, [row(repeats=1), row(phase="both"), row(solver="c")])
     rows.store(path, [row(repeats=2)])
-    assert [(line["solver"], line["phase"], line["repeats"]) for line in rows.read(path)] == [
+    assert [(line["solver"], line["phase"], line["repeats"]) for line in table.read(path)] == [
         ("c", "forward", "0"),
         ("b", "forward", "2"),
     ]
-    assert rows.read(path)[0]["solved"] == ""
+    assert table.read(path)[0]["solved"] == ""
 
 
 def test_the_growth_is_the_power():
@@ -181,6 +181,6 @@ def test_a_tiny_run_from_end_to_end(tmp_path: Path):
     path = tmp_path / "rows.csv"
     solvers = ["qplayer_gpu", "cupiqp"]
     assert run.main(["--tiny", "--cases", "mixed_n4", "--solvers", *solvers, "--out", str(path)]) == 0
-    lines = rows.read(path)
+    lines = table.read(path)
     assert {line["phase"] for line in lines if line["solver"] == "qplayer_gpu"} == {"forward", "backward", "both"}
     assert [line["verdict"] for line in lines if line["solver"] == "cupiqp"] == ["not installed: cupiqp"]

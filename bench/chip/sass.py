@@ -22,6 +22,8 @@ from pathlib import Path
 
 import triton
 
+from qplayer_gpu import kernels
+
 LINE = re.compile(r'//## File "(.*?)", line (\d+)')
 LABEL = re.compile(r"(\.L_x_\d+|\$\S+):")
 CALL = re.compile(r" `\((\$\S*qplayer_gpu\S*)\)")  # of a function that is not inlined
@@ -169,12 +171,14 @@ class Code:
 
 @cache
 def functions(file: str) -> list[tuple[int, int, str]]:
-    """The first line, the last and the name of each function in a file of this folder."""
-    path = Path(__file__).with_name(file)  # Triton's cache may hold code that was compiled from another checkout
+    """The first line, the last and the name of each function in a file of the kernels."""
+    path = (
+        Path(kernels.__file__).with_name("triton") / file
+    )  # Triton's cache may hold code that was compiled from another checkout
     tree = ast.parse(path.read_text() if path.exists() else "")
     return [(f.lineno, f.end_lineno or f.lineno, f.name) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
 
 
 def function_at(file: str, line: int) -> str:
-    """The function that a line of a file is in; empty for what is not of this folder."""
+    """The function that a line of a file is in; empty for what is not of the kernels."""
     return next((name for first, last, name in functions(Path(file).name) if first <= line <= last), "")

@@ -1,13 +1,13 @@
 """What the Triton kernels would take on an H100, estimated from their machine code. Nothing here is measured.
 
-    python -m bench.estimate
+    python -m bench.chip.estimate
 
 writes results/estimate.csv: for each size and version of Triton, the time of a Newton step and of a QP when the whole
 card is busy, as the largest of three, beside the floors that no program could beat; prints the tables of
 docs/kernels.md.
 
-- issue: the instructions of resources.csv (see kernels/triton/sass.py), at 4 a cycle and multiprocessor; of a step with
-  a new factor and of one that keeps the last, in the shares that the reference has of them.
+- issue: the instructions of triton.csv (see sass.py), at 4 a cycle and multiprocessor; of a step with a new factor and
+  of one that keeps the last, in the shares that the reference has of them.
 - double: those of them in double precision, at 2 a cycle and multiprocessor (64 units for 32 lanes).
 - latency: as many programs as the registers allow, each of whose warps issues one instruction in ``DEPENDENT`` cycles.
 
@@ -17,8 +17,6 @@ not active, so expect less. The Newton steps of a QP are the mean of the referen
 
 from __future__ import annotations
 
-import csv
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -26,10 +24,11 @@ import torch
 
 import qplayer_gpu
 
-from . import families, systems
+from .. import families, floor, table
+from ..table import Line
 
-RESOURCES = Path(__file__).parents[1] / "kernels" / "triton" / "resources.csv"
-RESULTS = Path(__file__).parent / "results" / "estimate.csv"
+RESOURCES = Path(__file__).with_name("triton.csv")
+RESULTS = Path(__file__).parents[1] / "results" / "estimate.csv"
 MULTIPROCESSORS, CLOCK = 132, 1.7e9  # of an H100 SXM, under load
 ISSUE, DOUBLE = 4, 2  # instructions of a warp in a cycle
 REGISTERS, GRANULE, PROGRAMS = 65536, 256, 32  # of a multiprocessor; given to a warp in such portions; at most
@@ -38,41 +37,30 @@ FLOPS, BANDWIDTH = 34e12, 3.35e12  # double precision without tensor cores; byte
 BATCH = 256
 SHOWN = "3.7.1"  # the version that constraints.txt pins
 
-Line = dict[str, object]
+
+def main() -> None:
+    """Writes the table and prints it, and the variants that spill."""
+    torch.set_num_threads(1)
+    resources = table.read(RESOURCES)
+    lines = [estimate(row) for row in resources if row["kernel"] == "forward" and row["architecture"] == "90"]
+    table.write(RESULTS, lines[0], lines)
+    columns = [name for name in lines[0] if name != "triton"]
+    shown = table.markdown(columns, ([x[name] for name in columns] for x in lines if x["triton"] == SHOWN))
+    print(f"Triton {SHOWN}, sm_90:\n\n{shown}\n\nStack, bytes of a thread:\n\n{spills(resources)}")
 
 
-def main() -> int:
-    """Writes the table and prints it."""
-    with RESOURCES.open(newline="") as file:
-        resources = list(csv.DictReader(file))
-    lines = [line(row) for row in resources if row["kernel"] == "forward" and row["architecture"] == "90"]
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, lines[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    shown = [{k: v for k, v in row.items() if k != "triton"} for row in lines if row["triton"] == SHOWN]
-    print(f"Triton {SHOWN}, sm_90:\n\n{markdown(shown)}\n\nStack, bytes of a thread:\n\n{markdown(spills(resources))}")
-    return 0
-
-
-def spills(resources: list[dict[str, str]]) -> list[Line]:
+def spills(resources: list[Line]) -> str:
     """The variants that spill on some version of Triton, with their stacks."""
-    variants: dict[tuple[str, ...], Line] = {}
+    versions = sorted({row["triton"] for row in resources})
+    names = ("kernel", "precision", "n", "m", "architecture")
+    stacks: dict[tuple[str, ...], Line] = {}
     for row in resources:
-        variant = tuple(row[k] for k in ("kernel", "precision", "n", "m", "architecture"))
-        known = {"kernel": row["kernel"], "precision": row["precision"], "n": row["n"], "m": row["m"]}
-        variants.setdefault(variant, known | {"sm": row["architecture"]})[row["triton"]] = row["stack"]
-    versions = {row["triton"] for row in resources}
-    return [known for known in variants.values() if any(known.get(v, "0") != "0" for v in versions)]
+        stacks.setdefault(tuple(row[name] for name in names), {})[row["triton"]] = row["stack"]
+    rows = [[*variant, *map(stack.get, versions)] for variant, stack in stacks.items() if {*stack.values()} != {"0"}]
+    return table.markdown([*names[:-1], "sm", *versions], rows)
 
 
-def markdown(lines: list[Line]) -> str:
-    """A table."""
-    rows = [list(lines[0]), ["---"] * len(lines[0])] + [list(line.values()) for line in lines]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
-
-
-def line(row: dict[str, str]) -> Line:
+def estimate(row: Line) -> Line:
     """The estimate of one variant, in microseconds."""
     n, m, warps = int(row["n"]), int(row["m"]), int(row["warps"])
     steps, share = newton_steps(n)
@@ -86,14 +74,14 @@ def line(row: dict[str, str]) -> Line:
         "latency": instructions * DEPENDENT / programs,
     }
     rates = {f"step_{name}_us": count / (CLOCK * MULTIPROCESSORS) for name, count in cycles.items()}
-    known = {k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers")}
-    known |= {k: row[k] for k in ("instructions", "kept_instructions", "double", "kept_double")}
     times = rates | {
         "qp_us": steps * max(rates.values()),
         "qp_flops_floor_us": steps * flops(n, m, share) / FLOPS,
         "qp_bytes_floor_us": bytes_of(n, m) / BANDWIDTH,
     }
-    known |= {"programs": programs, "newton_steps": f"{steps:.1f}", "factored": f"{share:.2f}"}
+    known = {k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers")}
+    known |= {k: row[k] for k in ("instructions", "kept_instructions", "double", "kept_double")}
+    known |= {"programs": str(programs), "newton_steps": f"{steps:.1f}", "factored": f"{share:.2f}"}
     return known | {name: f"{1e6 * seconds:.3g}" for name, seconds in times.items()}
 
 
@@ -121,9 +109,8 @@ def bytes_of(n: int, m: int) -> float:
 @cache
 def newton_steps(n: int) -> tuple[float, float]:
     """The mean over random feasible problems, and the share of the steps whose K is not that of the step before."""
-    return systems.count(families.mixed(BATCH, n), qplayer_gpu.Settings())
+    return floor.count(families.mixed(BATCH, n), qplayer_gpu.Settings())
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    sys.exit(main())
+    main()

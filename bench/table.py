@@ -1,0 +1,37 @@
+"""Tables of results: files of comma-separated values, and Markdown."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+Line = dict[str, str]  # a row as it is in a file
+DIGITS = 4
+
+
+def read(path: Path) -> list[Line]:
+    """The lines of a file, none where it is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, columns: Iterable[str], lines: Iterable[dict]) -> None:
+    """Puts the lines into the file, in place of what was there; None is an empty field."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _short(value) for name, value in line.items()} for line in lines)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _short(value: object) -> object:
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else value
