@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
 
 from .problems import QP
 from .sudoku import puzzles
-from .warm_start import plan
 
 
 def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", shared: bool = False) -> QP:
@@ -81,20 +81,35 @@ def projection(batch: int, n: int) -> QP:
     normal, _ = _samplers(n)
     C = normal(3 * n, n)
     C = C / C.norm(dim=-1, keepdim=True)
-    return QP(
-        g=-2 * normal(batch, n), H=torch.eye(n, dtype=torch.float64), C=C, u=torch.ones(3 * n, dtype=torch.float64)
-    )
+    H, u = torch.eye(n, dtype=torch.float64), torch.ones(3 * n, dtype=torch.float64)
+    return QP(g=-2 * normal(batch, n), H=H, C=C, u=u)
 
 
 def control(batch: int, n: int) -> QP:
     """Double integrators driven to the origin under bounds on control and speed, n steps ahead, condensed."""
-    parts, speed = plan(n), 1.0
-    state = 2 * torch.rand(batch, 2, generator=_generator(n), dtype=torch.float64) - 1
-    coasting = torch.einsum("kij,bj->bki", parts["free"], 0.9 * state)
-    g = torch.einsum("kij,bki->bj", parts["forced"], coasting)
-    ones = torch.ones(n, dtype=torch.float64)
+    return steered(plan(n), 0.9 * (2 * torch.rand(batch, 2, generator=_generator(n), dtype=torch.float64) - 1))
+
+
+def plan(horizon: int, dt: float = 0.1) -> dict[str, Tensor]:
+    """The parts of the QP of controls [horizon] of a double integrator that do not depend on its state."""
+    step = torch.tensor([[1.0, dt], [0.0, 1.0]], dtype=torch.float64)
+    push = torch.tensor([0.5 * dt**2, dt], dtype=torch.float64)
+    powers = [torch.linalg.matrix_power(step, k) for k in range(horizon + 1)]
+    free = torch.stack(powers[1:])  # [horizon, 2, 2], states without control
+    forced = torch.zeros(horizon, 2, horizon, dtype=torch.float64)  # states by control
+    for j, k in combinations_with_replacement(range(horizon), 2):
+        forced[k, :, j] = powers[k - j] @ push
+    H = torch.einsum("kij,kil->jl", forced, forced) + 1e-2 * torch.eye(horizon, dtype=torch.float64)
+    return {"H": H, "free": free, "forced": forced, "step": step, "push": push}
+
+
+def steered(plan: dict[str, Tensor], state: Tensor, speed: float = 1.0) -> QP:
+    """The QPs of a plan from states [B, 2]: position and speed."""
+    coasting = torch.einsum("kij,bj->bki", plan["free"], state)
+    g = torch.einsum("kij,bki->bj", plan["forced"], coasting)
+    ones = torch.ones(g.shape[1], dtype=torch.float64)
     l, u = -speed - coasting[..., 1], speed - coasting[..., 1]
-    return QP(g=g, H=parts["H"], C=parts["forced"][:, 1], l=l, u=u, lb=-ones, ub=ones)
+    return QP(g=g, H=plan["H"], C=plan["forced"][:, 1], l=l, u=u, lb=-ones, ub=ones)
 
 
 def contradictory(batch: int, n: int) -> QP:
@@ -120,7 +135,7 @@ def sudoku_lp(batch: int, n: int) -> QP:
     """
     generator = _generator(n)
     A = torch.rand(40, n, generator=generator, dtype=torch.float64)
-    return QP(g=-puzzles(batch, generator), A=A, b=A.new_ones(40), lb=A.new_zeros(n))
+    return QP(g=-puzzles(batch, generator)[0], A=A, b=A.new_ones(40), lb=A.new_zeros(n))
 
 
 def _generator(n: int) -> torch.Generator:

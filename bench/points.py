@@ -12,23 +12,6 @@ from .cases import CASES
 from .solvers import OURS
 from .table import Line, read
 
-NAMES = {
-    "qplayer_gpu": "qplayer_gpu",
-    "qplayer_gpu_torch": "qplayer_gpu, torch",
-    "qplayer_gpu_triton": "qplayer_gpu, Triton",
-    "qplayer_gpu_cuda": "qplayer_gpu, CUDA",
-    "proxqp": "ProxQP",
-    "qplayer": "QPLayer",
-    "piqp": "PIQP",
-    "elastiqp": "ElastiQP",
-    "moreau": "Moreau IPM",
-    "moreau_active_set": "Moreau active set",
-    "cvxpylayers": "cvxpylayers",
-    "qpth": "qpth",
-    "qpax": "qpax",
-    "jaxopt": "jaxopt",
-    "cupiqp": "cuPIQP",
-}
 SWEEP_N, SWEEP_BATCH = "mixed_n", "batch_"
 
 
@@ -42,8 +25,6 @@ class Point:
     n: int
     batch: int
     ms: float  # per QP, the median
-    low: float
-    high: float
     error: float | None
     solved: bool
     verdict: str
@@ -52,10 +33,6 @@ class Point:
     @property
     def ok(self) -> bool:
         return self.verdict == "ok"
-
-    @property
-    def per_second(self) -> float:
-        return 1e3 / self.ms
 
 
 @dataclass(frozen=True)
@@ -106,10 +83,11 @@ def _point(line: Line) -> Point:
     def number(name: str) -> float | None:
         return float(line[name]) if line[name] else None
 
-    ms, low, high = (float(line[f"ms_per_qp_p{p}"]) for p in (50, 20, 80))
     known = {"case": line["case"], "solver": line["solver"], "phase": line["phase"], "n": int(line["n"])}
     worth = {"error": number("gradient_error"), "solved": float(line["solved"]) == 1, "verdict": line["verdict"]}
-    return Point(**known, batch=int(line["batch"]), ms=ms, low=low, high=high, **worth, floor=number("floor_ms_per_qp"))
+    return Point(
+        **known, batch=int(line["batch"]), ms=float(line["ms_per_qp_p50"]), **worth, floor=number("floor_ms_per_qp")
+    )
 
 
 def slope(sizes: list[int], times: list[float]) -> float:

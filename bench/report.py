@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 
 from .pictures import draw
-from .points import NAMES, SWEEP_BATCH, SWEEP_N, Results, load, slope
-from .solvers import OURS
+from .points import SWEEP_BATCH, SWEEP_N, Results, load, slope
+from .solvers import NAMES, OURS
 from .table import Line, markdown
 
 ROOT = Path(__file__).parents[1]
@@ -20,11 +20,12 @@ ROOT = Path(__file__).parents[1]
 
 def summary(results: Results) -> str:
     """Markdown: the speed-ups, how the cost grows, the distance from the floor, and all cases."""
-    first = results.lines[-1]
+    first, loads = results.lines[-1], [float(line["load"]) for line in results.lines]
     parts = [
         f"# Results\n\nWritten by `python -m bench.report`. {results.machine}. "
         f"PyTorch {first['torch']}, Python {first['python']}. The machine was seen to do {first['gflops']} Gflop/s in "
-        f"float64 and to copy {first['gbytes']} GB/s. Load while measuring: {_load(results)}.",
+        f"float64 and to copy {first['gbytes']} GB/s. Load while measuring: {median(loads):.2g} in the median, "
+        f"{max(loads):.2g} at most.",
         "## Speed-up against each peer\n\nThe time of the peer by the time of this library, over the cases in which "
         "both are right: median, and from the least to the most.",
         _speedups(results),
@@ -39,48 +40,46 @@ def summary(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _load(results: Results) -> str:
-    loads = [float(line["load"]) for line in results.lines]
-    return f"{median(loads):.2g} in the median, {max(loads):.2g} at most"
-
-
 def _speedups(results: Results) -> str:
     forward, both = results.speedups("forward"), results.speedups("both")
-    rows = [[NAMES[name], _range(forward.get(name)), _range(both.get(name))] for name in NAMES if name in forward]
+    rows = [[NAMES[name], _range(forward[name]), _range(both.get(name, []))] for name in NAMES if name in forward]
     return markdown(["peer", "forward", "forward and backward"], rows)
 
 
-def _range(ratios: list[tuple[str, float, bool]] | None) -> str:
-    right = [ratio for _, ratio, ok in ratios or [] if ok]
+def _range(ratios: list[tuple[str, float, bool]]) -> str:
+    right = [ratio for _, ratio, ok in ratios if ok]
     if not right:
-        return "" if not ratios else "no right gradients"
+        return "no right gradients" if ratios else ""
     return f"{median(right):.1f} ({min(right):.2g} to {max(right):.3g}, {len(right)} cases)"
 
 
 def _slopes(results: Results) -> str:
     by_n = results.sweep("forward", SWEEP_N, lambda p: p.n)
     by_batch = results.sweep("forward", SWEEP_BATCH, lambda p: p.batch)
+
+    def power(sizes: list[int], times: list[float]) -> str:
+        return f"{slope(sizes, times):.2f}" if len(sizes) > 2 else ""
+
     rows = []
     for name in (name for name in NAMES if name in by_n):
         n, batch = by_n[name], by_batch.get(name, [])
-        power = f"{slope([p.batch for p in batch], [p.ms * p.batch for p in batch]):.2f}" if len(batch) > 2 else ""
-        rows.append([NAMES[name], f"{slope([p.n for p in n], [p.ms for p in n]):.2f}" if len(n) > 2 else "", power])
+        in_batch = power([p.batch for p in batch], [p.ms * p.batch for p in batch])
+        rows.append([NAMES[name], power([p.n for p in n], [p.ms for p in n]), in_batch])
     return markdown(["solver", "in n", "in the batch"], rows)
 
 
 def _floors(results: Results) -> str:
     points = [p for p in results.of("forward", solver=OURS) if p.floor]
-    rows = [[p.case, f"{1e3 * p.ms:.3g}", f"{1e3 * p.floor:.3g}", f"{p.ms / p.floor:.1f}"] for p in points if p.floor]
+    rows = [[p.case, f"{1e3 * p.ms:.3g}", f"{1e3 * p.floor:.3g}", f"{p.ms / p.floor:.1f}"] for p in points]
     return markdown(["case", "µs per QP", "floor", "times"], rows)
 
 
 def _cases(results: Results) -> str:
-    cases = list(dict.fromkeys(line["case"] for line in results.lines))
-    solvers = [name for name in NAMES if any(line["solver"] == name for line in results.lines)]
-    cells = {(line["case"], line["solver"]): [] for line in results.lines}
+    cells: dict[str, dict[str, list[Line]]] = {}
     for line in results.lines:
-        cells[line["case"], line["solver"]].append(line)
-    rows = [[case, *(_cell(cells.get((case, name), [])) for name in solvers)] for case in cases]
+        cells.setdefault(line["case"], {}).setdefault(line["solver"], []).append(line)
+    solvers = [name for name in NAMES if any(name in row for row in cells.values())]
+    rows = [[case, *(_cell(row.get(name, [])) for name in solvers)] for case, row in cells.items()]
     return markdown(["case", *(NAMES[name] for name in solvers)], rows)
 
 
@@ -99,14 +98,12 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rows", type=Path, help="a results file other than results/DEVICE.csv")
     args = parser.parse_args()
-    stored = ROOT / "bench" / "results"
+    stored, suffix = ROOT / "bench" / "results", "" if args.device == "cpu" else args.device
     results = load(args.rows or stored / f"{args.device}.csv")
-    cpu = args.device == "cpu"
-    folder = ROOT / "docs" / "bench" / ("" if cpu else args.device)
+    folder = ROOT / "docs" / "bench" / suffix
     folder.mkdir(parents=True, exist_ok=True)
     draw(results, folder)
-    name = "summary.md" if cpu else f"summary-{args.device}.md"
-    (stored / name).write_text(summary(results))
+    (stored / f"summary{'-' * bool(suffix)}{suffix}.md").write_text(summary(results))
 
 
 if __name__ == "__main__":

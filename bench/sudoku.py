@@ -35,17 +35,19 @@ def _fits(rows: tuple[tuple[int, ...], ...], line: tuple[int, ...]) -> bool:
     return not box or ({*box[:2]}.isdisjoint(line[:2]) and {*box[2:]}.isdisjoint(line[2:]))
 
 
-def puzzles(count: int, generator: torch.Generator) -> Tensor:
-    """The givens, one-hot: [count, 64], zero where a cell is empty; no given can be left out."""
+def puzzles(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The givens and the answers, one-hot: [count, 64] each, zero where a cell is empty; no given can be left out."""
     every = grids()
-    return torch.stack([_puzzle(every, generator) for _ in range(count)])
+    givens, answers = zip(*(_puzzle(every, generator) for _ in range(count)), strict=True)
+    return torch.stack(givens), torch.stack(answers)
 
 
-def _puzzle(every: Tensor, generator: torch.Generator) -> Tensor:
+def _puzzle(every: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     grid = every[torch.randint(len(every), (), generator=generator)]
     given = torch.ones(SIDE * SIDE, dtype=torch.bool)
     for cell in torch.randperm(SIDE * SIDE, generator=generator):
         given[cell] = False
         answers = (every[:, given] == grid[given]).all(1).sum()
         given[cell] = answers > 1
-    return (torch.nn.functional.one_hot(grid, SIDE) * given.unsqueeze(1)).flatten().double()
+    answer = torch.nn.functional.one_hot(grid, SIDE).double()
+    return (answer * given.unsqueeze(1)).flatten(), answer.flatten()

@@ -14,7 +14,7 @@ from bench import families, floor, gradient, measure, points, rows, run, table
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
-from bench.solvers.one_sided import OneSided
+from bench.solvers.forms import OneSided
 from bench.solvers.qplayer_gpu import Adapter
 
 ARRAYS = [families.mixed, families.box, families.lp, families.control, families.projection]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import torch
 from torch import Tensor
 
 from ..certificate import Answer
-from . import base
 from .base import Task, numpy
-from .one_sided import OneSided
+from .forms import OneSidedAdapter
 
 
-class Adapter(base.Adapter):
+class Adapter(OneSidedAdapter):
     """``CvxpyLayer`` of the QP with all arrays as parameters; made once for the sizes, outside of the time.
 
     Every bound is a row of ``G x <= h``: with cvxpy 1.9.3 and Moreau 0.4.1 it dropped ``x >= 0`` without a word.
     """
 
+    package = "cvxpylayers"
+    single = False
+
     def __init__(self, task: Task):
-        self.sides = OneSided(task.qp)
         super().__init__(task)
         import cvxpy as cp
         import moreau
@@ -37,27 +36,14 @@ class Adapter(base.Adapter):
         asked = {"solver": "MOREAU", "solver_args": {"active_set_settings": tolerance}}
         self.layer = CvxpyLayer(problem, list(parameters.values()), [x, *multipliers], **asked)
 
-    @staticmethod
-    def objection(task: Task) -> str:
-        return "float64 only" if task.qp.g.dtype.itemsize < 8 else ""
-
-    @staticmethod
-    def version() -> str:
-        return version("cvxpylayers")
-
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        native = self.sides.convert(leaves)
-        return {k: v for k, v in native.items() if v.numel() and (k != "H" or "H" in leaves)}
+        return {k: v for k, v in super().convert(leaves).items() if v.numel() and (k != "H" or "H" in leaves)}
 
-    def forward(self, differentiable: bool) -> None:
-        with torch.set_grad_enabled(differentiable):
-            self.solution = self.layer(*self.native.values())
-
-    def backward(self, grad_x: Tensor) -> None:
-        self.solution[0].backward(grad_x)
+    def solve(self) -> Tensor:
+        x, *self.multipliers = self.layer(*self.native.values())
+        return x
 
     def answer(self) -> Answer:
-        x, *multipliers = (t.detach() for t in self.solution)
-        z = multipliers[-1] if "G" in self.native else x[:, :0]
-        y = multipliers[:1] if "A" in self.native else []
-        return Answer(*numpy(x, torch.cat([*y, self.sides.rows(z)], -1)))
+        z = self.multipliers[-1].detach() if "G" in self.native else self.x[:, :0]
+        y = self.multipliers[:1] if "A" in self.native else []
+        return Answer(*numpy(self.x, torch.cat([*y, self.sides.rows(z)], -1)))

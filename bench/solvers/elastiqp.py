@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import torch
 from torch import Tensor
 
 from ..certificate import Answer
-from . import base
 from .base import Task, numpy
-from .one_sided import OneSided
+from .forms import OneSidedAdapter
 
 PENALTY = 1e4
 
 
-class Adapter(base.Adapter):
+class Adapter(OneSidedAdapter):
     """``elastiqp.torch.solve``, its gradients smoothed by a thousandth of the accuracy asked for."""
 
+    package = "elastiqp"
+    single = False
+
     def __init__(self, task: Task):
-        self.sides = OneSided(task.qp)
         super().__init__(task)
         from elastiqp.torch import solve
 
-        self.solve = solve
+        self.function = solve
 
-    @staticmethod
-    def objection(task: Task) -> str:
-        return "float64 only" if task.qp.g.dtype.itemsize < 8 else ""
-
-    @staticmethod
-    def version() -> str:
-        return version("elastiqp")
-
-    def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.sides.convert(leaves)
-
-    def forward(self, differentiable: bool) -> None:
-        H, g, A, b, G, h = self.native.values()
+    def solve(self) -> Tensor:
+        H, g, A, b, G, h = (self.native[name] for name in ("H", "g", "A", "b", "G", "h"))
         asked = {"eps_abs": self.task.accuracy, "target_kappa": 1e-3 * self.task.accuracy}
-        with torch.set_grad_enabled(differentiable):
-            self.result = self.solve(H, g, G, h, PENALTY, A=A, b=b, **asked)
-
-    def backward(self, grad_x: Tensor) -> None:
-        self.result.x.backward(grad_x)
+        self.result = self.function(H, g, G, h, PENALTY, A=A, b=b, **asked)
+        return self.result.x
 
     def answer(self) -> Answer:
         r = self.result

@@ -13,23 +13,20 @@ import torch
 from torch import Tensor
 
 from ..certificate import Answer
-from . import base
 from .base import Task, numpy
-from .one_sided import OneSided
+from .forms import OneSidedAdapter
 
-MATRICES = ("H", "A", "G")
 XLA_THREADS = "8"  # of two, as on two cores, all now and then wait for ever (jaxlib 0.10.2)
 _COMPILED: dict[Any, tuple[Callable, Callable, Callable]] = {}  # by solver and by what is shared, as a user's jit does
 
 
-class Adapter(base.Adapter):
+class Adapter(OneSidedAdapter):
     """One compiled function each for the answer, for x with what its backward needs, and for the backward."""
 
     devices = ("cpu", "cuda")
     on_stream = False
 
     def __init__(self, task: Task):
-        self.sides = OneSided(task.qp)
         super().__init__(task)
         os.environ["NPROC"] = XLA_THREADS
         import jax
@@ -44,23 +41,20 @@ class Adapter(base.Adapter):
 
     def _compiled(self) -> tuple[Callable, Callable, Callable]:
         jax = self.jax
-        axes = (None, *(0 if v.dim() > 1 + (k in MATRICES) else None for k, v in self.native.items()))
-        solve, x = jax.vmap(self.solve, in_axes=axes), jax.vmap(self.x, in_axes=axes)
+        axes = (None, *(0 if v.dim() > 1 + (k in "HAG") else None for k, v in self.native.items()))
+        solve, x = jax.vmap(self.answered, in_axes=axes), jax.vmap(self.primal, in_axes=axes)
         keep = jax.jit(lambda accuracy, *arrays: jax.vjp(partial(x, accuracy), *arrays))
         return jax.jit(solve), keep, jax.jit(lambda pull, cotangent: pull(cotangent))
 
     @staticmethod
     @abstractmethod
-    def solve(accuracy: Any, *arrays: Any) -> Any:
+    def answered(accuracy: Any, *arrays: Any) -> Any:
         """Of one problem, in JAX: x, the multipliers of the rows A and G, and the number of iterations."""
 
     @staticmethod
     @abstractmethod
-    def x(accuracy: Any, *arrays: Any) -> Any:
+    def primal(accuracy: Any, *arrays: Any) -> Any:
         """Of one problem: x alone, which can be differentiated."""
-
-    def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.sides.convert(leaves)
 
     def forward(self, differentiable: bool) -> None:
         if differentiable:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from . import jax
-from .base import below
+from .forms import below, two_sided
 
 
 class Adapter(jax.Adapter):
@@ -19,33 +17,20 @@ class Adapter(jax.Adapter):
     The linear system of its gradients is solved to 1e-10, in its favour: by default they are right to two digits.
     """
 
-    @staticmethod
-    def version() -> str:
-        return version("jaxopt")
+    package = "jaxopt"
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        qp, g = self.qp, leaves["g"]
-        full = {"b": (qp.n_eq, 0.0), "l": (qp.n_in, -np.inf), "u": (qp.n_in, np.inf)}
-        full |= {"lb": (qp.n_box, -np.inf), "ub": (qp.n_box, np.inf)}
-        sides = {k: (leaves.get(k, g.new_full((size,), value)), 1) for k, (size, value) in full.items()}
-        A, C = leaves.get("A", g.new_zeros(0, qp.n)), leaves.get("C", g.new_zeros(0, qp.n))
-        identity = g.new_ones(qp.n).diag()[: qp.n_box]
-        return {
-            "H": leaves.get("H", g.new_zeros(qp.n, qp.n)),
-            "g": g,
-            "G": below((A, 2), (C, 2), (identity, 2)),
-            "l": below(sides["b"], sides["l"], sides["lb"]),
-            "u": below(sides["b"], sides["u"], sides["ub"]),
-        }
+        H, g, A, b, C, l, u = two_sided(self.qp, leaves).values()
+        return {"H": H, "g": g, "G": below((A, 2), (C, 2)), "l": below((b, 1), (l, 1)), "u": below((b, 1), (u, 1))}
 
     @staticmethod
-    def solve(accuracy: Any, *arrays: Any) -> Any:
+    def answered(accuracy: Any, *arrays: Any) -> Any:
         done = _run(accuracy, *arrays)
         z = done.params.dual_eq
         return done.params.primal[0], z[:0], z, done.state.iter_num
 
     @staticmethod
-    def x(accuracy: Any, *arrays: Any) -> Any:
+    def primal(accuracy: Any, *arrays: Any) -> Any:
         return _run(accuracy, *arrays).params.primal[0]
 
     def rows(self, z: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from ..certificate import Answer
 from . import base
 from .base import Task
-from .proxqp import objection
 
 NAMES = {"H": "P", "g": "c", "A": "A", "b": "b", "C": "G", "l": "h_l", "u": "h_u", "lb": "x_l", "ub": "x_u"}
 
@@ -19,7 +18,8 @@ NAMES = {"H": "P", "g": "c", "A": "A", "b": "b", "C": "G", "l": "h_l", "u": "h_u
 class Adapter(base.Adapter):
     """A new ``DenseSolver`` for each problem."""
 
-    differentiable = False
+    package = "piqp"
+    differentiable = infeasible = single = False
 
     def __init__(self, task: Task):
         super().__init__(task)
@@ -31,14 +31,6 @@ class Adapter(base.Adapter):
         matrices = {k: [np.asfortranarray(array) for array in arrays[k]] for k in arrays if k in "PAG"}
         self.problems = [{k: v[i] for k, v in (arrays | matrices).items()} for i in range(batch)]
 
-    @staticmethod
-    def objection(task: Task) -> str:
-        return objection(task)
-
-    @staticmethod
-    def version() -> str:
-        return version("piqp")
-
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         qp = self.qp
         return {"P": qp.g.new_zeros(qp.n, qp.n)} | {NAMES[k]: v for k, v in leaves.items()}
@@ -47,9 +39,7 @@ class Adapter(base.Adapter):
         self.results = []
         for problem in self.problems:
             solver = self.piqp.DenseSolver()
-            settings = solver.settings
-            settings.eps_abs = settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = self.task.accuracy
-            settings.eps_rel = 0.0
+            ask(solver.settings, self.task.accuracy)
             solver.setup(**problem)
             solver.solve()
             self.results.append(solver.result)
@@ -61,3 +51,9 @@ class Adapter(base.Adapter):
         x, y, upper, lower, above, below = stacked("x", "y", "z_u", "z_l", "z_bu", "z_bl")
         z = torch.cat([y, upper - lower, (above - below)[:, : self.qp.n_box]], -1)
         return Answer(x.numpy(), z.numpy(), iterations=float(np.mean([r.info.iter for r in self.results])))
+
+
+def ask(settings: Any, accuracy: float) -> None:
+    """Sets the tolerances."""
+    settings.eps_abs = settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = accuracy
+    settings.eps_rel = 0.0

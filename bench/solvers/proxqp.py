@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from ..certificate import Answer
 from . import base
 from .base import Task
+from .forms import two_sided
 
 ABSENT = 1e20  # what ProxQP takes for infinity
 NEVER = 1e-12  # by its default thresholds it takes feasible LPs for infeasible
@@ -19,30 +19,18 @@ NEVER = 1e-12  # by its default thresholds it takes feasible LPs for infeasible
 class Adapter(base.Adapter):
     """``solve_in_parallel`` on a new ``BatchQP``: making it is part of the forward, as in a layer."""
 
-    differentiable = False
+    package = "proxsuite"
+    differentiable = infeasible = single = False
 
     def __init__(self, task: Task):
         super().__init__(task)
         from proxsuite import proxqp
 
         self.dense = proxqp.dense
-        dims = {"H": 2, "g": 1, "A": 2, "b": 1, "C": 2, "l": 1, "u": 1}
-        self.data = [_per_problem(self.native[k].numpy(), dim, self.qp.batch) for k, dim in dims.items()]
-
-    @staticmethod
-    def objection(task: Task) -> str:
-        return objection(task)
-
-    @staticmethod
-    def version() -> str:
-        return version("proxsuite")
+        self.data = [_per_problem(v.numpy(), 1 + (k in "HAC"), self.qp.batch) for k, v in self.native.items()]
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        qp = self.qp
-        G, lo, hi = qp.rows(ABSENT)
-        H = qp.g.new_zeros(qp.n, qp.n) if qp.H is None else qp.H
-        A, C, b, l, u = G[:, : qp.n_eq], G[:, qp.n_eq :], lo[:, : qp.n_eq], lo[:, qp.n_eq :], hi[:, qp.n_eq :]
-        return {"H": H, "g": qp.g, "A": A, "b": b, "C": C, "l": l, "u": u}
+        return two_sided(self.qp, leaves, ABSENT)
 
     def forward(self, differentiable: bool) -> None:
         self.batch = self.dense.BatchQP()
@@ -64,15 +52,7 @@ class Adapter(base.Adapter):
         return Answer(x, z, iterations=float(np.mean([r.info.iter for r in results])))
 
 
-def objection(task: Task) -> str:
-    """Of a solver that gives no gradients, no float32 and no closest feasible answer."""
-    if not task.feasible:
-        return "feasible problems only"
-    return "float64 only" if task.qp.g.dtype.itemsize < 8 else ""
-
-
 def _per_problem(array: np.ndarray, dim: int, batch: int) -> list[np.ndarray]:
     """One contiguous array per problem; a shared one is the same for all."""
-    if array.ndim == dim or len(array) == 1:
-        return [np.ascontiguousarray(array.reshape(array.shape[-dim:]))] * batch
-    return list(np.ascontiguousarray(array))
+    array = np.ascontiguousarray(array)
+    return [array] * batch if array.ndim == dim else list(array)

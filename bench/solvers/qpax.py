@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 from . import jax
@@ -11,19 +10,17 @@ from . import jax
 class Adapter(jax.Adapter):
     """``solve_qp_primal`` and ``solve_qp``, to the accuracy asked for; gradients are smoothed by a thousandth of it."""
 
-    @staticmethod
-    def version() -> str:
-        return version("qpax")
+    package = "qpax"
 
     @staticmethod
-    def solve(accuracy: Any, *arrays: Any) -> Any:
+    def answered(accuracy: Any, *arrays: Any) -> Any:
         from qpax import solve_qp
 
         x, _, z, y, _, iterations = solve_qp(*arrays, solver_tol=accuracy)
         return x, y, z, iterations
 
     @staticmethod
-    def x(accuracy: Any, *arrays: Any) -> Any:
+    def primal(accuracy: Any, *arrays: Any) -> Any:
         from qpax import solve_qp_primal
 
         return solve_qp_primal(*arrays, solver_tol=accuracy, target_kappa=1e-3 * accuracy)

@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import torch
 from torch import Tensor
 
 from ..certificate import Answer
-from . import base
 from .base import Task, numpy
-from .one_sided import OneSided
+from .forms import OneSidedAdapter
 
 
-class Adapter(base.Adapter):
-    """``QPFunction``; its gradients of shared arrays are averages over the batch, and are multiplied by its size."""
+class Adapter(OneSidedAdapter):
+    """``QPFunction``; its gradients of shared arrays are averages over the batch."""
 
+    package = "qpth"
     devices = ("cpu", "cuda")
+    averages = True
 
     def __init__(self, task: Task):
-        self.sides = OneSided(task.qp)
         super().__init__(task)
         from qpth.qp import QPFunction
 
         self.function = QPFunction(verbose=-1, eps=task.accuracy, check_Q_spd=False)
         none = self.qp.g.new_zeros(0)
-        self.arguments = [v if v.numel() else none for v in self.native.values()]
+        order = (self.native[name] for name in ("H", "g", "G", "h", "A", "b"))
+        self.arguments = [v if v.numel() else none for v in order]
 
-    @staticmethod
-    def objection(task: Task) -> str:
+    @classmethod
+    def objection(cls, task: Task) -> str:
         return "no LP" if task.qp.H is None else ""
 
-    @staticmethod
-    def version() -> str:
-        return version("qpth")
-
-    def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        native = self.sides.convert(leaves)
-        return {name: native[name] for name in ("H", "g", "G", "h", "A", "b")}
-
-    def forward(self, differentiable: bool) -> None:
-        with torch.set_grad_enabled(differentiable):
-            self.x = self.function(*self.arguments)
-
-    def backward(self, grad_x: Tensor) -> None:
-        self.x.backward(grad_x)
-
-    def native_gradient(self, name: str) -> Tensor | None:
-        gradient = super().native_gradient(name)
-        shared = self.native[name].dim() == 1 + (name in ("H", "A", "G"))
-        return gradient * self.qp.batch if shared and gradient is not None else gradient
+    def solve(self) -> Tensor:
+        return self.function(*self.arguments)
 
     def answer(self) -> Answer:
         """The multipliers are what it keeps for its backward: to be asked for after a differentiable forward."""
