@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from .points import SWEEP_BATCH, SWEEP_N, Point, Results, slope
+from .points import SWEEP_BATCH, SWEEP_N, Results, slope
+from .rows import Row
 from .solvers import NAMES, OURS
 
 COLOUR, SECOND, GREY, DARK, RED = "#c2410c", "#f0a878", "#9ca3af", "#374151", "#b91c1c"
@@ -23,8 +24,8 @@ STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "figure.dpi": 150, "axes
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 26}
 STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), DARK)
-Sweep = dict[str, list[Point]]
-Size = Callable[[Point], int]
+Sweep = dict[str, list[Row]]
+Size = Callable[[Row], int]
 
 
 def draw(results: Results, folder: Path) -> None:
@@ -58,7 +59,7 @@ def throughput(start: str, size: Size, label: str, title: str) -> Callable[[Resu
 def speedup(results: Results) -> plt.Figure | None:
     """Each peer a row, each case a dot, the median a bar."""
     both, forward = (
-        {k: [ratio for _, ratio, ok in x if ok] for k, x in results.speedups(phase).items()}
+        {k: [ratio for ratio, ok in x if ok] for k, x in results.speedups(phase).items()}
         for phase in ("both", "forward")
     )
     alone = {name for name in forward if not results.of("both", solver=name)}
@@ -83,8 +84,8 @@ def speedup(results: Results) -> plt.Figure | None:
 
 def gradients(results: Results) -> plt.Figure | None:
     """The error of each gradient against central differences."""
-    points = [p for p in results.of("both") if p.error is not None and p.solved and p.case != "float32"]
-    found = {name: [max(p.error or 0, 1e-12) for p in points if p.solver == name] for name in NAMES}
+    points = [p for p in results.of("both") if p.gradient_error is not None and p.solved == 1 and p.case != "float32"]
+    found = {name: [max(p.gradient_error, 1e-12) for p in points if p.solver == name] for name in NAMES}
     order = sorted((name for name in found if found[name]), key=lambda name: -median(found[name]))
     if not order:
         return None
@@ -101,7 +102,7 @@ def gradients(results: Results) -> plt.Figure | None:
 
 def growth(results: Results) -> plt.Figure | None:
     """The time of one QP against n, and of a batch against its size, with the powers."""
-    sides: tuple[tuple[str, str, Size, Callable[[Point], float]], ...] = (
+    sides: tuple[tuple[str, str, Size, Callable[[Row], float]], ...] = (
         (SWEEP_N, "variables n", lambda p: p.n, lambda p: p.ms),
         (SWEEP_BATCH, "batch, n = 16", lambda p: p.batch, lambda p: p.ms * p.batch),
     )
@@ -120,20 +121,21 @@ def growth(results: Results) -> plt.Figure | None:
 
 def against_floor(results: Results) -> plt.Figure | None:
     """The forward of this library, case by case, beside the least time of its arithmetic and data."""
-    points = sorted((p for p in results.of("forward", solver=OURS) if p.floor), key=lambda p: -p.ms / p.floor)
-    if not points:
+    found = sorted(results.floors(), key=lambda line: -line[3])
+    if not found:
         return None
-    figure, axes = _lanes([p.case.replace("_", " ") for p in points], height=0.3, above=1.3)
-    for at, p in enumerate(points):
-        axes.plot([p.floor, p.ms], [at, at], color=SECOND, linewidth=2, zorder=1)
-        ratio = p.ms / p.floor
+    cases, times, floors, ratios = zip(*found, strict=True)
+    figure, axes = _lanes([case.replace("_", " ") for case in cases], height=0.3, above=1.3)
+    for at, (time, floor, ratio) in enumerate(zip(times, floors, ratios, strict=True)):
+        axes.plot([floor, time], [at, at], color=SECOND, linewidth=2, zorder=1)
         _beside(axes, at, f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x")
-    ends = (GREY, [p.floor for p in points]), (COLOUR, [p.ms for p in points])
-    for colour, times in ends:
-        axes.scatter(times, range(len(points)), color=colour, s=26, zorder=2)
-    top, known = len(points) - 1, {"textcoords": "offset points"}
-    axes.annotate("floor", (points[-1].floor, top), (4, 9), ha="right", color=DARK, **known)
-    axes.annotate("time", (points[-1].ms, top), (-4, 9), ha="left", color=COLOUR, **known)
+    for name, ends, colour, tint, side, offset in (
+        ("floor", floors, GREY, DARK, "right", 4),
+        ("time", times, COLOUR, COLOUR, "left", -4),
+    ):
+        axes.scatter(ends, range(len(found)), color=colour, s=26, zorder=2)
+        where = {"xytext": (offset, 9), "textcoords": "offset points", "ha": side}
+        axes.annotate(name, (ends[-1], len(found) - 1), color=tint, **where)
     axes.set_xlabel("ms per QP, forward")
     _title(axes, "Time against the floor", f"of its arithmetic and data (floor.py); {results.machine}")
     return figure

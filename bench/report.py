@@ -12,19 +12,20 @@ from statistics import median
 
 from .pictures import draw
 from .points import SWEEP_BATCH, SWEEP_N, Results, load, slope
-from .solvers import NAMES, OURS
-from .table import Line, markdown
+from .rows import Row
+from .solvers import NAMES
+from .table import markdown
 
 ROOT = Path(__file__).parents[1]
 
 
 def summary(results: Results) -> str:
     """Markdown: the speed-ups, how the cost grows, the distance from the floor, and all cases."""
-    first, loads = results.lines[-1], [float(line["load"]) for line in results.lines]
+    last, loads = results.rows[-1], [row.load for row in results.rows]
     parts = [
         f"# Results\n\nWritten by `python -m bench.report`. {results.machine}. "
-        f"PyTorch {first['torch']}, Python {first['python']}. The machine was seen to do {first['gflops']} Gflop/s in "
-        f"float64 and to copy {first['gbytes']} GB/s. Load while measuring: {median(loads):.2g} in the median, "
+        f"PyTorch {last.torch}, Python {last.python}. The machine was seen to do {last.gflops} Gflop/s in "
+        f"float64 and to copy {last.gbytes} GB/s. Load while measuring: {median(loads):.2g} in the median, "
         f"{max(loads):.2g} at most.",
         "## Speed-up against each peer\n\nThe time of the peer by the time of this library, over the cases in which "
         "both are right: median, and from the least to the most.",
@@ -46,8 +47,8 @@ def _speedups(results: Results) -> str:
     return markdown(["peer", "forward", "forward and backward"], rows)
 
 
-def _range(ratios: list[tuple[str, float, bool]]) -> str:
-    right = [ratio for _, ratio, ok in ratios if ok]
+def _range(ratios: list[tuple[float, bool]]) -> str:
+    right = [ratio for ratio, ok in ratios if ok]
     if not right:
         return "no right gradients" if ratios else ""
     return f"{median(right):.1f} ({min(right):.2g} to {max(right):.3g}, {len(right)} cases)"
@@ -69,26 +70,25 @@ def _slopes(results: Results) -> str:
 
 
 def _floors(results: Results) -> str:
-    points = [p for p in results.of("forward", solver=OURS) if p.floor]
-    rows = [[p.case, f"{1e3 * p.ms:.3g}", f"{1e3 * p.floor:.3g}", f"{p.ms / p.floor:.1f}"] for p in points]
+    found = results.floors()
+    rows = [[case, f"{1e3 * ms:.3g}", f"{1e3 * floor:.3g}", f"{ratio:.1f}"] for case, ms, floor, ratio in found]
     return markdown(["case", "µs per QP", "floor", "times"], rows)
 
 
 def _cases(results: Results) -> str:
-    cells: dict[str, dict[str, list[Line]]] = {}
-    for line in results.lines:
-        cells.setdefault(line["case"], {}).setdefault(line["solver"], []).append(line)
+    cells: dict[str, dict[str, list[Row]]] = {}
+    for row in results.rows:
+        cells.setdefault(row.case, {}).setdefault(row.solver, []).append(row)
     solvers = [name for name in NAMES if any(name in row for row in cells.values())]
     rows = [[case, *(_cell(row.get(name, [])) for name in solvers)] for case, row in cells.items()]
     return markdown(["case", *(NAMES[name] for name in solvers)], rows)
 
 
-def _cell(lines: list[Line]) -> str:
-    times = {line["phase"]: line["ms_per_qp_p50"] for line in lines}
-    verdicts = {line["verdict"] for line in lines} - {"ok"}
-    shown = " / ".join(f"{float(times[phase]):.3g}" for phase in ("forward", "both") if times.get(phase))
-    part = next((f"{line['batch']} of {line['asked']}" for line in lines if line["batch"] != line["asked"]), "")
-    notes = [*sorted(verdicts)] + [part] * bool(part and shown)
+def _cell(rows: list[Row]) -> str:
+    times = {row.phase: row.ms for row in rows if row.ms}
+    shown = " / ".join(f"{times[phase]:.3g}" for phase in ("forward", "both") if phase in times)
+    notes = sorted({row.verdict for row in rows} - {"ok"})
+    notes += list(dict.fromkeys(f"{row.batch} of {row.asked}" for row in rows if row.ms and row.batch != row.asked))
     return f"{shown} ({'; '.join(notes)})".strip() if notes else shown
 
 

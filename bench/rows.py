@@ -67,6 +67,14 @@ class Row:
     floor_ms_per_qp: float | None = None  # of this library's forward
     verdict: str
 
+    @property
+    def ms(self) -> float | None:
+        return self.ms_per_qp_p50
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict == "ok"
+
 
 def environment(device: str) -> dict[str, str | int | float]:
     """Where, when and on what code: to be asked before the processes start, as they read the code then."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 Line = dict[str, str]  # a row as it is in a file
 DIGITS = 4
+NUMBERS = {"int": int, "float": float}
+Row = TypeVar("Row")
 
 
 def read(path: Path) -> list[Line]:
@@ -16,6 +20,12 @@ def read(path: Path) -> list[Line]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def parsed(path: Path, kind: type[Row]) -> list[Row]:
+    """The lines of a file as a dataclass whose annotations are texts; an empty number is None."""
+    types = {field.name: NUMBERS.get(field.type.removesuffix(" | None"), str) for field in fields(kind)}
+    return [kind(**{k: types[k](v) if v or types[k] is str else None for k, v in x.items()}) for x in read(path)]
 
 
 def write(path: Path, columns: Iterable[str], lines: Iterable[dict]) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_table_is_of_this_source_and_little_spills():
-    assert cuda.outdated(cuda.read(cuda.FILE, cuda.Resources)) == []
+    assert cuda.outdated(cuda.parsed(cuda.FILE, cuda.Resources)) == []
 
 
 @pytest.mark.parametrize("scalar", ["double", "float"])

@@ -20,7 +20,8 @@ from cupy_backends.cuda.libs import nvrtc
 
 from qplayer_gpu.kernels.cuda.source import THREADS, digest, options, source
 
-from .variants import command, read, write
+from ..table import parsed
+from .variants import command, write
 
 FILE = Path(__file__).with_name("cuda.csv")
 ARCHITECTURES = (80, 90)
@@ -108,7 +109,7 @@ def outdated(table: list[Resources]) -> list[str]:
 
 def complaints(v: Variant) -> list[str]:
     """What is wrong with the variant: spills, or other resources than the table has by the same compiler."""
-    then, now = [r for r in read(FILE, Resources) if r.variant == v], measured(v)
+    then, now = [r for r in parsed(FILE, Resources) if r.variant == v], measured(v)
     found = [f"too much spills: {r}" for r in now if r.spilled > SPILL]
     if then and then[0].nvrtc != now[0].nvrtc:
         return found

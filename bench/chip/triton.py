@@ -28,8 +28,9 @@ from qplayer_gpu.kernels.triton.launch import CHOLESKY, MAXIMAL_REGISTERS, SWEEP
 from qplayer_gpu.kernels.triton.problem import Config
 from qplayer_gpu.kernels.triton.system import STEPS
 
+from ..table import parsed
 from . import sass
-from .variants import command, read, write
+from .variants import command, write
 
 FILE = Path(__file__).with_name("triton.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
@@ -160,7 +161,7 @@ def imprecise(v: Variant, program: Any) -> list[str]:
 
 def complaints(v: Variant) -> list[str]:
     """What is wrong with the variant: float32 in it, spills, or other resources than this Triton has in the table."""
-    known = (r for r in read(FILE, Resources) if r.triton == triton.__version__ and r.variant == v)
+    known = (r for r in parsed(FILE, Resources) if r.triton == triton.__version__ and r.variant == v)
     then = next(known, None)
     program = compiled(v)
     now = measured(v, program)
@@ -174,7 +175,7 @@ def complaints(v: Variant) -> list[str]:
 
 def rewrite() -> int:
     """Writes the rows of this Triton beside those of others."""
-    kept = [r for r in read(FILE, Resources) if r.triton != triton.__version__]
+    kept = [r for r in parsed(FILE, Resources) if r.triton != triton.__version__]
     new = []
     for v in variants():
         new.append(measured(v, compiled(v)))

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
 from .. import table
 
 Row, Variant = TypeVar("Row"), TypeVar("Variant")
-
-
-def read(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a committed table."""
-    types = {field.name: int if field.type == "int" else str for field in fields(kind)}
-    return [kind(**{name: types[name](text) for name, text in line.items()}) for line in table.read(path)]
 
 
 def write(path: Path, rows: list[Row]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..problems import QP, below
 from . import jax
-from .forms import below, two_sided
 
 
 class Adapter(jax.Adapter):
@@ -20,8 +20,8 @@ class Adapter(jax.Adapter):
     package = "jaxopt"
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        H, g, A, b, C, l, u = two_sided(self.qp, leaves).values()
-        return {"H": H, "g": g, "G": below((A, 2), (C, 2)), "l": below((b, 1), (l, 1)), "u": below((b, 1), (u, 1))}
+        H, g, A, b, C, l, u = QP(**leaves).two_sided().values()
+        return {"H": H, "g": g, "G": below(A, C, dim=2), "l": below(b, l), "u": below(b, u)}
 
     @staticmethod
     def answered(accuracy: Any, *arrays: Any) -> Any:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..certificate import Answer
+from ..problems import below
 from .base import Task, numpy
-from .forms import OneSidedAdapter, below
+from .forms import OneSidedAdapter
 
 
 class Adapter(OneSidedAdapter):
@@ -51,8 +52,8 @@ class Adapter(OneSidedAdapter):
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         parts = super().convert(leaves)
         P, A = self.masks()
-        rows = below((parts["A"], 2), (parts["G"], 2))
-        b = below((parts["b"], 1), (parts["h"], 1))
+        rows = below(parts["A"], parts["G"], dim=2)
+        b = below(parts["b"], parts["h"])
         P, A, batch = parts["H"][..., P], rows[..., A], self.qp.batch
         if P.dim() != A.dim():  # it wants both shared or neither
             P, A = P.expand(batch, -1), A.expand(batch, -1)

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from ..certificate import Answer
+from ..problems import QP
 from . import base
 from .base import Task
-from .forms import two_sided
 
 ABSENT = 1e20  # what ProxQP takes for infinity
 NEVER = 1e-12  # by its default thresholds it takes feasible LPs for infeasible
@@ -30,7 +30,7 @@ class Adapter(base.Adapter):
         self.data = [_per_problem(v.numpy(), 1 + (k in "HAC"), self.qp.batch) for k, v in self.native.items()]
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        return two_sided(self.qp, leaves, ABSENT)
+        return QP(**leaves).two_sided(ABSENT)
 
     def forward(self, differentiable: bool) -> None:
         self.batch = self.dense.BatchQP()

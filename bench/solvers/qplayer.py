@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..certificate import Answer
+from ..problems import QP
 from . import base
 from .base import Task, numpy
-from .forms import two_sided
 from .proxqp import ABSENT
 
 PROCESSORS = os.cpu_count() or 1
@@ -46,7 +46,7 @@ class Adapter(base.Adapter):
         return super().objection(task)
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        return two_sided(self.qp, leaves, ABSENT)
+        return QP(**leaves).two_sided(ABSENT)
 
     def solve(self) -> Tensor:
         x, *self.rows = self.function(*self.native.values())
