@@ -1,18 +1,12 @@
-"""One solver, in a process of its own that answers questions, a line of JSON each way.
-
-    python -m bench.worker SOLVER DEVICE
-
-It is asked to "check" a case, and then to "time" it again and again. "reference" as the solver has central differences
-for an answer to "check".
-"""
+"""One solver, in a process of its own that answers questions: to "check" a case, then to "time" it again and again."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -134,26 +128,22 @@ def _gradient_errors(solver: Adapter, reference: gradient.Derivatives) -> dict[s
     return gradient.relative_errors(found, reference)
 
 
-def reply(bench: Bench | Reference, question: dict[str, Any]) -> Answers:
+def reply(bench: Bench | Reference, do: str, question: Answers) -> Answers:
     """The answer, or why there is none."""
     try:
-        return getattr(bench, question.pop("do"))(**question)
+        return getattr(bench, do)(**question)
     except ImportError as error:
         return {"failure": f"not installed: {error.name}"}
     except Exception as error:  # whatever a peer raises is a row of the results
         return {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
 
 
-def main() -> None:
-    """Answers until standard input ends; what a solver prints goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    name, device = sys.argv[1:]
+def serve(name: str, device: str, pipe: Connection) -> None:
+    """Answers until the other end is closed; what a solver prints goes nowhere."""
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     torch.set_num_threads(os.cpu_count() or 1)
     bench = Reference() if name == "reference" else Bench(name, device)
-    for line in sys.stdin:
-        print(json.dumps(reply(bench, json.loads(line))), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    with suppress(EOFError):
+        while True:
+            pipe.send(reply(bench, *pipe.recv()))
