@@ -1,7 +1,5 @@
 """One certificate for all solvers: the optimality conditions, recomputed in numpy from the data alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Seeded families of QPs, in float64: functions of (batch, n)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -6,8 +6,6 @@
 The problems are boxes, ``minimise 1/2 x'x + g'x`` subject to ``-1 <= x <= 1``, given as rows: ``x = clamp(-g, -1, 1)``.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

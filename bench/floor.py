@@ -15,8 +15,6 @@ It is a floor: rows that come and go while the active set is found, the line sea
 answer are not in it. The data is read once, and x, the multipliers and the shifts are written once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Without an option it times them by ``bench.run``, in the cases that ``--check`` 
 where TRITON_INTERPRET=1 has Triton interpreted, to try the script: with --quick.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

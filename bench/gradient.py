@@ -1,7 +1,5 @@
 """Gradients are compared as derivatives along a few directions, with central differences of certified answers."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """One case on all solvers: each is checked, which warms it up, then they are timed in turn."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The pictures of the report: this library in colour, its peers in grey, each line labelled where it ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median

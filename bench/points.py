@@ -1,7 +1,5 @@
 """The rows of one machine, by phase, case and solver."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ It writes docs/bench/*.png and results/summary.md for the CPU; for another devic
 results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from statistics import median

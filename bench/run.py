@@ -1,7 +1,5 @@
 """Every case on every solver: ``python -m bench.run``; see README.md."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """4 x 4 Sudoku puzzles that have one answer."""
 
-from __future__ import annotations
-
 from itertools import permutations
 
 import torch

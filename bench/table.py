@@ -1,7 +1,5 @@
 """Tables of results: files of comma-separated values, and Markdown."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import fields

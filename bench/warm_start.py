@@ -6,8 +6,6 @@ The training is repeated with the same seed, once cold and once with a qplayer_g
 control of a batch of double integrators starts each solve from the last plan, as it was and moved on by one step.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import torch

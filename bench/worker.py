@@ -1,7 +1,5 @@
 """One solver, in a process of its own that answers questions: to "check" a case, then to "time" it again and again."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from contextlib import suppress

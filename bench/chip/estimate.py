@@ -15,8 +15,6 @@ It knows nothing of waits for memory, barriers and shuffles, so expect more; nor
 not active, so expect less. The Newton steps of a QP are the mean of the reference's on random feasible problems.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

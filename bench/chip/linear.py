@@ -8,8 +8,6 @@ and "cholesky_solve" is torch's own two operations with checks around them: thos
 nothing about Triton. Not run on a GPU yet.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

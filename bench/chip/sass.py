@@ -9,8 +9,6 @@ smaller step. So the count is on the high side. A call counts with all that it c
 divisions by tiny numbers.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """What the two tables of this folder have in common: rows of dataclasses, and a command that writes or checks them."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path

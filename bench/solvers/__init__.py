@@ -1,7 +1,5 @@
 """The solvers: classes that import their packages only when they are made."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from .base import Adapter

@@ -1,7 +1,5 @@
 """What the benchmark asks of a solver."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import version

@@ -3,8 +3,6 @@
 Written from its documentation: not tried on a GPU yet.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """cvxpylayers, over Moreau, which takes its active set method for QPs of these sizes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

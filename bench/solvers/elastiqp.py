@@ -1,7 +1,5 @@
 """ElastiQP: a C++ dual active set method for QPs whose inequalities may give way, at a price linear in the shift."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

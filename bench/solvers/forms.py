@@ -1,7 +1,5 @@
 """QPs as most solvers take them: ``A x = b``, ``G x <= h``, all arrays there."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

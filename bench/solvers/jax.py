@@ -1,7 +1,5 @@
 """What solvers in JAX have in common: arrays go over without a copy where they can, and functions are compiled once."""
 
-from __future__ import annotations
-
 import os
 from abc import abstractmethod
 from collections.abc import Callable

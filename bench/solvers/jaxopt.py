@@ -1,7 +1,5 @@
 """BoxOSQP of jaxopt: ADMM in JAX."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Moreau's interior point method: Rust on the CPU, CUDA on a GPU."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """PIQP: a C++ interior point method, called in a loop over the batch, on one core."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ProxQP of proxsuite: C++, one dense QP per problem, solved in parallel."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """qpax: an interior point method in JAX."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from . import jax

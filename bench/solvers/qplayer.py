@@ -1,7 +1,5 @@
 """The QPLayer of proxsuite."""
 
-from __future__ import annotations
-
 import os
 
 import torch

@@ -1,7 +1,5 @@
 """This library, with the backend that it chooses itself or another."""
 
-from __future__ import annotations
-
 import os
 
 import torch

@@ -1,7 +1,5 @@
 """qpth: a batched interior point method in torch (OptNet)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
