@@ -62,8 +62,8 @@ def equalities(batch: int, n: int) -> QP:
 def box(batch: int, n: int) -> QP:
     """Bounds on x and one equality."""
     qp = feasible(batch, n, 1, 1)
-    ones = torch.ones(n, dtype=torch.float64)
-    inside = torch.rand(batch, n, 1, generator=_generator(n), dtype=torch.float64) - 0.5
+    ones, (_, uniform) = torch.ones(n, dtype=torch.float64), _samplers(n)
+    inside = uniform(batch, n, 1) - 0.5
     return QP(g=3 * qp.g, H=qp.H, A=qp.A, b=(qp.A @ inside).squeeze(-1), lb=-ones, ub=ones)
 
 
@@ -85,7 +85,8 @@ def projection(batch: int, n: int) -> QP:
 
 def control(batch: int, n: int) -> QP:
     """Double integrators driven to the origin under bounds on control and speed, n steps ahead, condensed."""
-    return steered(plan(n), 0.9 * (2 * torch.rand(batch, 2, generator=_generator(n), dtype=torch.float64) - 1))
+    _, uniform = _samplers(n)
+    return steered(plan(n), 0.9 * (2 * uniform(batch, 2) - 1))
 
 
 def plan(horizon: int, dt: float = 0.1) -> dict[str, Tensor]:
@@ -110,20 +111,17 @@ def steered(plan: dict[str, Tensor], state: Tensor, speed: float = 1.0) -> QP:
     return QP(g=g, H=plan["H"], C=plan["forced"][:, 1], l=l, u=u, lb=-ones, ub=ones)
 
 
-def contradictory(batch: int, n: int) -> QP:
+def contradictory(batch: int, n: int, every: int = 1) -> QP:
     """As mixed, but two half-spaces of each problem exclude each other."""
-    return _contradict(mixed(batch, n), slice(None))
+    qp = mixed(batch, n)
+    C, u = qp.C.clone(), qp.u.clone()  # rows 0 and 2 have no lower side
+    C[::every, 2], u[::every, 2] = -C[::every, 0], -u[::every, 0] - 1
+    return replace(qp, C=C, u=u)
 
 
 def half_infeasible(batch: int, n: int) -> QP:
     """Every other problem as in contradictory, the rest feasible, in one batch."""
-    return _contradict(mixed(batch, n), slice(None, None, 2))
-
-
-def _contradict(qp: QP, which: slice) -> QP:
-    C, u = qp.C.clone(), qp.u.clone()  # rows 0 and 2 have no lower side
-    C[which, 2], u[which, 2] = -C[which, 0], -u[which, 0] - 1
-    return replace(qp, C=C, u=u)
+    return contradictory(batch, n, every=2)
 
 
 def sudoku_lp(batch: int, n: int) -> QP:
@@ -131,16 +129,12 @@ def sudoku_lp(batch: int, n: int) -> QP:
 
     The reward is on the givens of each puzzle; 40 equalities ``A x = 1`` with a random A >= 0 stand for the rules.
     """
-    generator = _generator(n)
+    generator = torch.Generator().manual_seed(n)
     A = torch.rand(40, n, generator=generator, dtype=torch.float64)
     return QP(g=-puzzles(batch, generator)[0], A=A, b=A.new_ones(40), lb=A.new_zeros(n))
 
 
-def _generator(n: int) -> torch.Generator:
-    return torch.Generator().manual_seed(n)
-
-
 def _samplers(n: int) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """Of normal and of uniform numbers."""
-    known = {"generator": _generator(n), "dtype": torch.float64}
+    known = {"generator": torch.Generator().manual_seed(n), "dtype": torch.float64}
     return partial(torch.randn, **known), partial(torch.rand, **known)

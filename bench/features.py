@@ -61,9 +61,7 @@ def moreau() -> Solve:
     def solve(H: Tensor, g: Tensor, C: Tensor, l: Tensor, u: Tensor) -> Tensor:
         G, h = _one_sided(C, l, u)
         m, n = G.shape[-2:]
-        entries = (
-            torch.arange(0, k * n + 1, n) if i == 0 else torch.arange(n).repeat(k) for k in (n, m) for i in (0, 1)
-        )
+        entries = (x for k in (n, m) for x in (torch.arange(0, k * n + 1, n), torch.arange(n).repeat(k)))
         settings = Settings(batch_size=len(g) if g.dim() > 1 else 1)
         solver = Solver(n, m, *entries, cones=Cones(num_nonneg_cones=m), settings=settings)
         return solver.solve(H.flatten(-2), G.flatten(-2), g, h.expand(*g.shape[:-1], -1)).x

@@ -56,12 +56,10 @@ def throughput(start: str, size: Size, label: str, title: str) -> Callable[[Resu
 
 def speedup(results: Results) -> plt.Figure | None:
     """Each peer a row, each case a dot, the median a bar."""
-    both, forward = (
-        {k: [ratio for ratio, ok in x if ok] for k, x in results.speedups(phase).items()}
-        for phase in ("both", "forward")
-    )
+    both, forward = results.speedups("both"), results.speedups("forward")
     alone = {name for name in forward if not results.of("both", solver=name)}
-    rows = {name: ratios for name, ratios in (both | {k: forward[k] for k in alone}).items() if ratios}
+    found = {name: both.get(name, []) + forward[name] * (name in alone) for name in forward}
+    rows = {name: ratios for name, x in found.items() if (ratios := [ratio for ratio, right in x if right])}
     if not rows:
         return None
     order = sorted(rows, key=lambda name: median(rows[name]))
@@ -139,10 +137,9 @@ def against_floor(results: Results) -> plt.Figure | None:
     return figure
 
 
+ROWS_OF_N = "variables n, n / 4 equalities, n inequalities"
 PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
-    "throughput_n": throughput(
-        SWEEP_N, lambda p: p.n, "variables n, n / 4 equalities, n inequalities", "QPs per second against n"
-    ),
+    "throughput_n": throughput(SWEEP_N, lambda p: p.n, ROWS_OF_N, "QPs per second against n"),
     "throughput_batch": throughput(SWEEP_BATCH, lambda p: p.batch, "batch, n = 16", "QPs per second against the batch"),
     "speedup": speedup,
     "gradients": gradients,

@@ -117,8 +117,9 @@ def store(path: Path, rows: list[Row]) -> None:
 
 def _commit() -> str:
     """The commit, with a "+" where what is measured differs from it."""
+    commit = _said("git", "rev-parse", "--short", "HEAD")
     differs = _said("git", "status", "--porcelain", "--", *MEASURED)
-    return (_said("git", "rev-parse", "--short", "HEAD") or "unknown") + ("+" if differs else "")
+    return (commit or "unknown") + "+" * bool(differs or not commit)
 
 
 def _toolkit() -> str:

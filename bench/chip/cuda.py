@@ -12,8 +12,8 @@ import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import astuple, dataclass
+from itertools import product, starmap
 from pathlib import Path
 
 from cupy_backends.cuda.libs import nvrtc
@@ -60,8 +60,7 @@ class Resources:
 
 def variants() -> Iterator[Variant]:
     """All that launch.py may ask for."""
-    for threads, scalar, architecture in product(THREADS, ("double", "float"), ARCHITECTURES):
-        yield Variant(threads, scalar, architecture)
+    return starmap(Variant, product(THREADS, ("double", "float"), ARCHITECTURES))
 
 
 def compiled(v: Variant, to: str = "sm", *more: str) -> str:
@@ -83,18 +82,16 @@ def compiled(v: Variant, to: str = "sm", *more: str) -> str:
 
 def measured(v: Variant) -> list[Resources]:
     """The resources of a variant's kernels."""
-    version = "{}.{}".format(*nvrtc.getVersion())
-    log = compiled(v, "sm", "--ptxas-options=-v")
+    compiler = (digest(), "{}.{}".format(*nvrtc.getVersion()))
     found = []
+    log = compiled(v, "sm", "--ptxas-options=-v")
     for name, text in re.findall(r"entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", log, re.DOTALL):
         usage = re.search(r"Used (\d+) registers.*?(\d+) bytes cumulative stack size, (\d+) bytes smem", text)
         assert usage, text
         registers, stack, shared = map(int, usage.groups())
         spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", text)))
-        kernel = name.removeprefix("qplayer_")
-        found.append(
-            Resources(digest(), version, v.threads, v.scalar, v.architecture, kernel, registers, stack, spilled, shared)
-        )
+        known = (*compiler, *astuple(v), name.removeprefix("qplayer_"))
+        found.append(Resources(*known, registers, stack, spilled, shared))
     return sorted(found, key=lambda r: r.kernel)
 
 

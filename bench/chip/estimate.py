@@ -3,13 +3,8 @@
     python -m bench.chip.estimate
 
 writes results/estimate.csv: for each size and version of Triton, the time of a Newton step and of a QP when the whole
-card is busy, as the largest of three, beside the floors that no program could beat; prints the tables of
-docs/kernels.md.
-
-- issue: the instructions of triton.csv (see sass.py), at 4 a cycle and multiprocessor; of a step with a new factor and
-  of one that keeps the last, in the shares that the reference has of them.
-- double: those of them in double precision, at 2 a cycle and multiprocessor (64 units for 32 lanes).
-- latency: as many programs as the registers allow, each of whose warps issues one instruction in ``DEPENDENT`` cycles.
+card is busy, by the counts of triton.csv, beside the floors that no program could beat; prints the tables of
+docs/kernels.md, which says what is counted.
 
 It knows nothing of waits for memory, barriers and shuffles, so expect more; nor of branches not taken and rows that are
 not active, so expect less. The Newton steps of a QP are the mean of the reference's on random feasible problems.
@@ -28,7 +23,7 @@ from ..table import Line
 RESOURCES = Path(__file__).with_name("triton.csv")
 RESULTS = Path(__file__).parents[1] / "results" / "estimate.csv"
 MULTIPROCESSORS, CLOCK = 132, 1.7e9  # of an H100 SXM, under load
-ISSUE, DOUBLE = 4, 2  # instructions of a warp in a cycle
+ISSUE, DOUBLE = 4, 2  # instructions of a warp in a cycle; 64 units of double precision for 32 lanes
 REGISTERS, GRANULE, PROGRAMS = 65536, 256, 32  # of a multiprocessor; given to a warp in such portions; at most
 DEPENDENT = 4  # cycles before an instruction that waits for the last one
 FLOPS, BANDWIDTH = 34e12, 3.35e12  # double precision without tensor cores; bytes/s of memory
@@ -62,21 +57,14 @@ def estimate(row: Line) -> Line:
     """The estimate of one variant, in microseconds."""
     n, m, warps = int(row["n"]), int(row["m"]), int(row["warps"])
     steps, share = newton_steps(n)
-    instructions, double = (
-        share * int(row[k]) + (1 - share) * int(row[f"kept_{k}"]) for k in ("instructions", "double")
-    )
+    issued, double = (share * int(row[k]) + (1 - share) * int(row[f"kept_{k}"]) for k in ("instructions", "double"))
     programs = resident(int(row["registers"]), warps)
-    cycles = {
-        "issue": instructions * warps / ISSUE,
-        "double": double * warps / DOUBLE,
-        "latency": instructions * DEPENDENT / programs,
-    }
-    rates = {f"step_{name}_us": count / (CLOCK * MULTIPROCESSORS) for name, count in cycles.items()}
-    times = rates | {
-        "qp_us": steps * max(rates.values()),
-        "qp_flops_floor_us": steps * flops(n, m, share) / FLOPS,
-        "qp_bytes_floor_us": bytes_of(n, m) / BANDWIDTH,
-    }
+    cycles = {"issue": issued * warps / ISSUE, "double": double * warps / DOUBLE}
+    cycles["latency"] = issued * DEPENDENT / programs
+    times = {f"step_{name}_us": count / (CLOCK * MULTIPROCESSORS) for name, count in cycles.items()}
+    times["qp_us"] = steps * max(times.values())
+    times["qp_flops_floor_us"] = steps * flops(n, m, share) / FLOPS
+    times["qp_bytes_floor_us"] = bytes_of(n, m) / BANDWIDTH
     known = {k: row[k] for k in ("triton", "precision", "n", "m", "warps", "registers")}
     known |= {k: row[k] for k in ("instructions", "kept_instructions", "double", "kept_double")}
     known |= {"programs": str(programs), "newton_steps": f"{steps:.1f}", "factored": f"{share:.2f}"}

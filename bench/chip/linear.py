@@ -26,6 +26,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "factor.csv"
 SIZES = {8: 16384, 16: 8192, 32: 4096, 64: 2048}  # n: matrices in a batch
 SETS, REPEATS = 3, 15  # input sets in turn, so that none stays in cache
 TOLERANCE = 1e4  # of the answer, in units of rounding: the matrices have a condition of about 100
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def by_torch(K: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,45 +48,45 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few matrices, one repeat")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the file that rows are appended to")
     args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    known, new = environment(device), []
+    where, lines = environment(DEVICE), []
     for dtype in (torch.float64, torch.float32):
         for n, batch in SIZES.items():
-            lines = measured(n, 16 if args.quick else batch, dtype, device, 1 if args.quick else REPEATS)
-            new += [known | line for line in lines]
+            lines += measured(n, 16 if args.quick else batch, dtype, 1 if args.quick else REPEATS)
+    new = [where | line for line in lines]
     table.write(args.out, new[0], table.read(args.out) + new)
     return int(any(line["verdict"] != "ok" for line in new))
 
 
-def systems(n: int, batch: int, seed: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
+def systems(n: int, batch: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Matrices with eigenvalues from 0.1 to about 4, and right-hand sides."""
-    generator = torch.Generator().manual_seed(seed)
-    M = torch.randn(batch, n, n, generator=generator, dtype=torch.float64)
+    known = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
+    M, r = torch.randn(batch, n, n, **known), torch.randn(batch, n, **known)
     K = M @ M.mT / n + 0.1 * torch.eye(n, dtype=torch.float64)
-    return K.to(device, dtype), torch.randn(batch, n, generator=generator, dtype=torch.float64).to(device, dtype)
+    return K.to(DEVICE, dtype), r.to(DEVICE, dtype)
 
 
-def error(method: str, K: Tensor, r: Tensor) -> float:
-    """Of the answer, next to torch's in double precision, relative to the largest entry; infinite where one failed."""
+def wrong(method: str, K: Tensor, r: Tensor) -> tuple[float, bool]:
+    """The error next to torch's answer in double precision, by its largest entry, and whether it is too large."""
     x, failed = METHODS[method](K, r)
     exact = torch.linalg.solve(K.double(), r.double())
-    return float("inf") if failed.any() else ((x - exact).abs().max() / exact.abs().max()).item()
+    error = torch.inf if failed.any() else ((x - exact).abs().max() / exact.abs().max()).item()
+    return error, not error <= TOLERANCE * torch.finfo(K.dtype).eps
 
 
-def measured(n: int, batch: int, dtype: torch.dtype, device: str, repeats: int) -> list[dict[str, Any]]:
+def measured(n: int, batch: int, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
     """One line for each method; they take turns."""
-    sets = [systems(n, batch, seed, dtype, device) for seed in range(SETS)]
-    names = [name for name in METHODS if device == "cuda" or name != "sweep_solve"]
-    errors = {name: max(error(name, *system) for system in sets) for name in names}  # and warms up
+    sets = [systems(n, batch, dtype, seed) for seed in range(SETS)]
+    names = [name for name in METHODS if DEVICE == "cuda" or name != "sweep_solve"]
+    worst = {name: max(wrong(name, *system) for system in sets) for name in names}  # and warms up
     times: dict[str, list[float]] = {name: [] for name in names}
     for repeat in range(repeats):
         for name, taken in times.items():
-            taken.append(clock.seconds(lambda m=METHODS[name], s=sets[repeat % SETS]: m(*s), device, on_stream=True))
+            taken.append(clock.seconds(lambda m=METHODS[name], s=sets[repeat % SETS]: m(*s), DEVICE, on_stream=True))
     lines = []
-    for name, taken in times.items():
-        line = {"n": n, "batch": batch, "dtype": str(dtype), "method": name, "repeats": repeats}
-        line |= spread("us", 1e6 / batch, taken) | {"error": errors[name]}
-        lines.append(line | {"verdict": "ok" if errors[name] <= TOLERANCE * torch.finfo(dtype).eps else "wrong"})
+    for name, (error, bad) in worst.items():
+        known = {"n": n, "batch": batch, "dtype": str(dtype), "method": name, "repeats": repeats}
+        worth = {"error": error, "verdict": "wrong" if bad else "ok"}
+        lines.append(known | spread("us", 1e6 / batch, times[name]) | worth)
         print(lines[-1], flush=True)
     return lines
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,27 +129,14 @@ def extents(v: Variant) -> dict[str, float]:
 
 def measured(v: Variant, program: Any) -> Resources:
     """The resources that cuobjdump reads from the cubin, and the instructions counted in it."""
-    usage = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
-    registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
+    printed = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
+    registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", printed)[:2])
     code, step = sass.Code(program.asm["cubin"]), v.kernel == "forward"
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
-    instructions, double = code.counts(extents(v), within_loop=step, skipped=infeasible)
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
     launch = Launch(linear.WARPS[v.n], 0, SOLVES[v.kernel]) if v.kernel in SOLVES else TABLE[v.n]
-    return Resources(
-        triton=triton.__version__,
-        **vars(v),
-        warps=launch.warps,
-        chunk=launch.chunk,
-        method=METHODS[launch.method],
-        registers=registers,
-        stack=stack,
-        shared=program.metadata.shared,
-        instructions=instructions,
-        double=double,
-        kept_instructions=kept[0],
-        kept_double=kept[1],
-    )
+    usage = (registers, stack, program.metadata.shared, *code.counts(extents(v), step, infeasible), *kept)
+    return Resources(triton.__version__, *astuple(v), launch.warps, launch.chunk, METHODS[launch.method], *usage)
 
 
 def imprecise(v: Variant, program: Any) -> list[str]:

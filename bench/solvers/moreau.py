@@ -35,8 +35,7 @@ class Adapter(OneSidedAdapter):
 
     def settings(self, moreau: Any) -> dict[str, Any]:
         """The tolerances of the method; the smoothing of its gradients is left out."""
-        tolerances = ("tol_gap_abs", "tol_gap_rel", "tol_feas")
-        known = dict.fromkeys(tolerances, self.task.accuracy)
+        known = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), self.task.accuracy)
         return {"ipm_settings": moreau.IPMSettings(**known)}
 
     def masks(self) -> tuple[Tensor, Tensor]:
