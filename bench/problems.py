@@ -66,10 +66,6 @@ class QP:
         """The same with f applied to each array."""
         return replace(self, **{name: f(array) for name, array in self.arrays().items()})
 
-    def moved(self, direction: dict[str, Tensor], step: float) -> QP:
-        """The same QPs, the arrays named in ``direction`` moved along it."""
-        return replace(self, **{name: getattr(self, name) + step * d for name, d in direction.items()})
-
     def two_sided(self, absent: float = torch.inf) -> dict[str, Tensor]:
         """H, g, A, b, C, l, u, the bounds of x below the rows of C; what is shared stays so.
 

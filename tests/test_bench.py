@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import qplayer_gpu as qp
-from bench import families, floor, gradient, measure, points, rows, run, table
+from bench import families, floor, gradient, measure, points, processes, rows, run, table
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
@@ -174,6 +174,18 @@ def test_a_slow_solver_leaves_the_rounds(monkeypatch):
     found = measure.Run("full", "cpu", floor.Peak(1, 1), workers, None, bar)._rounds(["slow", "fast"])
     assert len(found["slow"]["forward"]) == measure.LEAST_ROUNDS
     assert len(found["fast"]["forward"]) == SIZES["full"].rounds
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_or_is_late_is_a_row_and_is_begun_anew():
+    worker = processes.Worker("qplayer_gpu", "cpu", patience=0.0)
+    assert worker.ask("time") == {"failure": "no answer in 0 s"}
+    worker.patience = 60.0
+    assert worker.ask("time")["failure"].startswith("AttributeError")  # nothing was checked before
+    worker.process.kill()
+    worker.process.join()
+    assert worker.ask("time") == {"failure": "process ended with code -9"}
+    worker.close()
 
 
 @pytest.mark.slow
