@@ -5,7 +5,7 @@ are stored (not identity rows) and J of those hold with equality at the answer:
 
 | part | operations | how often |
 |---|---|---|
-| factor of K, n x n | n^3 / 3 | every step whose K is not that of the step before (`count`) |
+| factor of K, n x n | n^3 / 3 | every step whose K is not that of the step before (`factored`) |
 | solve with the factor | 2 n^2 | every step |
 | products with H | 2 n^2 (none in an LP) | every step |
 | products with G and its transpose | 4 m_s n | every step |
@@ -68,8 +68,8 @@ def milliseconds(flops: float, data: float, peak: Peak) -> float:
     return 1e3 * max(flops / (peak.gflops * 1e9), data / (peak.gbytes * 1e9))
 
 
-def count(qp: QP, settings: Settings) -> tuple[float, float]:
-    """The mean of the steps of the reference, and the share of them whose K is not that of the step before."""
+def factored(qp: QP, settings: Settings) -> float:
+    """The share of the reference's steps whose K is not that of the step before."""
     steps, factors = 0, 0
     for k in range(qp.batch):
         arrays = {name: a if qp.shares(name) else a[k] for name, a in qp.arrays().items()}
@@ -77,7 +77,7 @@ def count(qp: QP, settings: Settings) -> tuple[float, float]:
             qplayer_gpu.solve_qp(**{"H": None} | arrays, settings=settings, backend="torch")
         steps += len(systems)
         factors += 1 + sum(not torch.equal(now, before) for before, now in pairwise(systems))
-    return steps / qp.batch, factors / steps
+    return factors / steps
 
 
 @contextmanager
