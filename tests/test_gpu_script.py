@@ -1,6 +1,5 @@
 """The script for machines with a GPU, as far as it goes without one: what it does with parts that fail or hang."""
 
-import csv
 import os
 import subprocess
 import sys
@@ -13,9 +12,8 @@ import torch
 
 from bench import families, gpu, run
 from bench.cases import CASES
-from bench.chip import linear
 from qplayer_gpu import backend
-from qplayer_gpu.kernels import cpu
+from qplayer_gpu.kernels import cpu, linear
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,7 +57,7 @@ PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$CALLS"
 case "$*" in
     *test_triton.py*) echo 'one test failed'; exit 1 ;;
-    *bench.chip.linear*) sleep 60 ;;
+    *bench.run*) sleep 60 ;;
 esac
 """
 
@@ -86,10 +84,10 @@ def test_the_whole_script(environment_works, tmp_path):
     if not environment_works:
         assert said == {"environment": "FAILED (1)"}
         return
-    assert {name for name, how in said.items() if how == "passed"} == set(said) - {"tests-kernels", "factor"}
+    assert {name for name, how in said.items() if how == "passed"} == set(said) - {"tests-kernels", "peers"}
     assert said["tests-kernels"] == "FAILED (1)"
-    assert said["factor"] == "FAILED, out of time"
-    assert list(said)[-3:] == ["benchmark", "factor", "peers"]
+    assert said["peers"] == "FAILED, out of time"
+    assert list(said)[-2:] == ["benchmark", "peers"]
     assert {"memcheck", "racecheck", "check", "tests-gpu-float64", "tests-gpu-float32"} <= set(said)
     assert (out / "tests-kernels.txt").read_text() == "one test failed\n"
     made = calls.read_text()
@@ -119,23 +117,6 @@ def test_without_a_gpu_it_says_so(tmp_path):
     assert done.stderr.startswith("no CUDA device that PyTorch")
 
 
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_solves_are_measured(tmp_path, monkeypatch):
-    out = tmp_path / "factor.csv"
-    monkeypatch.setattr(sys, "argv", ["linear", "--quick", "--out", str(out)])
-    assert linear.main() == 0
-    lines = rows(out)
-    assert len(lines) == len(linear.SIZES) * (3 if torch.cuda.is_available() else 2) * 2
-    assert {line["verdict"] for line in lines} == {"ok"}
-    monkeypatch.setitem(linear.METHODS, "torch", lambda K, r: (r, torch.zeros(len(r), dtype=torch.bool)))
-    assert linear.main() == 1
-    assert {line["verdict"] for line in rows(out)[len(lines) :] if line["method"] == "torch"} == {"wrong"}
-
-
 @pytest.fixture
 def on_a_cpu(monkeypatch):
     """The compiled kernels of the CPU in the place of a backend for GPUs."""
@@ -155,6 +136,14 @@ def test_a_wrong_backend_is_found(on_a_cpu, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu", "--check"])
     assert gpu.main() == 1
     assert "cpu, n = 8, torch.float64: error 1." in capsys.readouterr().out
+
+
+def test_a_wrong_solve_is_found(on_a_cpu, monkeypatch, capsys):
+    solve = linear.sweep_solve
+    monkeypatch.setattr(linear, "sweep_solve", lambda K, r: solve(1.01 * K, r))
+    monkeypatch.setattr(sys, "argv", ["gpu", "--check"])
+    assert gpu.main() == 1
+    assert "sweep_solve, n = 8, torch.float64: error 9.9e-03" in capsys.readouterr().out
 
 
 def wrong(adjoint):
