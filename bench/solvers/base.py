@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,11 +82,19 @@ class Adapter(ABC):
         """From the cotangent of x to the gradients of the native arrays."""
         self.x.backward(grad_x)
 
+    def shares(self, name: str) -> bool:
+        """Whether one native array stands for all problems."""
+        return self.native[name].dim() == 1 + (name in "HPACG")
+
+    def problems(self) -> list[dict[str, np.ndarray]]:
+        """The native arrays of each problem, on the host."""
+        arrays = {name: array.contiguous().numpy() for name, array in self.native.items()}
+        return [{k: v if self.shares(k) else v[i] for k, v in arrays.items()} for i in range(self.qp.batch)]
+
     def native_gradient(self, name: str) -> Tensor | None:
         """Of one native array, in its own shape: summed over the batch where it is shared."""
-        array = self.native[name]
-        shared = array.dim() == 1 + (name in "HACG")
-        return array.grad * self.qp.batch if self.averages and shared and array.grad is not None else array.grad
+        found = self.native[name].grad
+        return found * self.qp.batch if self.averages and self.shares(name) and found is not None else found
 
     def gradient(self, name: str) -> Tensor:
         """Of one array of the QP, in its own shape."""

@@ -8,13 +8,14 @@ from . import base
 from .base import Task
 
 
-class OneSided:
-    """Which side of which row is there, in the order of ``G``: upper sides, then lower ones."""
+class OneSided(base.Adapter):
+    """It knows which side of which row is there, in the order of ``G``: upper sides, then lower ones."""
 
-    def __init__(self, qp: QP):
-        _, lo, hi = qp.rows()
-        self.qp = qp
-        self.upper, self.lower = (_present(side[:, qp.n_eq :]) for side in (hi, lo))
+    def __init__(self, task: Task):
+        _, lo, hi = task.qp.rows()
+        there = (side[:, task.qp.n_eq :].isfinite().any(0) for side in (hi, lo))
+        self.upper, self.lower = (sides.nonzero().squeeze(-1) for sides in there)
+        super().__init__(task)
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         """H, g, A, b, G, h."""
@@ -29,18 +30,3 @@ class OneSided:
         count = len(self.upper)
         rows.index_add_(1, self.upper, values[:, :count])
         return rows.index_add_(1, self.lower, -values[:, count:])
-
-
-def _present(side: Tensor) -> Tensor:
-    return side.isfinite().any(0).nonzero().squeeze(-1)
-
-
-class OneSidedAdapter(base.Adapter):
-    """Of a solver that takes its QPs so."""
-
-    def __init__(self, task: Task):
-        self.sides = OneSided(task.qp)
-        super().__init__(task)
-
-    def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.sides.convert(leaves)

@@ -13,13 +13,13 @@ from torch import Tensor
 from ..certificate import Answer
 from ..problems import QP, below
 from .base import Task, numpy
-from .forms import OneSidedAdapter
+from .forms import OneSided
 
 XLA_THREADS = "8"  # of two, as on two cores, all now and then wait for ever (jaxlib 0.10.2)
 _COMPILED: dict[Any, tuple[Callable, Callable, Callable]] = {}  # by solver and by what is shared, as a user's jit does
 
 
-class Adapter(OneSidedAdapter):
+class Adapter(OneSided):
     """One compiled function each for the answer, for x with what its backward needs, and for the backward."""
 
     devices = ("cpu", "cuda")
@@ -40,7 +40,7 @@ class Adapter(OneSidedAdapter):
 
     def _compiled(self) -> tuple[Callable, Callable, Callable]:
         jax = self.jax
-        axes = (None, *(0 if v.dim() > 1 + (k in "HAG") else None for k, v in self.native.items()))
+        axes = (None, *(None if self.shares(name) else 0 for name in self.native))
         solve, x = jax.vmap(self.answered, in_axes=axes), jax.vmap(self.primal, in_axes=axes)
         keep = jax.jit(lambda accuracy, *arrays: jax.vjp(partial(x, accuracy), *arrays))
         return jax.jit(solve), keep, jax.jit(lambda pull, cotangent: pull(cotangent))
@@ -50,10 +50,10 @@ class Adapter(OneSidedAdapter):
     def answered(accuracy: Any, *arrays: Any) -> Any:
         """Of one problem, in JAX: x, the multipliers of the rows A and G, and the number of iterations."""
 
-    @staticmethod
-    @abstractmethod
-    def primal(accuracy: Any, *arrays: Any) -> Any:
-        """Of one problem: x alone, which can be differentiated."""
+    @classmethod
+    def primal(cls, accuracy: Any, *arrays: Any) -> Any:
+        """Of one problem: x alone, as it is differentiated."""
+        return cls.answered(accuracy, *arrays)[0]
 
     def forward(self, differentiable: bool) -> None:
         if differentiable:
@@ -73,10 +73,6 @@ class Adapter(OneSidedAdapter):
         x, y, z, iterations = (torch.tensor(np.array(a, dtype=np.float64)) for a in self.solution)
         return Answer(*numpy(x, torch.cat([y, self.rows(z)], -1)), iterations=iterations.mean().item())
 
-    def rows(self, z: Tensor) -> Tensor:
-        """The multipliers of the rows C, x from those of the rows G."""
-        return self.sides.rows(z)
-
 
 class Qpax(Adapter):
     """``solve_qp_primal`` and ``solve_qp``, to the accuracy asked for; gradients are smoothed by a thousandth of it."""
@@ -90,8 +86,8 @@ class Qpax(Adapter):
         x, _, z, y, _, iterations = solve_qp(*arrays, solver_tol=accuracy)
         return x, y, z, iterations
 
-    @staticmethod
-    def primal(accuracy: Any, *arrays: Any) -> Any:
+    @classmethod
+    def primal(cls, accuracy: Any, *arrays: Any) -> Any:
         from qpax import solve_qp_primal
 
         return solve_qp_primal(*arrays, solver_tol=accuracy, target_kappa=1e-3 * accuracy)
@@ -110,23 +106,15 @@ class JaxOpt(Adapter):
         return {"H": H, "g": g, "G": below(A, C, dim=2), "l": below(b, l), "u": below(b, u)}
 
     @staticmethod
-    def answered(accuracy: Any, *arrays: Any) -> Any:
-        done = _run(accuracy, *arrays)
+    def answered(accuracy: Any, H: Any, g: Any, G: Any, l: Any, u: Any) -> Any:
+        from jaxopt import BoxOSQP
+        from jaxopt.linear_solve import solve_normal_cg
+
+        adjoint = partial(solve_normal_cg, tol=1e-10, maxiter=2000)
+        solver = BoxOSQP(tol=accuracy, eq_qp_solve="lu", implicit_diff_solve=adjoint)
+        done = solver.run(None, params_obj=(H, g), params_eq=G, params_ineq=(l, u))
         z = done.params.dual_eq
         return done.params.primal[0], z[:0], z, done.state.iter_num
 
-    @staticmethod
-    def primal(accuracy: Any, *arrays: Any) -> Any:
-        return _run(accuracy, *arrays).params.primal[0]
-
     def rows(self, z: Tensor) -> Tensor:
         return z
-
-
-def _run(accuracy: Any, H: Any, g: Any, G: Any, l: Any, u: Any) -> Any:
-    from jaxopt import BoxOSQP
-    from jaxopt.linear_solve import solve_normal_cg
-
-    adjoint = partial(solve_normal_cg, tol=1e-10, maxiter=2000)
-    solver = BoxOSQP(tol=accuracy, eq_qp_solve="lu", implicit_diff_solve=adjoint)
-    return solver.run(None, params_obj=(H, g), params_eq=G, params_ineq=(l, u))

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from ..certificate import Answer
 from .base import Task, numpy
-from .forms import OneSidedAdapter
+from .forms import OneSided
 
 PENALTY = 1e4
 
 
-class ElastiQP(OneSidedAdapter):
+class ElastiQP(OneSided):
     """``elastiqp.torch.solve``: a dual active set method whose inequalities may give way, at a linear price.
 
     Its gradients are smoothed by a thousandth of the accuracy asked for.
@@ -33,12 +33,12 @@ class ElastiQP(OneSidedAdapter):
 
     def answer(self) -> Answer:
         r = self.result
-        z = torch.cat([r.y, self.sides.rows(r.z.detach())], -1)
-        s = torch.cat([torch.zeros_like(r.y), self.sides.rows(r.t.detach())], -1)
+        z = torch.cat([r.y, self.rows(r.z.detach())], -1)
+        s = torch.cat([torch.zeros_like(r.y), self.rows(r.t.detach())], -1)
         return Answer(*numpy(r.x, z, s), iterations=r.iters.double().mean().item())
 
 
-class Qpth(OneSidedAdapter):
+class Qpth(OneSided):
     """``QPFunction`` of OptNet; its gradients of shared arrays are averages over the batch."""
 
     package = "qpth"
@@ -65,10 +65,10 @@ class Qpth(OneSidedAdapter):
         """The multipliers are what it keeps for its backward: to be asked for after a differentiable forward."""
         kept = self.x.grad_fn
         y = kept.nus if self.qp.n_eq else kept.lams[:, :0]
-        return Answer(*numpy(self.x, torch.cat([y, self.sides.rows(kept.lams)], -1)))
+        return Answer(*numpy(self.x, torch.cat([y, self.rows(kept.lams)], -1)))
 
 
-class CvxpyLayers(OneSidedAdapter):
+class CvxpyLayers(OneSided):
     """``CvxpyLayer`` of the QP with all arrays as parameters; made once for the sizes, outside of the time.
 
     Every bound is a row of ``G x <= h``: with cvxpy 1.9.3 and Moreau 0.4.1 it dropped ``x >= 0`` without a word.
@@ -104,4 +104,4 @@ class CvxpyLayers(OneSidedAdapter):
     def answer(self) -> Answer:
         z = self.multipliers[-1].detach() if "G" in self.native else self.x[:, :0]
         y = self.multipliers[:1] if "A" in self.native else []
-        return Answer(*numpy(self.x, torch.cat([*y, self.sides.rows(z)], -1)))
+        return Answer(*numpy(self.x, torch.cat([*y, self.rows(z)], -1)))

@@ -8,10 +8,10 @@ from torch import Tensor
 from ..certificate import Answer
 from ..problems import below
 from .base import Task, numpy
-from .forms import OneSidedAdapter
+from .forms import OneSided
 
 
-class Adapter(OneSidedAdapter):
+class Adapter(OneSided):
     """``moreau.torch.Solver``: made once for the sizes and the entries that are not zero, outside of the time."""
 
     package = "moreau"
@@ -44,7 +44,7 @@ class Adapter(OneSidedAdapter):
         P = torch.full((qp.n, qp.n), qp.H is not None)
         C = torch.cat([torch.ones(qp.n_in, qp.n, dtype=torch.bool), torch.eye(qp.n, dtype=torch.bool)[: qp.n_box]])
         equalities = torch.ones(qp.n_eq, qp.n, dtype=torch.bool)
-        return P, torch.cat([equalities, C[self.sides.upper.cpu()], C[self.sides.lower.cpu()]])
+        return P, torch.cat([equalities, C[self.upper.cpu()], C[self.lower.cpu()]])
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         parts = super().convert(leaves)
@@ -63,7 +63,7 @@ class Adapter(OneSidedAdapter):
     def answer(self) -> Answer:
         y, z = self.solution.z.detach().split([self.qp.n_eq, self.solution.z.shape[-1] - self.qp.n_eq], -1)
         iterations = torch.as_tensor(self.solver.info.iterations).double().mean().item()
-        return Answer(*numpy(self.solution.x, torch.cat([y, self.sides.rows(z)], -1)), iterations=iterations)
+        return Answer(*numpy(self.solution.x, torch.cat([y, self.rows(z)], -1)), iterations=iterations)
 
 
 class ActiveSet(Adapter):

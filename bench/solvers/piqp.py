@@ -38,17 +38,14 @@ class PIQP(Adapter):
         import piqp
 
         self.piqp = piqp
-        batch = self.qp.batch
-        arrays = {k: v.numpy() if v.dim() > (k in "PAG") + 1 else [v.numpy()] * batch for k, v in self.native.items()}
-        matrices = {k: [np.asfortranarray(array) for array in arrays[k]] for k in arrays if k in "PAG"}
-        self.problems = [{k: v[i] for k, v in (arrays | matrices).items()} for i in range(batch)]
+        self.data = [{k: np.asfortranarray(v) for k, v in arrays.items()} for arrays in self.problems()]
 
     def forward(self, differentiable: bool) -> None:
         self.results = []
-        for problem in self.problems:
+        for arrays in self.data:
             solver = self.piqp.DenseSolver()
             ask(solver.settings, self.task.accuracy)
-            solver.setup(**problem)
+            solver.setup(**arrays)
             solver.solve()
             self.results.append(solver.result)
 

@@ -36,19 +36,19 @@ class ProxQP(Adapter):
         from proxsuite import proxqp
 
         self.dense = proxqp.dense
-        self.data = [_per_problem(v.numpy(), 1 + (k in "HAC"), self.qp.batch) for k, v in self.native.items()]
+        self.data = self.problems()
 
     def forward(self, differentiable: bool) -> None:
         self.batch = self.dense.BatchQP()
         shape = self.qp.n, self.qp.n_eq, self.qp.n_in + self.qp.n_box
-        for H, g, A, b, C, l, u in zip(*self.data, strict=True):
+        for arrays in self.data:
             problem = self.batch.init_qp_in_place(*shape)
             settings = problem.settings
             settings.eps_abs, settings.eps_rel = self.task.accuracy, 0.0
             settings.check_duality_gap = True
             settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = self.task.accuracy
             settings.eps_primal_inf = settings.eps_dual_inf = NEVER
-            problem.init(H, g, A, b, C, l, u)
+            problem.init(**arrays)
         self.dense.solve_in_parallel(self.batch, PROCESSORS)
 
     def answer(self) -> Answer:
@@ -56,12 +56,6 @@ class ProxQP(Adapter):
         x = np.stack([r.x for r in results])
         z = np.stack([np.concatenate([r.y, r.z]) for r in results])
         return Answer(x, z, iterations=float(np.mean([r.info.iter for r in results])))
-
-
-def _per_problem(array: np.ndarray, dim: int, batch: int) -> list[np.ndarray]:
-    """One contiguous array per problem; a shared one is the same for all."""
-    array = np.ascontiguousarray(array)
-    return [array] * batch if array.ndim == dim else list(array)
 
 
 class QPLayer(Adapter):
