@@ -1,25 +1,22 @@
-"""The backends for GPUs beside the batched torch operations: see gpu.sh. Not run on a GPU yet.
+"""The answers of the backends for GPUs beside those of the batched torch operations. Not run on a GPU yet.
 
-Without an option it times them by ``bench.run``, in the cases that ``--check`` compiles. Without a CUDA device it runs
-where TRITON_INTERPRET=1 has Triton interpreted, to try the script: with --quick.
+Without a CUDA device it runs where TRITON_INTERPRET=1 has Triton interpreted, to try the script: with --small.
 """
 
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import torch
 
 from qplayer_gpu import Settings, backend, trial
 from qplayer_gpu.kernels import linear
 
-from . import families, run
+from . import families
 from .rows import environment
 
-SIZES = (8, 16, 32, 64)
+SIZES = (8, 16, 32, 64)  # of what gpu.sh times later, as this compiles it
 SMALL = (5, 20, 40)  # for compute-sanitizer, which is slow: tiles of 8, 32 and 64
-CASES = [*(f"mixed_n{n}" for n in SIZES), "batch_4096", "float32", "half_infeasible"]
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}  # of answers and gradients, relative
 
 
@@ -28,20 +25,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--environment", action="store_true", help="only say what runs here")
-    what.add_argument("--check", action="store_true", help="only compare answers, which compiles all that is timed")
-    what.add_argument("--small", action="store_true", help="only compare answers of a few small problems")
-    what.add_argument("--quick", action="store_true", help="a tiny case")
-    parser.add_argument("--out", type=Path, default=Path("gpu.csv"))
+    what.add_argument("--small", action="store_true", help="only a few small problems")
     args = parser.parse_args()
     print(environment(device().type), f"backends {others()}", flush=True)
     if args.environment:
         return 0
-    if args.small or args.check:
-        sizes, batch = (SMALL, 3) if args.small else (SIZES, 8)
-        return int(not all([agree(n, batch) for n in sizes]))
-    solvers = [f"qplayer_gpu_{name}" for name in ("torch", *others())]
-    known = ["--device", device().type, "--solvers", *solvers, "--out", str(args.out)]
-    return run.main([*known, *(["--tiny", "--cases", "mixed_n4"] if args.quick else ["--cases", *CASES])])
+    sizes, batch = (SMALL, 3) if args.small else (SIZES, 8)
+    return int(not all([agree(n, batch) for n in sizes]))
 
 
 def device() -> torch.device:

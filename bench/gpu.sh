@@ -19,7 +19,7 @@ part environment 40 python -m bench.gpu --environment
 
 # The kernels compile for minutes, on one core each: what tests and what compiles for the benchmark runs side by side.
 pytest=(python -m pytest -q -p no:cacheprovider)
-aside check 230 python -m bench.gpu --check
+aside check 230 python -m bench.gpu
 aside trial 230 python -m qplayer_gpu.trial # "auto" takes what was right
 aside tests-kernels 230 "${pytest[@]}" -m "gpu or not slow" tests/test_triton.py
 aside tests-parts 230 "${pytest[@]}" -m "gpu or not slow" tests/test_linear.py tests/test_triton_parts.py
@@ -39,6 +39,8 @@ fi
 together
 
 # Alone, as they measure time.
-part benchmark 130 python -m bench.gpu --out "$out/gpu.csv"
+part benchmark 130 python -m bench.run --device cuda --out "$out/gpu.csv" \
+    --cases mixed_n8 mixed_n16 mixed_n32 mixed_n64 batch_4096 float32 half_infeasible \
+    --solvers qplayer_gpu_torch qplayer_gpu_triton qplayer_gpu_cuda
 part peers 120 python -m bench.run --device cuda --quick --out "$out/peers.csv"
 exit "$failed"

@@ -1,6 +1,8 @@
 """The script for machines with a GPU, as far as it goes without one: what it does with parts that fail or hang."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -57,7 +59,7 @@ PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$CALLS"
 case "$*" in
     *test_triton.py*) echo 'one test failed'; exit 1 ;;
-    *bench.run*) sleep 60 ;;
+    *bench.run*quick*) sleep 60 ;;
 esac
 """
 
@@ -93,7 +95,7 @@ def test_the_whole_script(environment_works, tmp_path):
     made = calls.read_text()
     for tool in ("memcheck", "racecheck"):
         assert f"sanitizer --tool {tool} --error-exitcode 9 python -m bench.gpu --small" in made
-    assert f"-m bench.gpu --out {out}/gpu.csv" in made
+    assert f"-m bench.run --device cuda --out {out}/gpu.csv" in made
 
 
 def timeout():
@@ -124,7 +126,7 @@ def on_a_cpu(monkeypatch):
     monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
 
 
-@pytest.mark.parametrize("options", [["--environment"], ["--small"], ["--check"]])
+@pytest.mark.parametrize("options", [["--environment"], ["--small"], []])
 def test_right_backends_pass(options, on_a_cpu, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gpu", *options])
     assert gpu.main() == 0
@@ -133,7 +135,7 @@ def test_right_backends_pass(options, on_a_cpu, monkeypatch):
 def test_a_wrong_backend_is_found(on_a_cpu, monkeypatch, capsys):
     spoiled = SimpleNamespace(**vars(cpu) | {"adjoint": wrong(cpu.adjoint)})
     monkeypatch.setitem(backend.BACKENDS, "cpu", spoiled)
-    monkeypatch.setattr(sys, "argv", ["gpu", "--check"])
+    monkeypatch.setattr(sys, "argv", ["gpu"])
     assert gpu.main() == 1
     assert "cpu, n = 8, torch.float64: error 1." in capsys.readouterr().out
 
@@ -141,7 +143,7 @@ def test_a_wrong_backend_is_found(on_a_cpu, monkeypatch, capsys):
 def test_a_wrong_solve_is_found(on_a_cpu, monkeypatch, capsys):
     solve = linear.sweep_solve
     monkeypatch.setattr(linear, "sweep_solve", lambda K, r: solve(1.01 * K, r))
-    monkeypatch.setattr(sys, "argv", ["gpu", "--check"])
+    monkeypatch.setattr(sys, "argv", ["gpu"])
     assert gpu.main() == 1
     assert "sweep_solve, n = 8, torch.float64: error 9.9e-03" in capsys.readouterr().out
 
@@ -155,22 +157,9 @@ def wrong(adjoint):
     return changed
 
 
-@pytest.mark.parametrize("options", [[], ["--quick"]])
-def test_the_backends_are_timed_by_the_benchmark(options, monkeypatch, tmp_path):
-    """It would be called with options that it has, and what it finds is the exit code."""
-    monkeypatch.setattr(gpu, "others", lambda: ["triton", "cuda"])
-    monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
-    calls = []
-    monkeypatch.setattr(run, "main", lambda arguments: calls.append(run.parse(arguments)) or 1)
-    monkeypatch.setattr(sys, "argv", ["gpu", *options, "--out", str(tmp_path / "gpu.csv")])
-    assert gpu.main() == 1
-    (call,) = calls
-    assert call.solvers == ["qplayer_gpu_torch", "qplayer_gpu_triton", "qplayer_gpu_cuda"]
-    assert call.out == tmp_path / "gpu.csv"
-    assert call.size == ("tiny" if options else "full")
-
-
-def test_what_is_timed_was_compiled_by_the_check():
-    timed = {CASES[name].n for name in gpu.CASES}
-    assert timed == set(gpu.SIZES)
-    assert {CASES[name].family for name in gpu.CASES} == {families.mixed, families.half_infeasible}
+def test_what_is_timed_is_there_and_was_compiled_by_the_check():
+    script = (ROOT / "bench/gpu.sh").read_text().replace("\\\n", "")
+    (line,) = re.findall(r"^part benchmark .* python -m bench.run (.*)", script, re.MULTILINE)
+    call = run.parse(shlex.split(line))
+    assert {CASES[name].n for name in call.cases} == set(gpu.SIZES)
+    assert {CASES[name].family for name in call.cases} == {families.mixed, families.half_infeasible}
