@@ -56,18 +56,13 @@ class Run:
     def _rounds(self, names: list[str]) -> dict[str, Answers]:
         """Seconds by solver and phase; a solver that has had its share of the time leaves."""
         times: dict[str, Answers] = {name: {} for name in names}
-        spent = dict.fromkeys(names, 0.0)
         for done in range(SIZES[self.size].rounds):
-            for name in [n for n in names if done < LEAST_ROUNDS or spent[n] < SECONDS]:
-                if "failure" in times[name]:
+            for name, taken in times.items():
+                if "failure" in taken or (done >= LEAST_ROUNDS and sum(map(sum, taken.values())) >= SECONDS):
                     continue
-                answer = self.workers[name].ask("time")
-                if "failure" in answer:
-                    times[name] = answer
-                    continue
-                for phase, seconds in answer.items():
-                    times[name].setdefault(phase, []).append(seconds)
-                    spent[name] += seconds
+                found = self.workers[name].ask("time")
+                more = "failure" not in found
+                times[name] = {phase: [*taken.get(phase, []), s] for phase, s in found.items()} if more else found
             self.progress.update()
         return times
 

@@ -36,22 +36,18 @@ def draw(results: Results, folder: Path) -> None:
                 plt.close(figure)
 
 
-def throughput(start: str, size: Size, label: str, title: str) -> Callable[[Results], plt.Figure | None]:
+def throughput(results: Results, start: str, size: Size, label: str, against: str) -> plt.Figure | None:
     """QPs per second against a size, forward and backward where there is one."""
-
-    def picture(results: Results) -> plt.Figure | None:
-        sweep = results.sweep("both", start, size)
-        if OURS not in sweep:
-            return None
-        figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
-        _lines(axes, sweep, size, lambda p: 1e3 / p.ms, lambda p: p.ok, lambda name, x, y: NAMES[name])
-        axes.set_xlabel(label)
-        _title(axes, title, f"forward and backward, every answer checked; {results.machine}")
-        if any(not p.ok for points in sweep.values() for p in points):
-            axes.text(1, -0.16, "hollow: a gradient is wrong", transform=axes.transAxes, ha="right", fontsize=8.5)
-        return figure
-
-    return picture
+    sweep = results.sweep("both", start, size)
+    if OURS not in sweep:
+        return None
+    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
+    _lines(axes, sweep, size, lambda p: 1e3 / p.ms, lambda p: p.ok, lambda name, x, y: NAMES[name])
+    axes.set_xlabel(label)
+    _title(axes, f"QPs per second against {against}", f"forward and backward, every answer checked; {results.machine}")
+    if any(not p.ok for points in sweep.values() for p in points):
+        axes.text(1, -0.16, "hollow: a gradient is wrong", transform=axes.transAxes, ha="right", fontsize=8.5)
+    return figure
 
 
 def speedup(results: Results) -> plt.Figure | None:
@@ -139,8 +135,10 @@ def against_floor(results: Results) -> plt.Figure | None:
 
 ROWS_OF_N = "variables n, n / 4 equalities, n inequalities"
 PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
-    "throughput_n": throughput(SWEEP_N, lambda p: p.n, ROWS_OF_N, "QPs per second against n"),
-    "throughput_batch": throughput(SWEEP_BATCH, lambda p: p.batch, "batch, n = 16", "QPs per second against the batch"),
+    "throughput_n": lambda results: throughput(results, SWEEP_N, lambda p: p.n, ROWS_OF_N, "n"),
+    "throughput_batch": lambda results: throughput(
+        results, SWEEP_BATCH, lambda p: p.batch, "batch, n = 16", "the batch"
+    ),
     "speedup": speedup,
     "gradients": gradients,
     "growth": growth,

@@ -6,13 +6,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-Line = dict[str, str]  # a row as it is in a file
 DIGITS = 4
 NUMBERS = {"int": int, "float": float}
 Row = TypeVar("Row")
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> list[dict[str, str]]:
     """The lines of a file, none where it is not there."""
     if not path.exists():
         return []

@@ -9,7 +9,6 @@ control of a batch of double integrators starts each solve from the last plan, a
 import argparse
 
 import torch
-from torch import Tensor
 
 import qplayer_gpu as qp
 
@@ -59,11 +58,7 @@ def control(mode: str, batch: int, horizon: int, times: int, distance: float) ->
 
 def moved_on(solution: qp.Solution) -> qp.Solution:
     """The plan one step later, its last control repeated."""
-
-    def move(t: Tensor) -> Tensor:
-        return torch.cat([t[:, 1:], t[:, -1:]], 1) if t.dim() == 2 and t.shape[1] else t
-
-    return solution.map(move)
+    return solution.map(lambda t: torch.cat([t[:, 1:], t[:, -1:]], 1) if t.dim() == 2 and t.shape[1] else t)
 
 
 def main() -> None:
