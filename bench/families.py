@@ -1,4 +1,4 @@
-"""Seeded families of QPs, in float64: functions of (batch, n)."""
+"""Seeded families of QPs, in float64."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .problems import QP
 from .sudoku import puzzles
+
+Family = Callable[[int, int], QP]  # of (batch, n)
 
 
 def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", shared: bool = False) -> QP:
@@ -29,34 +31,17 @@ def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", sha
     return QP(g=normal(batch, n), H=H, **equalities, C=C, l=None if sides == "one_sided" else l, u=u)
 
 
-def mixed(batch: int, n: int) -> QP:
-    """Of n / 4 equalities and n inequalities, half of them two-sided."""
-    return feasible(batch, n, n // 4, n)
+def dense(equalities: float, inequalities: float, sides: str = "mixed", shared: bool = False) -> Family:
+    """The family of feasible QPs with so many rows for each variable."""
+    return lambda batch, n: feasible(batch, n, int(equalities * n), int(inequalities * n), sides, shared)
 
 
-def layer(batch: int, n: int) -> QP:
-    """Of n / 4 equalities and n inequalities with two sides."""
-    return feasible(batch, n, n // 4, n, "two_sided")
-
-
-def shared(batch: int, n: int) -> QP:
-    """As mixed, the matrices shared by the batch."""
-    return feasible(batch, n, n // 4, n, shared=True)
-
-
-def one_sided(batch: int, n: int) -> QP:
-    """2 n inequalities with an upper side only."""
-    return feasible(batch, n, 0, 2 * n, "one_sided")
-
-
-def two_sided(batch: int, n: int) -> QP:
-    """Of n inequalities with two sides."""
-    return feasible(batch, n, 0, n, "two_sided")
-
-
-def equalities(batch: int, n: int) -> QP:
-    """Of n / 2 equalities and n / 4 inequalities."""
-    return feasible(batch, n, n // 2, n // 4, "one_sided")
+mixed = dense(1 / 4, 1)
+layer = dense(1 / 4, 1, "two_sided")
+shared = dense(1 / 4, 1, shared=True)
+one_sided = dense(0, 2, "one_sided")
+two_sided = dense(0, 1, "two_sided")
+equalities = dense(1 / 2, 1 / 4, "one_sided")
 
 
 def box(batch: int, n: int) -> QP:
@@ -112,16 +97,14 @@ def steered(plan: dict[str, Tensor], state: Tensor, speed: float = 1.0) -> QP:
 
 
 def contradictory(batch: int, n: int, every: int = 1) -> QP:
-    """As mixed, but two half-spaces of each problem exclude each other."""
+    """As mixed, but two half-spaces of every so many problems exclude each other."""
     qp = mixed(batch, n)
     C, u = qp.C.clone(), qp.u.clone()  # rows 0 and 2 have no lower side
     C[::every, 2], u[::every, 2] = -C[::every, 0], -u[::every, 0] - 1
     return replace(qp, C=C, u=u)
 
 
-def half_infeasible(batch: int, n: int) -> QP:
-    """Every other problem as in contradictory, the rest feasible, in one batch."""
-    return contradictory(batch, n, every=2)
+half_infeasible = partial(contradictory, every=2)
 
 
 def sudoku_lp(batch: int, n: int) -> QP:
