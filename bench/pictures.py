@@ -1,6 +1,7 @@
 """The pictures of the report: this library in colour, its peers in grey, each line labelled where it ends."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -12,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from .points import SWEEP_BATCH, SWEEP_N, Results, slope
+from .points import BY_BATCH, BY_N, Results, Sweep, slope
 from .rows import Row
 from .solvers import NAMES, OURS
 
@@ -22,8 +23,7 @@ STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "figure.dpi": 150, "axes
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 26}
 STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), DARK)
-Sweep = dict[str, list[Row]]
-Size = Callable[[Row], int]
+Points = dict[str, list[Row]]  # by solver
 
 
 def draw(results: Results, folder: Path) -> None:
@@ -36,15 +36,15 @@ def draw(results: Results, folder: Path) -> None:
                 plt.close(figure)
 
 
-def throughput(results: Results, start: str, size: Size, label: str, against: str) -> plt.Figure | None:
+def throughput(results: Results, by: Sweep, label: str, against: str) -> plt.Figure | None:
     """QPs per second against a size, forward and backward where there is one."""
-    sweep = results.sweep("both", start, size)
+    sweep = results.sweep("both", by)
     if OURS not in sweep:
         return None
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
-    _lines(axes, sweep, size, lambda p: 1e3 / p.ms, lambda p: p.ok, lambda name, x, y: NAMES[name])
-    axes.set_xlabel(label)
-    _title(axes, f"QPs per second against {against}", f"forward and backward, every answer checked; {results.machine}")
+    _lines(axes, sweep, by.size, lambda p: 1e3 / p.ms, lambda p: p.ok, lambda name, x, y: NAMES[name])
+    subtitle = f"forward and backward, every answer checked; {results.machine}"
+    _title(axes, f"QPs per second against {against}", subtitle, label)
     if any(not p.ok for points in sweep.values() for p in points):
         axes.text(1, -0.16, "hollow: a gradient is wrong", transform=axes.transAxes, ha="right", fontsize=8.5)
     return figure
@@ -68,9 +68,9 @@ def speedup(results: Results) -> plt.Figure | None:
         _beside(axes, at, f"{middle:.3g}x", weight="bold")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("time of the peer by the time of qplayer_gpu")
     subtitle = "forward and backward; a dot is a case in which both are right, the bar their median; "
-    _title(axes, "How many times as fast", subtitle + results.machine)
+    label = "time of the peer by the time of qplayer_gpu"
+    _title(axes, "How many times as fast", subtitle + results.machine, label)
     return figure
 
 
@@ -87,27 +87,24 @@ def gradients(results: Results) -> plt.Figure | None:
     axes.text(1.3e-3, len(order) - 0.5, "wrong", color=RED, va="top")
     for at, name in enumerate(order):
         axes.scatter(found[name], [at] * len(found[name]), s=28, color=_colour(name), alpha=0.75, linewidths=0)
-    axes.set_xlabel("relative error of the worst array's gradient, against central differences")
-    _title(axes, "Are the gradients right?", f"a dot is a case in float64 with right answers; {results.machine}")
+    subtitle = f"a dot is a case in float64 with right answers; {results.machine}"
+    label = "relative error of the worst array's gradient, against central differences"
+    _title(axes, "Are the gradients right?", subtitle, label)
     return figure
 
 
 def growth(results: Results) -> plt.Figure | None:
     """The time of one QP against n, and of a batch against its size, with the powers."""
-    sides: tuple[tuple[str, str, Size, Callable[[Row], float]], ...] = (
-        (SWEEP_N, "variables n", lambda p: p.n, lambda p: p.ms),
-        (SWEEP_BATCH, "batch, n = 16", lambda p: p.batch, lambda p: p.ms * p.batch),
-    )
-    sweeps = [results.sweep("forward", start, size) for start, _, size, _ in sides]
+    sweeps = [results.sweep("forward", by) for by in (BY_N, BY_BATCH)]
     if any(len(sweep.get(OURS, [])) < 3 for sweep in sweeps):
         return None
     figure, both = plt.subplots(1, 2, figsize=(1.5 * WIDTH, HEIGHT), gridspec_kw={"wspace": 0.85})
-    for axes, sweep, (_, label, size, cost) in zip(both, sweeps, sides, strict=True):
+    for axes, sweep, by in zip(both, sweeps, (BY_N, BY_BATCH), strict=True):
         long = {name: points for name, points in sweep.items() if len(points) > 2}
-        _lines(axes, long, size, cost, lambda p: True, lambda name, x, y: f"{NAMES[name]}  {slope(x, y):.2f}")
-        axes.set_xlabel(label)
-    _title(both[0], "How the cost grows with n", "ms per QP, forward; after each name the power, a slope in logarithms")
-    _title(both[1], "and with the batch", f"ms per batch, forward; {results.machine}")
+        _lines(axes, long, by.size, by.cost, lambda p: True, lambda name, x, y: f"{NAMES[name]}  {slope(x, y):.2f}")
+    subtitle = "ms per QP, forward; after each name the power, a slope in logarithms"
+    _title(both[0], "How the cost grows with n", subtitle, "variables n")
+    _title(both[1], "and with the batch", f"ms per batch, forward; {results.machine}", "batch, n = 16")
     return figure
 
 
@@ -128,17 +125,15 @@ def against_floor(results: Results) -> plt.Figure | None:
         axes.scatter(ends, range(len(found)), color=colour, s=26, zorder=2)
         where = {"xytext": (offset, 9), "textcoords": "offset points", "ha": side}
         axes.annotate(name, (ends[-1], len(found) - 1), color=tint, **where)
-    axes.set_xlabel("ms per QP, forward")
-    _title(axes, "Time against the floor", f"of its arithmetic and data (floor.py); {results.machine}")
+    subtitle = f"of its arithmetic and data (floor.py); {results.machine}"
+    _title(axes, "Time against the floor", subtitle, "ms per QP, forward")
     return figure
 
 
 ROWS_OF_N = "variables n, n / 4 equalities, n inequalities"
 PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
-    "throughput_n": lambda results: throughput(results, SWEEP_N, lambda p: p.n, ROWS_OF_N, "n"),
-    "throughput_batch": lambda results: throughput(
-        results, SWEEP_BATCH, lambda p: p.batch, "batch, n = 16", "the batch"
-    ),
+    "throughput_n": partial(throughput, by=BY_N, label=ROWS_OF_N, against="n"),
+    "throughput_batch": partial(throughput, by=BY_BATCH, label="batch, n = 16", against="the batch"),
     "speedup": speedup,
     "gradients": gradients,
     "growth": growth,
@@ -162,7 +157,7 @@ def _beside(axes: Axes, at: int, text: str, **known: str) -> None:
     axes.text(1.02, at, text, transform=axes.get_yaxis_transform(), va="center", color=COLOUR, **known)
 
 
-def _lines(axes: Axes, sweep: Sweep, size: Size, value: Callable, right: Callable, label: Callable) -> None:
+def _lines(axes: Axes, sweep: Points, size: Callable, value: Callable, right: Callable, label: Callable) -> None:
     """A labelled line for each solver, with a dot for each point, hollow where it is not right."""
     ends = []
     for name, points in sweep.items():
@@ -223,7 +218,8 @@ def _apart(places: list[float], least: float = 0.054) -> list[float]:
     return places
 
 
-def _title(axes: Axes, title: str, subtitle: str) -> None:
+def _title(axes: Axes, title: str, subtitle: str, label: str) -> None:
     axes.set_title(title)
+    axes.set_xlabel(label)
     above = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(subtitle, (0, 1), (0, 8), fontsize=8.5, color=DARK, **above)

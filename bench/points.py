@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,17 @@ from .rows import Row
 from .solvers import OURS
 from .table import parsed
 
-SWEEP_N, SWEEP_BATCH = "mixed_n", "batch_"
+
+class Sweep(NamedTuple):
+    """Cases that differ in a size: how their names begin, the size, and the time that grows with it."""
+
+    start: str
+    size: Callable[[Row], int]
+    cost: Callable[[Row], float]
+
+
+BY_N = Sweep("mixed_n", lambda row: row.n, lambda row: row.ms)
+BY_BATCH = Sweep("batch_", lambda row: row.batch, lambda row: row.ms * row.batch)
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,12 @@ class Results:
         found = [r for r in self.rows if r.ms and r.phase == phase and r.case.startswith(start)]
         return [r for r in found if not solver or r.solver == solver]
 
-    def sweep(self, phase: str, start: str, by: Callable[[Row], int]) -> dict[str, list[Row]]:
-        """The rows of each solver that were solved, in the order of a size; one for each size."""
+    def sweep(self, phase: str, by: Sweep) -> dict[str, list[Row]]:
+        """The rows of each solver that were solved, in the order of the size; one for each size."""
         found: dict[str, dict[int, Row]] = {}
-        for row in sorted(self.of(phase, start), key=by):
+        for row in sorted(self.of(phase, by.start), key=by.size):
             if row.solved == 1:
-                found.setdefault(row.solver, {}).setdefault(by(row), row)
+                found.setdefault(row.solver, {}).setdefault(by.size(row), row)
         return {name: list(rows.values()) for name, rows in found.items()}
 
     def speedups(self, phase: str) -> dict[str, list[tuple[float, bool]]]:

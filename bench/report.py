@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from .pictures import draw
-from .points import SWEEP_BATCH, SWEEP_N, Results, load, slope
+from .points import BY_BATCH, BY_N, Results, Sweep, load, slope
 from .rows import Row
 from .solvers import NAMES
 from .table import markdown
@@ -53,17 +53,13 @@ def _range(ratios: list[tuple[float, bool]]) -> str:
 
 
 def _slopes(results: Results) -> str:
-    by_n = results.sweep("forward", SWEEP_N, lambda p: p.n)
-    by_batch = results.sweep("forward", SWEEP_BATCH, lambda p: p.batch)
+    sweeps = [(by, results.sweep("forward", by)) for by in (BY_N, BY_BATCH)]
 
-    def power(sizes: list[int], times: list[float]) -> str:
-        return f"{slope(sizes, times):.2f}" if len(sizes) > 2 else ""
+    def power(by: Sweep, points: list[Row]) -> str:
+        return f"{slope(list(map(by.size, points)), list(map(by.cost, points))):.2f}" if len(points) > 2 else ""
 
-    rows = []
-    for name in (name for name in NAMES if name in by_n):
-        n, batch = by_n[name], by_batch.get(name, [])
-        in_batch = power([p.batch for p in batch], [p.ms * p.batch for p in batch])
-        rows.append([NAMES[name], power([p.n for p in n], [p.ms for p in n]), in_batch])
+    shown = [name for name in NAMES if name in sweeps[0][1]]
+    rows = [[NAMES[name], *(power(by, found.get(name, [])) for by, found in sweeps)] for name in shown]
     return markdown(["solver", "in n", "in the batch"], rows)
 
 
