@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_table_is_of_this_source_and_little_spills():
-    assert cuda.outdated(cuda.parsed(cuda.FILE, cuda.Resources)) == []
+    table = cuda.parsed(cuda.FILE, cuda.Resources)
+    assert list(dict.fromkeys(r.variant for r in table)) == list(cuda.variants())
+    assert {r.source for r in table} == {cuda.digest()}, "run python -m bench.chip.cuda"
+    assert cuda.spilling(table) == []
 
 
 @pytest.mark.parametrize("scalar", ["double", "float"])

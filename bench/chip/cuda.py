@@ -95,22 +95,16 @@ def measured(v: Variant) -> list[Resources]:
     return sorted(found, key=lambda r: r.kernel)
 
 
-def outdated(table: list[Resources]) -> list[str]:
-    """What is wrong with the table itself: variants missing, of another source, or that spill more than SPILL."""
-    same = list(dict.fromkeys(r.variant for r in table)) == list(variants())
-    found = [] if same else ["the table has other variants"]
-    if any(r.source != digest() for r in table):
-        found.append(f"the source has changed (it is {digest()} now): run python -m bench.chip.cuda")
-    return found + [f"too much spills: {r}" for r in table if r.spilled > SPILL]
+def spilling(resources: list[Resources]) -> list[str]:
+    """Which of the kernels spill more than SPILL."""
+    return [f"too much spills: {r}" for r in resources if r.spilled > SPILL]
 
 
 def complaints(v: Variant) -> list[str]:
     """What is wrong with the variant: spills, or other resources than the table has by the same compiler."""
-    then, now = [r for r in parsed(FILE, Resources) if r.variant == v], measured(v)
-    found = [f"too much spills: {r}" for r in now if r.spilled > SPILL]
-    if then and then[0].nvrtc != now[0].nvrtc:
-        return found
-    return found + [f"{r}, in the table {then}" for r in now if r not in then]
+    now = measured(v)
+    then = [r for r in parsed(FILE, Resources) if r.variant == v and r.nvrtc == now[0].nvrtc]
+    return spilling(now) + [f"{r}, in the table {then}" for r in now if then and r not in then]
 
 
 def rewrite() -> int:
@@ -118,8 +112,8 @@ def rewrite() -> int:
     with ProcessPoolExecutor() as pool:
         table = [resources for found in pool.map(measured, variants()) for resources in found]
     write(FILE, table)
-    print("\n".join(outdated(table)) or f"written to {FILE}")
-    return int(bool(outdated(table)))
+    print("\n".join(spilling(table)) or f"written to {FILE}")
+    return int(bool(spilling(table)))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ LINE = re.compile(r'//## File "(.*?)", line (\d+)')
 LABEL = re.compile(r"(\.L_x_\d+|\$\S+):")
 CALL = re.compile(r" `\((\$\S*qplayer_gpu\S*)\)")  # of a function that is not inlined
 INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@(!?U?P\d)\s+)?(\S+)(.*?) ;")
+DOUBLE = ("DADD", "DMUL", "DFMA", "DSETP")  # for the units of double precision
 COUNTING = re.compile(r" (U?R\d+), (?:U?P\d, )?\1, (-?0x[0-9a-f]+)")
 
 
@@ -37,11 +38,6 @@ class Instruction(NamedTuple):
     operands: str
     file: str
     line: int
-
-    @property
-    def double(self) -> bool:
-        """Whether it is for the units of double precision."""
-        return self.name.startswith(("DADD", "DMUL", "DFMA", "DSETP"))
 
 
 def tool(name: str, *options: str, cubin: bytes) -> str:
@@ -79,14 +75,13 @@ class Code:
         reached, back = self._back(first)
         loops = self._loops(reached, back)
         longest = max(loops.values(), key=len) if within_loop else frozenset(reached)
-        inner = {last: body for (_, last), body in loops.items() if body <= longest}
-        if within_loop:
-            inner = {last: body for last, body in inner.items() if body != longest}
+        inner = {last: body for (_, last), body in loops.items() if body < longest or not within_loop}
         often = dict.fromkeys(longest, 1.0)
         for last, trips in self._trips(inner, extents).items():
             for i in inner[last]:
                 often[i] *= trips
-        total, double = sum(often.values()), sum(n for i, n in often.items() if self.instructions[i].double)
+        total = sum(often.values())
+        double = sum(n for i, n in often.items() if self.instructions[i].name.startswith(DOUBLE))
         for i, n in often.items():
             if self.instructions[i].name.startswith("CALL") and (call := CALL.match(self.instructions[i].operands)):
                 if skipped and f"_$_{skipped}__" in call[1]:
