@@ -76,5 +76,5 @@ def relative_errors(found: Derivatives, reference: Derivatives) -> dict[str, flo
     """Of each array: the error's length by the reference's."""
     lengths = {name: float(np.linalg.norm(values)) for name, values in reference.items()}
     floor = SMALL * max(lengths.values())
-    errors = {name: np.linalg.norm(np.array(found[name]) - values) for name, values in reference.items()}
+    errors = {name: np.linalg.norm(np.subtract(values, reference[name])) for name, values in found.items()}
     return {name: float(error) / max(lengths[name], floor) for name, error in errors.items()}

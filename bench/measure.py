@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -11,7 +12,7 @@ from .cases import CASES, SIZES
 from .floor import Peak
 from .problems import QP
 from .processes import Worker
-from .rows import Row, environment, judge, spread
+from .rows import Row, environment, judge
 from .solvers import OURS
 
 LEAST_ROUNDS = 3
@@ -45,7 +46,7 @@ class Run:
         times = self._rounds([name for name, check in checks.items() if "failure" not in check])
         checks |= {name: answer for name, answer in times.items() if "failure" in answer}
         qp = CASES[case].problems(SIZES[self.size])
-        where |= {"case": case, "family": CASES[case].family.__name__, "dtype": str(qp.g.dtype).removeprefix("torch.")}
+        where |= {"case": case, "family": CASES[case].family, "dtype": str(qp.g.dtype).removeprefix("torch.")}
         where |= {"n": qp.n, "n_eq": qp.n_eq, "n_in": qp.n_in, "n_box": qp.n_box, "asked": qp.batch}
         return [
             row
@@ -76,9 +77,9 @@ class Run:
         for phase, seconds in times.items():
             compared = {} if phase == "forward" else errors
             verdict = judge(found["solved"], compared, qp.g.dtype)
-            measured = spread("ms_per_qp", 1e3 / found["batch"], seconds) | {"repeats": len(seconds)}
+            measured = {f"ms_per_qp_p{p}": np.percentile(seconds, p) * 1e3 / found["batch"] for p in (50, 20, 80)}
             measured |= {"gradient_error": max(compared.values(), default=None), "floor_ms_per_qp": floors.get(phase)}
-            rows.append(Row(**known, **found, **measured, phase=phase, verdict=verdict))
+            rows.append(Row(**known, **found, **measured, phase=phase, repeats=len(seconds), verdict=verdict))
         return rows
 
     def _floor(self, qp: QP, check: Answers) -> float:

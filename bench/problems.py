@@ -71,23 +71,15 @@ class QP:
 
         ``absent`` stands for a side that is not there, with a minus for a lower one.
         """
-        n, like = self.n, {"dtype": self.g.dtype, "device": self.g.device}
-
-        def known(name: str, *shape: int, value: float = 0.0) -> Tensor:
-            array = getattr(self, name)
-            return torch.full(shape, value, **like) if array is None else array
-
-        l, u = (known(name, self.n_in, value=v) for name, v in (("l", -absent), ("u", absent)))
-        lb, ub = (known(name, self.n_box, value=v) for name, v in (("lb", -absent), ("ub", absent)))
-        return {
-            "H": known("H", n, n),
-            "g": self.g,
-            "A": known("A", 0, n),
-            "b": known("b", 0),
-            "C": below(known("C", 0, n), torch.eye(n, **like)[: self.n_box], dim=2),
-            "l": below(l, lb).clamp(min=-absent),
-            "u": below(u, ub).clamp(max=absent),
-        }
+        n, n_in, n_box = self.n, self.n_in, self.n_box
+        zeros = {"H": (n, n), "g": (n,), "A": (0, n), "b": (0,), "C": (0, n)}
+        sides = {"l": (n_in, -absent), "u": (n_in, absent), "lb": (n_box, -absent), "ub": (n_box, absent)}
+        missing = {name: self.g.new_zeros(shape) for name, shape in zeros.items()}
+        missing |= {name: self.g.new_full((rows,), value) for name, (rows, value) in sides.items()}
+        known = missing | self.arrays()
+        lb, ub = known.pop("lb"), known.pop("ub")
+        known["C"] = below(known["C"], torch.eye(n).to(self.g)[:n_box], dim=2)
+        return known | {"l": below(known["l"], lb).clamp(min=-absent), "u": below(known["u"], ub).clamp(max=absent)}
 
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """All constraints as ``lo <= G x <= hi`` in the order A, C, x: [B|1, m, n], [B|1, m], [B|1, m]."""

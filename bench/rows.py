@@ -12,7 +12,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from . import table
@@ -91,11 +90,6 @@ def environment(device: str) -> dict[str, str | int | float]:
     }
 
 
-def spread(name: str, factor: float, seconds: list[float]) -> dict[str, float]:
-    """Median and spread of times in another unit."""
-    return {f"{name}_p{p}": float(np.percentile(seconds, p)) * factor for p in (50, 20, 80)}
-
-
 def wrong_arrays(gradient_errors: dict[str, float], dtype: torch.dtype) -> list[str]:
     """Those whose gradients are further off than the tolerance; NaN is."""
     return [name for name, error in gradient_errors.items() if not error <= GRADIENT_TOLERANCES[dtype]]
@@ -141,8 +135,7 @@ def _said(*command: str) -> str:
 @cache
 def _processor() -> str:
     """The name of the processor; platform.processor() is empty or "x86_64" on Linux."""
-    try:
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()

@@ -50,8 +50,10 @@ class Bench:
         for accuracy in self.kind.ladder:
             solver = self.kind(replace(task, accuracy=accuracy))
             first, second = (sum(self._solve(solver, grad_x).values()) for _ in range(2))
-            errors = _gradient_errors(solver, reference["derivatives"])
-            solved, wrong = _certificate(solver).solved, wrong_arrays(errors, task.qp.g.dtype)
+            gradients = {name: solver.gradient(name) for name in task.gradients}
+            slopes = {name: gradient.along_directions(task.qp, name, found) for name, found in gradients.items()}
+            errors = gradient.relative_errors(slopes, reference["derivatives"])
+            solved, wrong = certify(task.qp, solver.answer()).solved, wrong_arrays(errors, task.qp.g.dtype)
             known = {"accuracy": accuracy, "seconds": second, "first_s": first, "gradient_errors": errors}
             tried.append(((solved, -len(wrong)), known | {"batch": task.qp.batch}))
             if (solved == 1 and not wrong) or second > LONG:
@@ -72,7 +74,7 @@ class Bench:
             self.solver = solver = self.kind(replace(part, accuracy=accuracy))
             self._solve(solver)
             memory = clock.peak_megabytes(lambda solver=solver: self._solve(solver), self.device)
-            certificate = _certificate(solver)
+            certificate = certify(part.qp, solver.answer())
             if certificate.solved == 1 or seconds > LONG:
                 break
         answer = solver.answer()
@@ -112,16 +114,6 @@ class Reference:
         derivatives, regular = gradient.central_differences(head, kind.wanted(head), kind.feasible)
         factored = floor.factored(head, Settings(eps_abs=LADDER[0]))
         return {"derivatives": derivatives, "regular": regular, "factored": factored}
-
-
-def _certificate(solver: Adapter):
-    return certify(solver.qp.map(torch.Tensor.cpu), solver.answer())
-
-
-def _gradient_errors(solver: Adapter, reference: gradient.Derivatives) -> dict[str, float]:
-    names = solver.task.gradients
-    found = {name: gradient.along_directions(solver.qp, name, solver.gradient(name)) for name in names}
-    return gradient.relative_errors(found, reference) if names else {}
 
 
 def reply(bench: Bench | Reference, do: str, question: Answers) -> Answers:

@@ -33,7 +33,7 @@ def solved(problem, feasible=True, gradients=()):
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].n <= 32])
 def test_every_case_is_feasible_as_it_says(name):
     case = CASES[name]
-    problem = case.family(3, case.n)
+    problem = case.problems(replace(SIZES["full"], largest_batch=3))
     solution = solved(problem, case.feasible).solution.check()
     shifted = solution.status == qp.Status.SOLVED_CLOSEST_FEASIBLE
     assert shifted.any() != case.feasible

@@ -3,7 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from .base import Task, numpy
 from .forms import OneSided
 
 XLA_THREADS = "8"  # of two, as on two cores, all now and then wait for ever (jaxlib 0.10.2)
-_COMPILED: dict[Any, tuple[Callable, Callable, Callable]] = {}  # by solver and by what is shared, as a user's jit does
 
 
 class Adapter(OneSided):
@@ -33,15 +32,15 @@ class Adapter(OneSided):
         jax.config.update("jax_enable_x64", True)
         self.jax = jax
         self.arguments = [jax.dlpack.from_dlpack(v.detach().contiguous()) for v in self.native.values()]
-        key = (type(self), *(v.dim() for v in self.native.values()))
-        if key not in _COMPILED:
-            _COMPILED[key] = self._compiled()
-        self.plain, self.kept, self.pull = _COMPILED[key]
-
-    def _compiled(self) -> tuple[Callable, Callable, Callable]:
-        jax = self.jax
         axes = (None, *(None if self.shares(name) else 0 for name in self.native))
-        solve, x = jax.vmap(self.answered, in_axes=axes), jax.vmap(self.primal, in_axes=axes)
+        self.plain, self.kept, self.pull = self._compiled(axes)
+
+    @classmethod
+    @cache  # as a user's jit does
+    def _compiled(cls, axes: tuple[int | None, ...]) -> tuple[Callable, Callable, Callable]:
+        import jax
+
+        solve, x = jax.vmap(cls.answered, in_axes=axes), jax.vmap(cls.primal, in_axes=axes)
         keep = jax.jit(lambda accuracy, *arrays: jax.vjp(partial(x, accuracy), *arrays))
         return jax.jit(solve), keep, jax.jit(lambda pull, cotangent: pull(cotangent))
 
