@@ -7,6 +7,7 @@ from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from .problems import QP
 from .sudoku import puzzles
@@ -62,8 +63,7 @@ def lp(batch: int, n: int) -> QP:
 def projection(batch: int, n: int) -> QP:
     """The nearest point of one polytope, ``C x <= 1``, to each of a batch of points."""
     normal, _ = _samplers(n)
-    C = normal(3 * n, n)
-    C = C / C.norm(dim=-1, keepdim=True)
+    C = normalize(normal(3 * n, n), dim=-1)
     H, u = torch.eye(n, dtype=torch.float64), torch.ones(3 * n, dtype=torch.float64)
     return QP(g=-2 * normal(batch, n), H=H, C=C, u=u)
 

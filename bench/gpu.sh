@@ -27,15 +27,12 @@ for marked in "float64" "float32" "not float64 and not float32"; do
     aside "tests-gpu-${marked// /-}" 230 "${pytest[@]}" -m gpu -k "$marked" tests/test_gpu.py
 done
 aside suite 230 "${pytest[@]}" -m "gpu and not slow" --ignore tests/test_gpu.py
-if command -v compute-sanitizer >/dev/null; then
-    aside memcheck 230 compute-sanitizer --tool memcheck --error-exitcode 9 python -m bench.gpu --small
-    # racecheck looks at shared memory only. The scratch that a program writes and reads back is global memory: what
-    # speaks for its barriers is that the answers equal the reference's, over and over.
-    aside racecheck 230 compute-sanitizer --tool racecheck --error-exitcode 9 python -m bench.gpu --small
-else
-    skip memcheck "compute-sanitizer is not installed"
-    skip racecheck "compute-sanitizer is not installed"
-fi
+# racecheck looks at shared memory only. The scratch that a program writes and reads back is global memory: what speaks for
+# its barriers is that the answers equal the reference's, over and over.
+for tool in memcheck racecheck; do
+    command -v compute-sanitizer >/dev/null || { say "$tool: skipped, compute-sanitizer is not installed"; continue; }
+    aside "$tool" 230 compute-sanitizer --tool "$tool" --error-exitcode 9 python -m bench.gpu --small
+done
 together
 
 # Alone, as they measure time.

@@ -7,13 +7,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import floor
-from .cases import CASES, SIZES
+from qplayer_gpu import Settings
+
+from . import floor, gradient
+from .cases import CASES, SIZES, Case
 from .floor import Peak
 from .problems import QP
 from .processes import Worker
 from .rows import Row, environment, judge
 from .solvers import OURS
+from .solvers.base import LADDER
 
 LEAST_ROUNDS = 3
 SECONDS = 1.0  # of one solver in the rounds of one case: past them, and with LEAST_ROUNDS done, it leaves
@@ -28,24 +31,21 @@ class Run:
     device: str
     peak: Peak
     workers: dict[str, Worker]
-    reference: Worker
     progress: tqdm
 
     def rows(self, case: str) -> list[Row]:
         """One row for each solver and phase, or one that says why there is none."""
         where = environment(self.device) | vars(self.peak)
-        known = {"case": case, "size": self.size}
-        reference = self.reference.ask("check", **known)
-        if "failure" in reference:
-            raise RuntimeError(f"no reference for {case}: {reference['failure']}")
+        qp = CASES[case].problems(SIZES[self.size])
+        found = reference(CASES[case], qp.head(SIZES[self.size].head))
         checks: dict[str, Answers] = {}
         for name, worker in self.workers.items():
             self.progress.set_description(f"{case}: {name}")
-            checks[name] = worker.ask("check", **known, reference=reference) | {"factored": reference["factored"]}
+            check = worker.ask("check", case=case, size=self.size, reference=found)
+            checks[name] = check | {"factored": found["factored"]}
             self.progress.update()
         times = self._rounds([name for name, check in checks.items() if "failure" not in check])
         checks |= {name: answer for name, answer in times.items() if "failure" in answer}
-        qp = CASES[case].problems(SIZES[self.size])
         where |= {"case": case, "family": CASES[case].family, "dtype": str(qp.g.dtype).removeprefix("torch.")}
         where |= {"n": qp.n, "n_eq": qp.n_eq, "n_in": qp.n_in, "n_box": qp.n_box, "asked": qp.batch}
         return [
@@ -90,3 +90,10 @@ class Run:
         batched = [array[0].nbytes for name, array in qp.arrays().items() if not qp.shares(name)]
         answer = (qp.n + 2 * (stored + qp.n_box)) * torch.float64.itemsize
         return floor.milliseconds(flops, sum(batched) + answer, self.peak)
+
+
+def reference(case: Case, head: QP) -> Answers:
+    """Central differences of answers of this library to the head of the batch; the share of steps that factor."""
+    derivatives, regular = gradient.central_differences(head, case.wanted(head), case.feasible)
+    factored = floor.factored(head, Settings(eps_abs=LADDER[0]))
+    return {"derivatives": derivatives, "regular": regular, "factored": factored}

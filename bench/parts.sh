@@ -34,10 +34,6 @@ part() { # part NAME SECONDS COMMAND...: one alone
     together
 }
 
-skip() { # skip NAME WHY
-    say "$1: skipped, $2"
-}
-
 say() {
     echo "$1" | tee -a "$out/summary.txt"
 }

@@ -130,9 +130,8 @@ def against_floor(results: Results) -> plt.Figure | None:
     return figure
 
 
-ROWS_OF_N = "variables n, n / 4 equalities, n inequalities"
 PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
-    "throughput_n": partial(throughput, by=BY_N, label=ROWS_OF_N, against="n"),
+    "throughput_n": partial(throughput, by=BY_N, label="variables n, n / 4 equalities, n inequalities", against="n"),
     "throughput_batch": partial(throughput, by=BY_BATCH, label="batch, n = 16", against="the batch"),
     "speedup": speedup,
     "gradients": gradients,

@@ -25,18 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"measured peak: {peak.gflops:.0f} Gflop/s in float64, {peak.gbytes:.0f} GB/s", flush=True)
     done = _done(args.out, args.device) if args.size == "full" else set()
     todo = [case for case in args.cases if not {(case, name) for name in args.solvers} <= done]
-    patience = SIZES[args.size].patience
-    workers = {name: Worker(name, args.device, patience) for name in args.solvers}
-    reference = Worker("reference", "cpu", patience)
+    workers = {name: Worker(name, args.device, SIZES[args.size].patience) for name in args.solvers}
     rows: list[Row] = []
     with tqdm(total=len(todo) * (len(workers) + SIZES[args.size].rounds), unit="step") as progress:
-        run = Run(args.size, args.device, peak, workers, reference, progress)
+        run = Run(args.size, args.device, peak, workers, progress)
         for case in todo:
             found = run.rows(case)
             rows += found
             if args.out:
                 store(args.out, found)
-    for worker in (*workers.values(), reference):
+    for worker in workers.values():
         worker.close()
     print(printed(rows))
     ours = (row.verdict for row in rows if row.solver.startswith(OURS))
@@ -47,10 +45,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="This library and its peers, side by side")
     sizes = parser.add_mutually_exclusive_group()
-    quick = "a few cases, small batches, few repeats, no rows written unless --out"
-    sizes.add_argument("--quick", dest="size", action="store_const", const="quick", default="full", help=quick)
-    tiny = "every case that may be tiny, for the Triton interpreter; no rows written unless --out"
-    sizes.add_argument("--tiny", dest="size", action="store_const", const="tiny", help=tiny)
+    known = {"quick": "a few cases, small batches, few repeats", "tiny": "all small cases, for the Triton interpreter"}
+    for size, what in known.items():
+        says = f"{what}; no rows written unless --out"
+        sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, default="full", help=says)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, metavar="SOLVER", help=", ".join(SOLVERS))

@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 
-from qplayer_gpu import Settings
-
-from . import clock, floor, gradient
+from . import clock, gradient
 from .cases import CASES, SIZES
 from .certificate import certify
 from .rows import wrong_arrays
@@ -34,9 +32,8 @@ class Bench:
         self.solver = None
         qp = CASES[case].problems(SIZES[size])
         wanted = CASES[case].wanted(qp) if self.kind.differentiable else ()
-        task = Task(qp.map(lambda t: t.to(self.device)), wanted, self.kind.ladder[0], CASES[case].feasible)
-        objection = self.kind.objection(task)
-        if objection:
+        task = Task(qp.map(lambda t: t.to(self.device)), wanted, LADDER[0], CASES[case].feasible)
+        if objection := self.kind.objection(task):
             return {"failure": objection}
         limit = SIZES[size].seconds * CASES[case].longer
         return self._whole(task, self._least_accuracy(task, SIZES[size].head, reference), limit)
@@ -46,20 +43,19 @@ class Bench:
         task = replace(task, qp=task.qp.head(count))
         grad_x = gradient.cotangent(task.qp)
         grad_x *= torch.tensor(reference["regular"]).unsqueeze(-1).to(grad_x)
-        tried: list[tuple[tuple[float, int], Answers]] = []
-        for accuracy in self.kind.ladder:
+        tried: list[Answers] = []
+        for accuracy in LADDER:
             solver = self.kind(replace(task, accuracy=accuracy))
             first, second = (sum(self._solve(solver, grad_x).values()) for _ in range(2))
             gradients = {name: solver.gradient(name) for name in task.gradients}
             slopes = {name: gradient.along_directions(task.qp, name, found) for name, found in gradients.items()}
             errors = gradient.relative_errors(slopes, reference["derivatives"])
             solved, wrong = certify(task.qp, solver.answer()).solved, wrong_arrays(errors, task.qp.g.dtype)
-            known = {"accuracy": accuracy, "seconds": second, "first_s": first, "gradient_errors": errors}
-            tried.append(((solved, -len(wrong)), known | {"batch": task.qp.batch}))
+            known = {"accuracy": accuracy, "batch": task.qp.batch, "gradient_errors": errors}
+            tried.append(known | {"seconds": second, "first_s": first, "worth": (solved, -len(wrong))})
             if (solved == 1 and not wrong) or second > LONG:
                 break
-        best = max(tried, key=lambda pair: pair[0])[1]
-        return best | {"first_s": tried[0][1]["first_s"]}
+        return max(tried, key=lambda found: found["worth"]) | {"first_s": tried[0]["first_s"]}
 
     def _whole(self, task: Task, found: Answers, limit: float) -> Answers:
         """The answers to as much of the batch as is solved in time, from that of the head on."""
@@ -70,7 +66,7 @@ class Bench:
             self._solve(self.solver)
             seconds = sum(self._solve(self.solver).values())
         part = replace(task, qp=task.qp.head(batch))
-        for accuracy in (a for a in self.kind.ladder if a <= found["accuracy"]):
+        for accuracy in (a for a in LADDER if a <= found["accuracy"]):
             self.solver = solver = self.kind(replace(part, accuracy=accuracy))
             self._solve(solver)
             memory = clock.peak_megabytes(lambda solver=solver: self._solve(solver), self.device)
@@ -104,19 +100,7 @@ class Bench:
         return times
 
 
-class Reference:
-    """Answers to "check" with the derivatives that gradients are compared with, and what the floor counts."""
-
-    def check(self, case: str, size: str) -> Answers:
-        """Central differences of answers of this library, on the head of the batch; the share of steps that factor."""
-        kind = CASES[case]
-        head = kind.problems(SIZES[size]).head(SIZES[size].head)
-        derivatives, regular = gradient.central_differences(head, kind.wanted(head), kind.feasible)
-        factored = floor.factored(head, Settings(eps_abs=LADDER[0]))
-        return {"derivatives": derivatives, "regular": regular, "factored": factored}
-
-
-def reply(bench: Bench | Reference, do: str, question: Answers) -> Answers:
+def reply(bench: Bench, do: str, question: Answers) -> Answers:
     """The answer, or why there is none."""
     try:
         return getattr(bench, do)(**question)
@@ -131,7 +115,7 @@ def serve(name: str, device: str, pipe: Connection) -> None:
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     torch.set_num_threads(os.cpu_count() or 1)
-    bench = Reference() if name == "reference" else Bench(name, device)
+    bench = Bench(name, device)
     with suppress(EOFError):
         while True:
             pipe.send(reply(bench, *pipe.recv()))

@@ -175,7 +175,7 @@ class Answering:
 def test_a_slow_solver_leaves_the_rounds(monkeypatch):
     workers = {"slow": Answering(10.0), "fast": Answering(0.01)}
     bar = type("Bar", (), {"update": lambda self: None})()
-    found = measure.Run("full", "cpu", floor.Peak(1, 1), workers, None, bar)._rounds(["slow", "fast"])
+    found = measure.Run("full", "cpu", floor.Peak(1, 1), workers, bar)._rounds(["slow", "fast"])
     assert len(found["slow"]["forward"]) == measure.LEAST_ROUNDS
     assert len(found["fast"]["forward"]) == SIZES["full"].rounds
 

@@ -1,19 +1,19 @@
 """Counts the instructions that a kernel issues, from the machine code in its cubin: an estimate, as nothing is run.
 
-A loop is where control goes back to an instruction on its own path. It runs as often as its extent divided by the step
-of its counter. The step is read from the code, as the constant that the loop adds to a register that it compares, so
-that a loop that the compiler has unrolled counts as it should; it is 1 where there are loops within. The extent is told
-by the caller for each function of Triton, and the line that the loop's last branch stands for says which one that is.
-All else counts once: each side of a branch, and what is left over from an unrolled loop, also where that is a loop of
-smaller step. So the count is on the high side. A call counts with all that it calls, but for those that lead to
-divisions by tiny numbers.
+A loop is where control goes back to an instruction that it has passed on every path. It runs as often as its extent
+divided by the step of its counter. The step is read from the code, as the constant that the loop adds to a register
+that it compares, so that a loop that the compiler has unrolled counts as it should; it is 1 where there are loops
+within. The extent is told by the caller for each function of Triton, and the line that the loop's last branch stands
+for says which one that is. All else counts once: each side of a branch, and what is left over from an unrolled loop,
+also where that is a loop of smaller step. So the count is on the high side. A call counts with all that it calls, but
+for those that lead to divisions by tiny numbers.
 """
 
 import ast
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -72,10 +72,9 @@ class Code:
         ``extents`` says, by function, how far the counter of a loop in it runs; calls of ``skipped`` count without what
         they call; the code begins at ``first``.
         """
-        reached, back = self._back(first)
-        loops = self._loops(reached, back)
+        reached, loops = self._loops(first)
         longest = max(loops.values(), key=len) if within_loop else frozenset(reached)
-        inner = {last: body for (_, last), body in loops.items() if body < longest or not within_loop}
+        inner = {last: body for last, body in loops.items() if body < longest or not within_loop}
         often = dict.fromkeys(longest, 1.0)
         for last, trips in self._trips(inner, extents).items():
             for i in inner[last]:
@@ -83,9 +82,8 @@ class Code:
         total = sum(often.values())
         double = sum(n for i, n in often.items() if self.instructions[i].name.startswith(DOUBLE))
         for i, n in often.items():
-            if self.instructions[i].name.startswith("CALL") and (call := CALL.match(self.instructions[i].operands)):
-                if skipped and f"_$_{skipped}__" in call[1]:
-                    continue
+            call = CALL.match(self.instructions[i].operands) if self.instructions[i].name.startswith("CALL") else None
+            if call and not (skipped and f"_$_{skipped}__" in call[1]):
                 called = self.counts(extents, within_loop=False, skipped=skipped, first=self.labels[call[1]])
                 total, double = total + n * called[0], double + n * called[1]
         return round(total), round(double)
@@ -120,41 +118,31 @@ class Code:
         ends = here.name.startswith(("BRA", "EXIT", "RET")) and here.name != "BRA.DIV" and not conditional
         return to if ends else [*to, i + 1]
 
-    def _back(self, first: int) -> tuple[set[int], list[tuple[int, int]]]:
-        """The instructions that control reaches, and the branches back to one on the path from the first to them.
+    def _loops(self, first: int) -> tuple[set[int], dict[int, frozenset[int]]]:
+        """The instructions that control reaches from the first, and those of each loop among them, by its last.
 
-        Calls are not followed.
+        A loop ends with a branch back to an instruction that every path to the branch passes. Calls are not followed.
         """
-        state = {first: True}  # whether it is on the path
-        path, back = [(first, iter(self._next(first)))], []
-        while path:
-            i, following = path[-1]
-            j = next(following, None)
-            if j is None:
-                state[i] = False
-                path.pop()
-            elif j not in state:
-                state[j] = True
-                path.append((j, iter(self._next(j))))
-            elif state[j]:
-                back.append((j, i))
-        return set(state), back
-
-    def _loops(self, reached: set[int], back: list[tuple[int, int]]) -> dict[tuple[int, int], frozenset[int]]:
-        """The instructions of each loop, by its first and its last."""
+        reached = connected({first}, [first], self._next)
         before: dict[int, list[int]] = {}
         for i in reached:
             for j in self._next(i):
                 before.setdefault(j, []).append(i)
         loops = {}
-        for first, last in back:
-            body, waiting = {first, last}, [last] * (last != first)
-            while waiting:
-                new = set(before[waiting.pop()]) - body
-                body |= new
-                waiting += new
-            loops[first, last] = frozenset(body)
-        return loops
+        for j, i in ((j, i) for j, sources in before.items() for i in sources if i >= j):
+            body = connected({i, j}, [i] * (i != j), before.__getitem__)
+            if first not in body - {j}:
+                loops[i] = frozenset(body)
+        return reached, loops
+
+
+def connected(found: set[int], waiting: list[int], edges: Callable[[int], Iterable[int]]) -> set[int]:
+    """What was found, and all to which the edges lead from what waits."""
+    while waiting:
+        new = set(edges(waiting.pop())) - found
+        found |= new
+        waiting += new
+    return found
 
 
 @cache

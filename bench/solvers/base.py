@@ -41,7 +41,6 @@ class Adapter(ABC):
     infeasible = True  # whether it is asked for answers to infeasible problems
     single = True  # whether it takes float32
     averages = False  # whether gradients of shared arrays are means over the batch: they are multiplied by its size
-    ladder = LADDER
     on_stream = True  # on a GPU: whether its work is on PyTorch's current stream
 
     def __init__(self, task: Task):

@@ -50,9 +50,8 @@ class Qpth(OneSided):
         from qpth.qp import QPFunction
 
         self.function = QPFunction(verbose=-1, eps=task.accuracy, check_Q_spd=False)
-        none = self.qp.g.new_zeros(0)
         order = (self.native[name] for name in ("H", "g", "G", "h", "A", "b"))
-        self.arguments = [v if v.numel() else none for v in order]
+        self.arguments = [v if v.numel() else v.flatten() for v in order]
 
     @classmethod
     def objection(cls, task: Task) -> str:
