@@ -13,7 +13,7 @@ import argparse
 import csv
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,23 +22,31 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import linear, problem, sass, scaling
+from .. import numbers
+from . import linear, sass, slots
 from .adjoint import adjoint_kernel
-from .factor import solve_kernel
 from .forward import forward_kernel
-from .launch import CHOLESKY, MAXIMAL_REGISTERS, SWEEP, TABLE, Launch
-from .problem import Config
-from .system import STEPS
+from .launch import MAXIMAL_REGISTERS, TABLE, VERSION, Launch
+from .problem import Adjoint, Answer, Arrays, Config, Vectors
+from .solve import solve_kernel
 
 FILE = Path(__file__).with_name("resources.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
-SOLVES = {"cholesky_solve": CHOLESKY, "sweep_solve": SWEEP}
-METHODS = ("cholesky", "sweep")
+SOLVES = {"cholesky_solve": "cholesky", "sweep_solve": "sweep"}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
-TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "failed_ptr": "*i1"}
-TYPES |= {"cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
-POINTERS = {"float64": "*fp64", "mixed": "*fp64", "float32": "*fp32"}
+NUMBERS, COUNTS, FLAGS = "*fp64", "*i64", "*i1"
+VECTORS = Vectors(NUMBERS, NUMBERS, NUMBERS)
+TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, but for integers
+    "arrays": Arrays._make([*[NUMBERS] * 7, FLAGS]),
+    **dict.fromkeys(("start", "at", "grad"), VECTORS),
+    "answer": Answer(*VECTORS, COUNTS, COUNTS, NUMBERS, NUMBERS, NUMBERS),
+    "result": Adjoint(*[NUMBERS] * 7),
+    "scratch": NUMBERS,
+    "failed_ptr": FLAGS,
+    **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
+}
+POINTERS = {"float64": NUMBERS, "float32": "*fp32"}
 FILTERS = {"kernel": str, "precision": str, "n": int, "m": int, "architecture": int}
 LINE_SEARCH_TRIALS = 3  # taken as usual
 SADDLE_POINT_PASSES = 3  # the same
@@ -86,8 +94,7 @@ def variants() -> Iterator[Variant]:
     for n in TABLE:
         for architecture in ARCHITECTURES:
             for m in ROWS[n]:
-                for kernel, precision in (("forward", "float64"), ("forward", "mixed"), ("adjoint", "float64")):
-                    yield Variant(kernel, precision, n, m, architecture)
+                yield from (Variant(kernel, "float64", n, m, architecture) for kernel in KERNELS)
             for precision in ("float64", "float32"):
                 yield from (Variant(kernel, precision, n, 0, architecture) for kernel in SOLVES)
 
@@ -101,16 +108,25 @@ def compiled(v: Variant) -> Any:
         for p in function.params
     }
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
+    aligned = {path: [["tt.divisibility", 16]] for path, kind in leaves(signature.values()) if kind.startswith("*")}
     if v.kernel in SOLVES:
         constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
         options = {"num_warps": linear.WARPS[v.n]}
     else:
         launch = TABLE[v.n]
-        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, v.precision == "mixed")}
+        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, True, True, VERSION)}
         options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
+
+
+def leaves(kinds: Iterable[Any]) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Where each type is among the arguments, and in the record that one of them may be."""
+    for i, kind in enumerate(kinds):
+        if isinstance(kind, tuple):
+            yield from (((i, j), field) for j, field in enumerate(kind))
+        else:
+            yield (i,), kind
 
 
 def extents(v: Variant) -> dict[str, float]:
@@ -118,11 +134,12 @@ def extents(v: Variant) -> dict[str, float]:
 
     A function with a loop that is inlined for each of A and C, or of H, A and C, counts with the mean of their rows.
     """
-    pivots = dict.fromkeys(("cholesky", "sweep", "back_substituted", "forward_substituted"), v.n)
+    pivots = dict.fromkeys(("cholesky", "sweep", "substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
-    rows |= {"column_sizes": v.m / 3, "clear": problem.COLUMNS.value * v.n + problem.ROWS.value * v.m}
-    few = {"line_search": LINE_SEARCH_TRIALS, "solution": STEPS.value, "solve_kernel": 1}  # right-hand side
-    once = {"measure_scaling": scaling.PASSES.value, "damped_factor": 1, "saddle_point": SADDLE_POINT_PASSES}
+    rows |= {"column_sizes": v.m / 3, "clear": slots.COLUMNS * v.n + slots.ROWS * v.m}
+    few = {"line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1}  # right-hand side
+    once = {"measure_scaling": numbers.RUIZ_PASSES, "damped_factor": 1, "saddle_point": SADDLE_POINT_PASSES}
+    once |= {"factor": 1}  # the loop around it, where its last line ends that
     return pivots | rows | few | once
 
 
@@ -134,13 +151,13 @@ def measured(v: Variant, program: Any) -> Resources:
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
     instructions, double = code.counts(extents(v), within_loop=step, skipped=infeasible)
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
-    launch = Launch(linear.WARPS[v.n], 0, SOLVES[v.kernel]) if v.kernel in SOLVES else TABLE[v.n]
+    launch = Launch(linear.WARPS[v.n], 0) if v.kernel in SOLVES else TABLE[v.n]
     return Resources(
         triton=triton.__version__,
         **asdict(v),
         warps=launch.warps,
         chunk=launch.chunk,
-        method=METHODS[launch.method],
+        method=SOLVES.get(v.kernel, "sweep"),
         registers=registers,
         stack=stack,
         shared=program.metadata.shared,
