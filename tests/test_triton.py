@@ -226,6 +226,13 @@ def test_it_says_what_it_cannot_take():
     assert "take precision='float64'" in kernels.obstacle(bounded(2), True)
 
 
+def test_the_option_of_nvidia_s_assembler_is_not_given_to_amd_s(monkeypatch):
+    rows = rows_of({"g": torch.ones(3)})
+    assert ("maxnreg" in launch.variant(rows)[1]) == (torch.version.hip is None)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert launch.variant(rows)[1] == {"num_warps": 1}
+
+
 def test_the_backend_says_what_it_wants(monkeypatch):
     rows, cuda = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows, torch.device("cuda")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)

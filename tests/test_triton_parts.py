@@ -39,8 +39,8 @@ def definite(B, n, damping=0.1):
 
 def scratch_of(B, cfg):
     """Zeros, and the vectors of columns and of rows among them: [B, COLUMNS, N], [B, ROWS, M]."""
-    memory = torch.zeros(B, scratch.scratch_size(cfg), dtype=torch.float64, device=DEVICE)
-    split, end = slots.COLUMNS * cfg.N, scratch.vectors_size(cfg)
+    memory = torch.zeros(B, scratch.scratch_size(cfg.N, cfg.M), dtype=torch.float64, device=DEVICE)
+    split, end = slots.COLUMNS * cfg.N, scratch.vectors_size(cfg.N, cfg.M)
     return memory, memory[:, :split].unflatten(1, (-1, cfg.N)), memory[:, split:end].unflatten(1, (-1, cfg.M))
 
 
@@ -94,7 +94,7 @@ def line_search_kernel(slope_ptr, curvature_ptr, v_ptr, w_ptr, lo_ptr, hi_ptr, o
     at = b * M + tl.arange(0, M)
     v, w, lo, hi = tl.load(v_ptr + at), tl.load(w_ptr + at), tl.load(lo_ptr + at), tl.load(hi_ptr + at)
     slope, curvature, omega = tl.load(slope_ptr + b), tl.load(curvature_ptr + b), tl.load(omega_ptr + at)
-    tl.store(alpha_ptr + b, newton.line_search(slope, curvature, v, w, lo, hi, omega))
+    tl.store(alpha_ptr + b, newton.exact_line_search(slope, curvature, v, w, lo, hi, omega))
 
 
 def test_line_search():

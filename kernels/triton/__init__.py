@@ -1,7 +1,7 @@
 """Triton kernels, the portable path on GPUs: one program solves one problem from start to finish, in float64.
 
-On NVIDIA they are tried in Triton's interpreter and compiled offline; they should run on AMD, where they are untried.
-Imported only where they are asked for.
+They are tried in Triton's interpreter and compiled offline, for NVIDIA (sm_80, sm_90) and for AMD (gfx942), where they
+are untried. Imported only where they are asked for.
 """
 
 from __future__ import annotations

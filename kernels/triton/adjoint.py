@@ -9,7 +9,7 @@ import triton.language as tl
 
 from .. import numbers
 from . import slots
-from .least_squares import find_shifted_rows, fit
+from .least_squares import fit, shifted_rows
 from .problem import Adjoint, Vectors, count_rows, data_of, load_vectors
 from .products import columns_of, hessian, row_product
 from .scaling import measure_scaling
@@ -19,7 +19,7 @@ from .vectors import largest, some
 
 
 @triton.jit
-def damped_factor(data, cfg: tl.constexpr):
+def factor_saddle_point(data, cfg: tl.constexpr):
     """The factor of ``H + rho P + G'diag(t)G``, with a larger rho where that is not definite."""
     one = 0.0 * number(data, slots.C_SCALE, cfg) + 1.0
     rho, definite, factors = one * numbers.ADJOINT_RHO, one < 0, 0
@@ -42,7 +42,7 @@ def saddle_point(data, cfg: tl.constexpr):
     put_columns(data, slots.X, step, cfg)
     put_rows(data, slots.Q, q_step, cfg)
     put_rows(data, slots.V, -row_vector(data, slots.TARGET, cfg), cfg)
-    damped_factor(data, cfg)
+    factor_saddle_point(data, cfg)
     moving, passes = c > 0, 0
     while moving & (passes < numbers.ADJOINT_PASSES):
         weight, v = row_vector(data, slots.ROW_WEIGHT, cfg), row_vector(data, slots.V, cfg)
@@ -147,7 +147,7 @@ def adjoint_kernel(
     at,  # Vectors [B, .], the answer
     grad,  # Vectors [B, .], its cotangents
     result,  # Adjoint, the output
-    scratch,  # [B, scratch_size(cfg)]
+    scratch,  # [B, scratch_size(N, M)]
     batched,  # bit k: whether array k has a batch
     order,  # n
     n_eq,
@@ -178,7 +178,7 @@ def adjoint_kernel(
         put_rows(data, slots.Z, get(at.z + of_rows, m, 0.0, cfg.M), cfg)
         put_rows(data, slots.S, get(at.s + of_rows, m, 0.0, cfg.M), cfg)
         measure_scaling(data, equilibrate, cfg)
-        infeasible = find_shifted_rows(data, cfg)
+        infeasible = shifted_rows(data, cfg)
         write_multipliers(data, infeasible, grad, result, cfg)
         pull_back(data, grad, result, cfg)
         if infeasible:

@@ -64,7 +64,7 @@ def forward_kernel(
     arrays,  # of pointers: Arrays
     start,  # Vectors [B|1, .], zeros where there is none
     answer,  # Answer, the output
-    scratch,  # [B, scratch_size(cfg)]
+    scratch,  # [B, scratch_size(N, M)]
     batched,  # bit k: whether array k has a batch, the arrays first and then the start
     order,  # n
     n_eq,

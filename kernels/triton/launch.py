@@ -34,7 +34,7 @@ class Launch(NamedTuple):
 TABLE = {8: Launch(1, 4), 16: Launch(1, 4), 32: Launch(2, 4), 64: Launch(8, 8)}  # by padded n
 LARGEST_N, LARGEST_M = 64, 256  # the tile of K stays in registers, and the vectors of rows are short
 SMALLEST = 8  # tile
-MAXIMAL_REGISTERS = 255  # said to the assembler, or it spills a little so as to have more programs at once
+MAXIMAL_REGISTERS = 255  # said to NVIDIA's assembler, or it spills a little so as to have more programs at once
 
 
 def digest(*sources: str) -> str:
@@ -55,7 +55,10 @@ def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
     N, M = padded(rows.n), padded(rows.m)
     warps, chunk = TABLE[N]
     cfg = Config(rows.n, N, M, chunk, rows.H is not None, rows.bounded, VERSION)
-    return cfg, {"num_warps": warps, "maxnreg": MAXIMAL_REGISTERS}
+    build = {"num_warps": warps}
+    if torch.version.hip is None:  # AMD's refuses what it does not know
+        build["maxnreg"] = MAXIMAL_REGISTERS
+    return cfg, build
 
 
 def arrays_of(rows: Rows) -> Arrays:
@@ -91,7 +94,7 @@ def launch_forward(rows: Rows, options: Options, start: Start | None) -> Answer:
         Arrays(*contiguous(arrays)),
         Vectors(*contiguous(first)),
         problem.Answer(*vars(answer).values()),
-        new(rows.batch, scratch_size(cfg)),
+        new(rows.batch, scratch_size(cfg.N, cfg.M)),
         batched((*arrays, *first)),
         rows.n,
         rows.n_eq,
@@ -123,7 +126,7 @@ def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -
         Vectors(*contiguous(at)),
         Vectors(*contiguous(grad)),
         problem.Adjoint(*vars(result).values()),
-        x.new_empty(rows.batch, scratch_size(cfg)),
+        x.new_empty(rows.batch, scratch_size(cfg.N, cfg.M)),
         batched(arrays),
         rows.n,
         rows.n_eq,

@@ -52,11 +52,10 @@ def fit_again(data, cfg: tl.constexpr):
 
 
 @triton.jit
-def find_shifted_rows(data, cfg: tl.constexpr):
+def shifted_rows(data, cfg: tl.constexpr):
     """Given x and s, marks the shifted rows and the equalities of an infeasible problem in IN_W; S_W gets the shifts.
 
-    Hard rows that press on the shift are among them, see the reference's shifted_rows. Returns whether the problem is
-    infeasible.
+    Hard rows that press on the shift are among them, see the reference. Returns whether the problem is infeasible.
     """
     low, high = sides(data, cfg)
     s = row_vector(data, slots.S, cfg)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from .. import numbers
 from . import slots
-from .least_squares import find_shifted_rows, fit
+from .least_squares import fit, shifted_rows
 from .measure import measure
 from .newton import newton_step
 from .problem import as_posed, shift_sides
@@ -26,7 +26,7 @@ def settle_multipliers(data, cfg: tl.constexpr):
     They take the place of those of the answer where they leave the residuals within the tolerances.
     """
     tl.debug_barrier()
-    find_shifted_rows(data, cfg)
+    shifted_rows(data, cfg)
     z, w = row_vector(data, slots.Z, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
     put_rows(data, slots.TARGET, z / w, cfg)
     fit(data, cfg)

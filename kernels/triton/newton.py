@@ -16,7 +16,7 @@ from .vectors import INF, clamped, largest, some
 
 
 @triton.jit
-def line_search(slope, curvature, v, w, lo, hi, omega):
+def exact_line_search(slope, curvature, v, w, lo, hi, omega):
     """The root alpha > 0 of ``slope + alpha curvature + sum_i omega_i w_i d_i(v + alpha w)``, vectors [M].
 
     It increases and is piecewise linear: bracketed Newton.
@@ -93,7 +93,7 @@ def newton_step(data, st, cfg: tl.constexpr):
     z, same = full_step(full, v + Gdx, v >= hi, v <= lo, lo - slop, hi + slop)
     alpha = slope * 0 + 1.0
     if (same == 0) & (failed == 0):
-        alpha = line_search(slope, curvature, v, Gdx, lo, hi, omega)
+        alpha = exact_line_search(slope, curvature, v, Gdx, lo, hi, omega)
         v += alpha * Gdx
         z = omega * (v - clamped(v, lo, hi))
     z = tl.where(failed, row_vector(data, slots.Z, cfg), z)

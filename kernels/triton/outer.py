@@ -42,7 +42,7 @@ def outer_step(data, st, at, cfg: tl.constexpr):
         seeking = at.ended & searching & (found == 0)
         if (optimizing & (suspicious == 0)) | (seeking & some(row_vector(data, slots.IS_HARD, cfg) != 0)):
             rho = move_multipliers(data, st, at, cfg)
-        rho = tl.where(seeking, shrunk(rho, numbers.RHO_SHRINK, numbers.RHO_FLOOR), rho)
+        rho = tl.where(seeking, shrunk_rho(rho), rho)
         if at.ended | found:
             centre(data, cfg)
             put_number(data, slots.PRIMAL_K, at.primal, cfg)
@@ -57,6 +57,12 @@ def outer_step(data, st, at, cfg: tl.constexpr):
             rho = enter(data, phase, st.steps, cfg)
         set_omega(data, phase, cfg)
     return State(phase, status, st.steps, rho)
+
+
+@triton.jit
+def shrunk_rho(rho):
+    """The next smaller weight of the proximal term."""
+    return shrunk(rho, numbers.RHO_SHRINK, numbers.RHO_FLOOR)
 
 
 @triton.jit
@@ -85,7 +91,7 @@ def move_multipliers(data, st, at, cfg: tl.constexpr):
     proximal = largest(st.rho * column_vector(data, slots.METRIC_X, cfg) * moved)
     sticky = (st.phase != numbers.Phase.SHIFT) & (proximal > at.dual * numbers.RHO_STICKY)
     sticky &= at.dual > at.dual_tolerance
-    return tl.where(sticky, shrunk(st.rho, numbers.RHO_SHRINK, numbers.RHO_FLOOR), st.rho)
+    return tl.where(sticky, shrunk_rho(st.rho), st.rho)
 
 
 @triton.jit

@@ -80,7 +80,7 @@ class Data(NamedTuple):
     H: Any  # [n, n]
     A: Any  # [n_eq, n]
     C: Any  # [n_in, n]
-    scratch: Any  # [scratch_size]
+    scratch: Any  # [scratch_size(N, M)]
     n: Any  # at run time, as a known trip count would have the compiler unroll loops and spill
     n_eq: Any
     n_in: Any
@@ -114,7 +114,7 @@ def data_of(arrays, scratch, b, batched, order, n_eq, n_in, cfg: tl.constexpr):
         at_problem(arrays.H, b, batched, 0, cfg.n * cfg.n),
         at_problem(arrays.A, b, batched, 2, n_eq * cfg.n),
         at_problem(arrays.C, b, batched, 3, n_in * cfg.n),
-        scratch + b * scratch_size(cfg),
+        scratch + b * scratch_size(cfg.N, cfg.M),
         order,
         n_eq,
         n_in,

@@ -137,8 +137,8 @@ def extents(v: Variant) -> dict[str, float]:
     pivots = dict.fromkeys(("cholesky", "sweep", "substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
     rows |= {"column_sizes": v.m / 3, "clear": slots.COLUMNS * v.n + slots.ROWS * v.m}
-    few = {"line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1}  # right-hand side
-    once = {"measure_scaling": numbers.RUIZ_PASSES, "damped_factor": 1, "saddle_point": SADDLE_POINT_PASSES}
+    few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1}  # right-hand side
+    once = {"measure_scaling": numbers.RUIZ_PASSES, "factor_saddle_point": 1, "saddle_point": SADDLE_POINT_PASSES}
     once |= {"factor": 1}  # the loop around it, where its last line ends that
     return pivots | rows | few | once
 

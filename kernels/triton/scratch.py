@@ -11,15 +11,15 @@ from . import slots
 
 
 @triton.constexpr_function
-def vectors_size(cfg):
+def vectors_size(N, M):
     """Numbers in all vectors."""
-    return slots.COLUMNS * cfg.N + slots.ROWS * cfg.M
+    return slots.COLUMNS * N + slots.ROWS * M
 
 
 @triton.constexpr_function
-def scratch_size(cfg):
+def scratch_size(N, M):
     """Numbers in the scratch of one problem."""
-    return vectors_size(cfg) + cfg.N * cfg.N + slots.NUMBERS
+    return vectors_size(N, M) + N * N + slots.NUMBERS
 
 
 @triton.jit
@@ -54,13 +54,13 @@ def rows_at(data, k, cfg: tl.constexpr):
 def factor_at(data, cfg: tl.constexpr):
     """Where the entries of the factor are: [N, N]."""
     index = tl.arange(0, cfg.N)
-    return data.scratch + vectors_size(cfg) + (index[:, None] * cfg.N + index[None, :])
+    return data.scratch + vectors_size(cfg.N, cfg.M) + (index[:, None] * cfg.N + index[None, :])
 
 
 @triton.jit
 def number_at(data, k, cfg: tl.constexpr):
     """Where number k is."""
-    return data.scratch + (vectors_size(cfg) + cfg.N * cfg.N + k)
+    return data.scratch + (vectors_size(cfg.N, cfg.M) + cfg.N * cfg.N + k)
 
 
 @triton.jit
@@ -104,7 +104,7 @@ def put_number(data, k, value, cfg: tl.constexpr):
 @triton.jit
 def clear(data, cfg: tl.constexpr):
     """Fills the vectors with zeros."""
-    count = vectors_size(cfg)
+    count = vectors_size(cfg.N, cfg.M)
     for start in range(0, count, cfg.M):
         index = start + tl.arange(0, cfg.M)
         tl.store(data.scratch + index, index * 0.0, mask=index < count)
