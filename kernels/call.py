@@ -7,9 +7,8 @@ from ctypes import Structure, c_double, c_int32, c_int64, c_void_p
 import torch
 from torch import Tensor
 
-from .interface import Adjoint, Answer, Options, Rows, Seeds, Start
-
-CHUNK = 16  # of factor_block.h
+from .interface import Adjoint, Answer, Options, Rows, Vectors
+from .numbers import BLOCK_CHUNK, VECTORS_OF_ROWS, VECTORS_OF_X
 
 
 class Array(Structure):
@@ -32,8 +31,8 @@ def memory(sizes: Sizes, number: int, factor_is_near: bool) -> tuple[int, int]:
     n, stored = sizes.n, sizes.n_eq + sizes.n_in
     m, padded = stored + (n if sizes.bounded else 0), -(-n // 4) * 4
     factor = number * padded * (padded + 2)
-    scratch = 8 * (23 * n + 36 * m) + 4 * (stored + stored % 2) + 2 * number * padded**2
-    shared = number * (padded * (CHUNK + 3) + CHUNK)
+    scratch = 8 * (VECTORS_OF_X * n + VECTORS_OF_ROWS * m) + 4 * (stored + stored % 2) + 2 * number * padded**2
+    shared = number * (padded * (BLOCK_CHUNK + 3) + BLOCK_CHUNK)
     return (scratch, shared + factor) if factor_is_near else (scratch + factor, shared)
 
 
@@ -75,7 +74,7 @@ class BackwardCall(Structure):
 
     _fields_ = (
         ("rows", RowsStruct),
-        *((name, c_void_p) for name in ("x", "z", "s", "seed_x", "seed_z", "seed_s")),
+        *((name, c_void_p) for name in ("x", "z", "s", "grad_x", "grad_z", "grad_s")),
         *((name, c_void_p) for name in ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")),
     )
 
@@ -98,43 +97,46 @@ class Pointers:
         """One array per problem, or one for all: shared by the batch or expanded to it, it is not copied."""
         if t is None:
             return Array(None, 0)
-        shared = t.shape[0] == 1 or t.stride(0) == 0
-        return Array(self.pointer(t[:1] if shared else t), 0 if shared else t[:1].numel())
+        if t.stride(0) == 0:
+            t = t[:1]
+        batch = t.shape[0]
+        return Array(self.pointer(t), 0 if batch == 1 else t.numel() // max(batch, 1))
 
     def rows(self, rows: Rows, options: Options) -> RowsStruct:
         """The problems and the options."""
         arrays = {name: self.array(getattr(rows, name)) for name in ("H", "g", "A", "C", "lo", "hi", "w")}
-        names = [name for name, *_ in OptionsStruct._fields_]
+        hard = None if rows.hard is None else rows.hard.double()
+        names = (name for name, *_ in OptionsStruct._fields_)
         return RowsStruct(
             batch=rows.batch,
             sizes=Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded),
-            hard=self.array(rows.hard.double()),
+            hard=self.array(hard),
             options=OptionsStruct(*(getattr(options, name) for name in names)),
             **arrays,
         )
 
-    def forward(self, rows: Rows, options: Options, start: Start | None) -> tuple[ForwardCall, Answer]:
+    def forward(self, rows: Rows, options: Options, start: Vectors | None) -> tuple[ForwardCall, Answer]:
         """The call of a forward solve, and the answer that it writes to."""
         B, n, m = rows.batch, rows.n, rows.m
         new = rows.g.new_empty
         status, iterations = (new(B, dtype=torch.int64) for _ in range(2))
         answer = Answer(new(B, n), new(B, m), new(B, m), status, iterations, new(B), new(B), new(B))
         call = ForwardCall(rows=self.rows(rows, options))
-        for name in ("x", "z", "s"):
+        for name in Vectors._fields:
             setattr(call, f"{name}_start", self.array(None if start is None else getattr(start, name)))
-        for name, t in vars(answer).items():
+        for name, t in answer._asdict().items():
             setattr(call, name, t.data_ptr())
         return call, answer
 
-    def backward(self, rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> tuple[BackwardCall, Adjoint]:
+    def backward(self, rows: Rows, at: Vectors, grad: Vectors, options: Options) -> tuple[BackwardCall, Adjoint]:
         """The call of an adjoint solve, and the zeros that it writes to."""
-        b_x, b_s, b_z = (torch.zeros(answer.x.shape, dtype=torch.float64, device=self.device) for _ in range(3))
-        p, z, ws, q_z = (torch.zeros(answer.z.shape, dtype=torch.float64, device=self.device) for _ in range(4))
+        b_x, b_s, b_z = (torch.zeros(at.x.shape, dtype=torch.float64, device=self.device) for _ in range(3))
+        p, z, ws, q_z = (torch.zeros(at.z.shape, dtype=torch.float64, device=self.device) for _ in range(4))
         result = Adjoint(b_x=b_x, p=p, z=z, ws=ws, b_s=b_s, q_z=q_z, b_z=b_z)
         call = BackwardCall(rows=self.rows(rows, options))
-        for name in ("x", "z", "s"):
-            setattr(call, name, self.pointer(getattr(answer, name)))
-            setattr(call, f"seed_{name}", self.pointer(getattr(seeds, name)))
-        for name, t in vars(result).items():
+        for name in Vectors._fields:
+            setattr(call, name, self.pointer(getattr(at, name)))
+            setattr(call, f"grad_{name}", self.pointer(getattr(grad, name)))
+        for name, t in result._asdict().items():
             setattr(call, "z_unique" if name == "z" else name, t.data_ptr())
         return call, result

@@ -7,29 +7,17 @@ has a leading batch dimension of ``B``, or of 1 where it is shared by the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-MIXED_STEPS = 200  # Newton steps after which mixed precision is given up, and double takes over
+from .numbers import Status
+
+__all__ = ["Adjoint", "Answer", "Kernels", "Options", "Rows", "Status", "Vectors"]
 
 
-class Status(IntEnum):
-    """How the solve of one problem ended."""
-
-    SOLVED = 0
-    SOLVED_CLOSEST_FEASIBLE = 1
-    MAX_ITERATIONS = 2
-    INFEASIBLE = 3
-    UNBOUNDED = 4
-    NONFINITE_INPUT = 5
-    NUMERICAL_ERROR = 6
-
-
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A batch of QPs: minimise ``1/2 x'Hx + g'x`` subject to ``lo <= G x <= hi``, ``G`` the rows of A, C and I."""
 
     H: Tensor | None  # [B|1, n, n] symmetric, None for an LP
@@ -38,24 +26,13 @@ class Rows:
     C: Tensor  # [B|1, n_in, n]
     lo: Tensor  # [B|1, m], m = n_eq + n_in (+ n where x is bounded), -inf allowed
     hi: Tensor  # [B|1, m], +inf allowed
-    w: Tensor  # [1, m], > 0, of the shifts: an infeasible problem minimises sum w_i s_i^2
-    hard: Tensor  # [1, m] bool: rows that are never shifted
+    w: Tensor | None  # [B|1, m], > 0, of the shifts: an infeasible problem minimises sum w_i s_i^2; None for 1
+    hard: Tensor | None  # [B|1, m] bool: rows that are never shifted, whose w is any; None for none
     batch: int  # B
 
     @property
     def n(self) -> int:
         return self.g.shape[-1]
-
-    def take(self, index: Tensor) -> Rows:
-        """The problems ``index``; what is shared stays as it is."""
-
-        def pick(t: Tensor) -> Tensor:
-            return t if t.shape[0] == 1 else t[index]
-
-        H = None if self.H is None else pick(self.H)
-        return Rows(
-            H, pick(self.g), pick(self.A), pick(self.C), pick(self.lo), pick(self.hi), self.w, self.hard, len(index)
-        )
 
     @property
     def m(self) -> int:
@@ -74,9 +51,19 @@ class Rows:
         """Whether the identity rows are there."""
         return self.m > self.n_eq + self.n_in
 
+    def take(self, index: Tensor) -> Rows:
+        """The problems ``index``; what is shared stays as it is."""
+        *arrays, _ = self
+        taken = [t if t is None or t.shape[0] == 1 else t[index] for t in arrays]
+        return Rows(*taken, len(index))  # type: ignore[call-arg, arg-type]
 
-@dataclass(frozen=True)
-class Options:
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """W and hard, also where they are not given: [B|1, m] each."""
+        w = torch.ones_like(self.lo[:1]) if self.w is None else self.w
+        return w, torch.zeros_like(w, dtype=torch.bool) if self.hard is None else self.hard
+
+
+class Options(NamedTuple):
     """Numbers that steer the solve; tolerances are in the units of the data."""
 
     eps_abs: float
@@ -90,44 +77,36 @@ class Options:
     mixed: bool  # the forward's factors in float32, refined; all else in float64
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a warm start begins: a previous answer to similar problems."""
+class Vectors(NamedTuple):
+    """A point, or the cotangents of one."""
 
     x: Tensor  # [B, n]
     z: Tensor  # [B, m]
     s: Tensor  # [B, m]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the forward returns: vectors in the units of the data."""
 
     x: Tensor  # [B, n]
     z: Tensor  # [B, m], Hx + g + G'z = 0, z > 0 pushes against hi, z < 0 against lo
     s: Tensor  # [B, m], lo + s <= G x <= hi + s, of least weighted norm
     status: Tensor  # [B] int64, values of Status
-    iterations: Tensor  # [B] int64, Newton steps, one Cholesky factorization each
+    iterations: Tensor  # [B] int64, Newton steps
     primal: Tensor  # [B], max |violation of the shifted rows|
     dual: Tensor  # [B], max |Hx + g + G'z|
     gap: Tensor  # [B], sum of |z_i| times the distance of row i from the side that z_i pushes against
 
-
-@dataclass(frozen=True)
-class Seeds:
-    """Cotangents of the loss with respect to the answer."""
-
-    x: Tensor  # [B, n]
-    z: Tensor  # [B, m]
-    s: Tensor  # [B, m]
+    @property
+    def point(self) -> Vectors:
+        return Vectors(self.x, self.z, self.s)
 
 
-@dataclass(frozen=True)
-class Adjoint:
-    """What the backward returns: vectors from which every parameter gradient is an outer product.
+class Adjoint(NamedTuple):
+    """What the backward returns: vectors from which the gradient of every array of the rows is an outer product.
 
     ``dL/dG = -(z b_x' + p x' + ws b_s' - q_z b_z')``, ``dL/dg = -b_x``, ``dL/dH = -(b_x x' + x b_x')/2``; the active
-    side of a row has the gradient ``p``.
+    side of a row has the gradient ``p``, and ``w dL/dw = q_z (G b_z) - ws (G b_s)``.
     """
 
     b_x: Tensor  # [B, n]
@@ -140,8 +119,16 @@ class Adjoint:
 
 
 class Kernels(Protocol):
-    """An implementation: a module or object with these two functions."""
+    """An implementation: a module or object with these three functions."""
 
-    def forward(self, rows: Rows, options: Options, start: Start | None) -> Answer: ...
+    def obstacle(self, rows: Rows, mixed: bool) -> str:
+        """Why it cannot take such problems, as advice; empty where it can."""
+        ...
 
-    def adjoint(self, rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint: ...
+    def forward(self, rows: Rows, options: Options, start: Vectors | None) -> Answer:
+        """The answer to each problem, begun at a previous one where there is one."""
+        ...
+
+    def adjoint(self, rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
+        """The adjoint vectors at an answer, for cotangents of it."""
+        ...

@@ -1,8 +1,8 @@
 """Every number of the method, once: its meaning, the scale that it is compared in, and where it is from.
 
-The implementations in torch and in Triton import it; C++ gets it as the lines of :func:`cpp`, put before its source when
-that is compiled. "Scaled" numbers are compared in the equilibrated problem (Ruiz), "of eps_abs" in the units of the
-data. Where no source is named, a number was found by experiment on the families of ``tests/families.py`` and
+The implementations in torch and in Triton import it; C++ gets it as the lines of :func:`cpp`, put before its source
+when that is compiled. "Scaled" numbers are compared in the equilibrated problem (Ruiz), "of eps_abs" in the units of
+the data. Where no source is named, a number was found by experiment on the families of ``tests/families.py`` and
 ``tests/hard.py``: ``tests/test_numbers.py`` changes each in turn and asks what notices.
 """
 

@@ -27,7 +27,7 @@ class Choice(NamedTuple):
     backend: str
     n: int  # variables
     m: int  # rows, bounds included
-    mixed: bool  # whether also in mixed precision, in which Triton's kernels issue more instructions than in float64
+    mixed: bool  # whether also in mixed precision
 
 
 # The first that holds a problem, and has passed its trial on this machine, is taken by "auto"; "torch" where none does.
@@ -39,21 +39,33 @@ UNTRIED = (
 )
 
 
+def check(name: object) -> None:
+    """Raises unless this is the name of a backend, or "auto".
+
+    Raises:
+        BackendError: it is not.
+    """
+    known = ("auto", *BACKENDS, *LAZY)
+    if name not in known:
+        raise BackendError(f"backend {name!r} is not available; this version has {', '.join(map(repr, known))}")
+
+
 def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     """The kernels of a backend for these rows: "auto" takes the fastest that runs here, any other name that or none.
 
     Raises:
-        BackendError: the name is unknown, or that backend cannot run here.
+        BackendError: that backend cannot run here, or is not for such problems.
     """
     if name == "auto":
         name = fastest(rows, mixed)
-    if name not in (*BACKENDS, *LAZY):
-        known = ", ".join(map(repr, ("auto", *BACKENDS, *LAZY)))
-        raise BackendError(f"backend {name!r} is not available; this version has {known}")
     why = obstacle(name, rows.g.device)
     if why:
         raise BackendError(f"backend {name!r} cannot run here: {why}, or take 'torch' or 'auto'")
-    return BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
+    kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
+    why = kernels.obstacle(rows, mixed)
+    if why:
+        raise BackendError(f"backend {name!r} cannot take these problems: {why}; or take 'torch' or 'auto'")
+    return kernels
 
 
 def fastest(rows: Rows, mixed: bool) -> str:

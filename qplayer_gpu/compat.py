@@ -15,7 +15,6 @@ from .layer import solve_qp
 from .settings import Settings
 from .solution import Solution
 
-INFINITY = 1e20  # a side at least as large stands for an absent one in ProxQP
 ACCURACY = 1e-9  # the best that is asked of a solve
 
 
@@ -93,7 +92,6 @@ class ProxsuiteQPFunction:
         The solutions [B, n], the multipliers of equalities [B, n_eq] and inequalities [B, n_in], and their shifts:
         ``A z = b + s_e``, ``l + s_i <= G z <= u + s_i``; B = 1 where nothing is batched.
         """
-        l, u = (torch.where(side.abs() >= INFINITY, side.sign() * torch.inf, side) for side in (l, u))
         p, A, b, G, l, u = (t.to(Q.dtype) for t in (p, A, b, G, l, u))
         solution = _solve(self.settings, Q, p, A, b, G, l, u)
         answer = (solution.x, solution.y, solution.z)
@@ -105,6 +103,6 @@ def _solve(
 ) -> Solution:
     """The answers, with a batch dimension; constraints without entries are none."""
     p = p if p.dim() == 2 else p.unsqueeze(0)
-    eq = (None, None) if A.numel() == 0 else (A, b)
-    ineq = (None, None, None) if G.numel() == 0 else (G, l, u)
-    return solve_qp(Q, p, *eq, *ineq, settings=settings)
+    A, b = (None, None) if A.numel() == 0 else (A, b)  # type: ignore[assignment]
+    rows = {} if G.numel() == 0 else {"C": G, "l": l, "u": u}
+    return solve_qp(Q, p, A, b, **rows, settings=settings)  # type: ignore[arg-type]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from . import arrays
+from . import backend as backends
 from .errors import ProblemTypeError, SettingsError
+from .kernels.interface import Status
 from .operators import solve
-from .problem import Parameters, Sizes
+from .problem import QP, Number, rows_of, sizes_of
 from .settings import Settings
-from .solution import Info, Solution
-from .solve import parts, start_from
+from .solution import Solution
+from .warm import start_from
 
 DEFAULTS = Settings()
 
@@ -20,13 +24,16 @@ def solve_qp(
     H: Tensor | None,  # [(B,) n, n]
     g: Tensor,  # [(B,) n]
     A: Tensor | None = None,  # [(B,) n_eq, n]
-    b: Tensor | None = None,  # [(B,) n_eq]
-    C: Tensor | None = None,  # [(B,) n_in, n]
-    l: Tensor | None = None,  # [(B,) n_in]
-    u: Tensor | None = None,  # [(B,) n_in]
-    lb: Tensor | None = None,  # [(B,) n]
-    ub: Tensor | None = None,  # [(B,) n]
+    b: Tensor | Number | None = None,  # [(B,) n_eq]
     *,
+    C: Tensor | None = None,  # [(B,) n_in, n]
+    l: Tensor | Number | None = None,  # [(B,) n_in]
+    u: Tensor | Number | None = None,  # [(B,) n_in]
+    lb: Tensor | Number | None = None,  # [(B,) n]
+    ub: Tensor | Number | None = None,  # [(B,) n]
+    w_eq: Tensor | Number | None = None,  # [(B,) n_eq]
+    w_in: Tensor | Number | None = None,  # [(B,) n_in]
+    w_box: Tensor | Number | None = None,  # [(B,) n]
     warm_start: Solution | None = None,
     settings: Settings | None = None,
     backend: str = "auto",
@@ -36,19 +43,23 @@ def solve_qp(
     Minimises ``1/2 x'Hx + g'x`` subject to ``A x = b``, ``l <= C x <= u`` and ``lb <= x <= ub``.
 
     Each argument is batched, or shared by the batch (without the dimension B, or with B = 1); the gradient of a shared
-    one is the sum over the batch. All but ``g`` may be None: without H the problem is an LP. Sides may be infinite.
-    H is positive semidefinite; only its symmetric part counts. Float32 arguments are solved as the numbers they are, to
-    the same tolerances, and the answer is rounded.
+    one is the sum over the batch. All but ``g`` may be None: without H the problem is an LP. A vector may be a number,
+    that of all its entries. Sides may be infinite; those of magnitude 1e20 and beyond count as infinite. H is positive
+    semidefinite; only its symmetric part counts. Float32 arguments are solved as the numbers they are, to the same
+    tolerances, and the answer is rounded.
 
-    Where no x satisfies the rows, they are shifted by the s of least Euclidean norm for which some x does, and x is the
-    optimum there (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024). A row with l > u stands for
-    the equality halfway.
+    Where no x satisfies the rows, they are shifted by the s of least ``sum w_i s_i^2`` for which some x does, and x is
+    the optimum there (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024). The weights
+    ``w_eq, w_in, w_box`` of the shifts are > 0, and 1 where they are not given. A row of infinite weight is never
+    shifted; where such rows exclude each other, the problem is INFEASIBLE. A row with l > u stands for the equality
+    halfway.
 
-    Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box. Where a constraint is active
-    with a multiplier of zero, the derivative taken is the one with that constraint inactive. Equal sides share their
-    gradient. The multipliers of shifted rows (and of all equalities of an infeasible problem) are not unique: the
-    answer has those of least norm with the signs of inequalities (of any sign where those cannot be had to the
-    tolerances), and their gradient is that of those of least norm.
+    Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box, to all arguments, also to
+    the weights (zero for those that are infinite). Where a constraint is active with a multiplier of zero, the
+    derivative taken is the one with that constraint inactive. Equal sides share their gradient. The multipliers of
+    shifted rows (and of all equalities of an infeasible problem) are not unique: the answer has those of least norm
+    with the signs of inequalities (of any sign where those cannot be had to the tolerances), and their gradient is that
+    of those of least norm.
 
     Arrays of another library that speak DLPack (CuPy, NumPy) are taken where they lie, and the answer has arrays of
     that library, without gradients.
@@ -57,34 +68,37 @@ def solve_qp(
         warm_start: a previous answer to problems of the same shapes; only its values are used.
         settings: tolerances and limits.
         backend: "auto" for the fastest that is known to run here, or its name: "cpu" (compiled at first use, which
-            takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; leaves
-            problems larger than its tiles to "torch"), or "cuda" (on a CUDA device, through CuPy; compiled at first
-            use, which takes some twenty seconds once; leaves more than 256 variables or 512 rows to "torch"). Of the
-            last two "auto" takes what ``python -m qplayer_gpu.trial`` has found right on this machine.
+            takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; to 64
+            variables and 256 rows, in float64), or "cuda" (on a CUDA device, through CuPy; compiled at first use,
+            which takes some twenty seconds once; to 256 variables and 512 rows). Of the last two "auto" takes what
+            ``python -m qplayer_gpu.trial`` has found right on this machine.
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.
-        BackendError: the backend asked for cannot run here.
+        BackendError: the backend asked for cannot run here, or cannot take such problems.
     """
     settings = checked(settings)
     if not isinstance(warm_start, (Solution, type(None))):
         raise ProblemTypeError(f"warm_start must be a Solution, not {type(warm_start).__name__}")
-    given = Parameters(H, g, A, b, C, l, u, lb, ub)
-    library = arrays.namespace(given)
-    if library is not None:
-        warm_start = None if warm_start is None else warm_start.map(arrays.tensor)
-        tensors = map(arrays.tensor, given)
-        solution = solve_qp(*tensors, warm_start=warm_start, settings=settings, backend=backend)
-        return solution.map(library.from_dlpack)
-    parameters = autocast(given)
-    sizes = Sizes.of(parameters)
-    start = None if warm_start is None else start_from(warm_start, sizes, parameters.g.device)
-    x, z, s, status, iterations, *residuals = solve(parameters, start, settings, backend)
-    dtype = parameters.g.dtype
-    x, y, z, z_box, s_eq, s_in, s_box = (t.to(dtype) for t in (x, *parts(z, sizes), *parts(s, sizes)))
-    info = Info(iterations, *(t.detach().to(dtype) for t in residuals))
-    solution = Solution(x, y, z, z_box, s_eq, s_in, s_box, status, info)
-    return solution[0] if sizes.batch is None else solution
+    backends.check(backend)
+    qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)
+    library = arrays.namespace(qp)
+    if library is None:
+        return _solve(qp, warm_start, settings, backend)
+    warm_start = None if warm_start is None else warm_start.map(arrays.tensor)
+    return _solve(QP(*map(arrays.tensor, qp)), warm_start, settings, backend).map(library.from_dlpack)
+
+
+def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution:
+    qp = autocast(given)
+    sizes = sizes_of(qp)
+    dtype, device = qp.g.dtype, qp.g.device
+    rows, crossed = rows_of(qp, sizes)
+    start = None if warm_start is None else start_from(warm_start, sizes, device)
+    answer = solve(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)
+    closest = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
+    status = torch.where((answer.status == Status.SOLVED) & crossed, int(closest), answer.status)
+    return Solution.of(answer._replace(status=status), sizes, dtype)
 
 
 def checked(settings: Settings | None) -> Settings:
@@ -94,14 +108,14 @@ def checked(settings: Settings | None) -> Settings:
     return DEFAULTS if settings is None else settings
 
 
-def autocast(parameters: Parameters) -> Parameters:
+def autocast(qp: QP) -> QP:
     """In a region of torch.autocast, half and bfloat16 tensors as float32, as its operators in float32 take them."""
 
-    def cast(t: Tensor) -> Tensor:
+    def cast(t: Any) -> Any:
         low = isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16)
         return t.float() if low and torch.is_autocast_enabled(t.device.type) else t
 
-    return Parameters(*(t if t is None else cast(t) for t in parameters))  # type: ignore[arg-type]
+    return QP(*map(cast, qp))
 
 
 class QPLayer(nn.Module):
@@ -117,19 +131,14 @@ class QPLayer(nn.Module):
         H: Tensor | None,
         g: Tensor,
         A: Tensor | None = None,
-        b: Tensor | None = None,
-        C: Tensor | None = None,
-        l: Tensor | None = None,
-        u: Tensor | None = None,
-        lb: Tensor | None = None,
-        ub: Tensor | None = None,
+        b: Tensor | Number | None = None,
         *,
         warm_start: Solution | None = None,
+        **rows: Tensor | Number | None,
     ) -> Solution:
-        """As :func:`solve_qp`."""
-        return solve_qp(
-            H, g, A, b, C, l, u, lb, ub, warm_start=warm_start, settings=self.settings, backend=self.backend
-        )
+        """As :func:`solve_qp`: ``rows`` are its arguments from C to w_box."""
+        given = {"warm_start": warm_start, "settings": self.settings, "backend": self.backend}
+        return solve_qp(H, g, A, b, **rows, **given)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
         return f"{self.settings}, backend={self.backend!r}"

@@ -1,146 +1,124 @@
 """The solve and its adjoint as operators of PyTorch: ``torch.ops.qplayer_gpu.solve`` and ``.adjoint``.
 
-Each operator has a fake implementation and rules for autograd and vmap. In eager mode the same rules serve a
-``torch.autograd.Function``, which has one for forward mode besides.
+They take rows and numbers; what comes before is differentiated by torch. Each operator has a fake implementation and
+rules for autograd and vmap. In eager mode the same rules serve a ``torch.autograd.Function``, which has one for forward
+mode besides. Records travel as their fields, one after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._functorch import eager_transforms
 
-from .adjoint import gradients, share
 from .backend import select
-from .kernels.interface import Adjoint, Answer, Rows, Seeds, Start, Status
-from .linearized import Change, Linearized, Point
-from .problem import MATRICES, Parameters, Problem, Sizes, array, sides
-from .settings import Settings
-from .solve import solve as solve_rows
+from .derivatives import Change, Linearized, gradients, share
+from .kernels.interface import Adjoint, Answer, Options, Rows, Status, Vectors
 
-N_PARAMETERS = len(Parameters._fields)
-N_VECTORS = 4  # of the answer, that its derivatives need: x, z, s, status
 TAGS = (torch.Tag.cudagraph_unsafe,)  # the number of steps depends on the data: inductor keeps them out of CUDA graphs
-N_ROWS = 8  # the arrays of Rows
-N_ADJOINT = 7  # the vectors of Adjoint
-N_DIFFERENTIABLE = 3  # of the answer's vectors: x, z, s
+TYPES = {"Tensor": "Tensor", "Tensor | None": "Tensor?", "float": "float", "int": "SymInt", "bool": "bool"}
+SOLVE = {"": Rows, "start_": Vectors, "option_": Options}
+ADJOINT = {"": Rows, "point_": Vectors, "grad_": Vectors, "option_": Options}
+COLD: Vectors = Vectors(None, None, None)  # type: ignore[arg-type]
 
 
-def solve(parameters: Parameters, start: Start | None, settings: Settings, backend: str) -> tuple[Tensor, ...]:
-    """The vectors of an answer, in their order, differentiable in the parameters."""
-    begin = (None, None, None) if start is None else (start.x, start.z, start.s)
-    arguments = (*parameters, *begin, settings.text, backend)
-    return solve_operator(*arguments) if torch.compiler.is_compiling() else _Solve.apply(*arguments)
+def schema(records: dict[str, Any], more: str, result: Any) -> str:
+    """The signature of an operator: the fields of each record behind its prefix, and more; the fields of the result."""
+    types = {
+        prefix + name: TYPES[kind.__forward_arg__] + ("?" if prefix == "start_" else "")
+        for prefix, record in records.items()
+        for name, kind in record.__annotations__.items()
+    }
+    arguments = [*(f"{kind} {name}" for name, kind in types.items()), more]
+    return f"({', '.join(arguments)}) -> ({', '.join(['Tensor'] * len(result._fields))})"
 
 
-@torch.library.custom_op(
-    "qplayer_gpu::solve",
-    mutates_args=(),
-    tags=TAGS,
-    schema="(Tensor? H, Tensor g, Tensor? A, Tensor? b, Tensor? C, Tensor? l, Tensor? u, Tensor? lb, Tensor? ub, "
-    "Tensor? start_x, Tensor? start_z, Tensor? start_s, str settings, str backend) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-def solve_operator(*arguments: Any) -> tuple[Tensor, ...]:
-    """Parameters, warm start, settings and backend -> the vectors of an Answer, in double precision."""
-    *tensors, settings, backend = arguments
-    settings = Settings.of(settings)
-    problem = Problem.of(Parameters(*tensors[:N_PARAMETERS]), settings)
-    start = None if tensors[-1] is None else Start(*tensors[N_PARAMETERS:])
-    options = settings.options(problem.dtype, problem.rows.g.device)
-    kernels = select(backend, problem.rows, options.mixed)
-    answer = solve_rows(problem, options, kernels, start)
-    return tuple(vars(answer).values())
+def unpacked(arguments: Sequence[Any], *records: Any) -> list[Any]:
+    """The records whose fields these are, and what is left."""
+    rest = iter(arguments)
+    return [*[record(*islice(rest, len(record._fields))) for record in records], *rest]
 
 
-@solve_operator.register_fake
-def _(*arguments: Any) -> tuple[Tensor, ...]:
-    parameters = Parameters(*arguments[:N_PARAMETERS])
-    sizes = Sizes.of(parameters)
-    batch = 1 if sizes.batch is None else sizes.batch
-    m = sum(sizes.rows)
+def solve(rows: Rows, start: Vectors | None, options: Options, on_failure: bool, backend: str) -> Answer:
+    """The answer, of which x, z and s are differentiable in the arrays of the rows.
 
-    def empty(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-        return parameters.g.new_empty(shape, dtype=dtype)
-
-    counts = (empty(batch, dtype=torch.int64) for _ in range(2))
-    return empty(batch, sizes.n), empty(batch, m), empty(batch, m), *counts, *(empty(batch) for _ in range(3))
+    A problem that was not solved has derivatives of zero, or with ``on_failure`` those at the iterate returned.
+    """
+    arguments = (*rows, *(start or COLD), *options, on_failure, backend)
+    return Answer(*(torch.ops.qplayer_gpu.solve if torch.compiler.is_compiling() else _Solve.apply)(*arguments))
 
 
-@torch.library.custom_op(
-    "qplayer_gpu::adjoint",
-    mutates_args=(),
-    tags=TAGS,
-    schema="(Tensor? H, Tensor g, Tensor A, Tensor C, Tensor lo, Tensor hi, Tensor w, Tensor hard, Tensor x, "
-    "Tensor z, Tensor s, Tensor status, Tensor grad_x, Tensor grad_z, Tensor grad_s, str settings, str backend) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-def adjoint_operator(*arguments: Any) -> tuple[Tensor, ...]:
-    """Rows, the point, cotangents, settings and backend -> the vectors of an Adjoint."""
-    *tensors, settings, backend = arguments
-    rows, (x, z, s, status), seeds = _split(tensors)
-    unknown = torch.full_like(x[:, 0], torch.nan)
-    answer = Answer(x, z, s, status, torch.zeros_like(status), unknown, unknown, unknown)
-    options = Settings.of(settings).options(torch.float64, rows.g.device)
-    kernels = select(backend, rows, mixed=False)
-    return tuple(vars(kernels.adjoint(rows, answer, Seeds(*seeds), options)).values())
+def _compute_solve(*arguments: Any) -> tuple[Tensor, ...]:
+    rows, start, options, _, backend = unpacked(arguments, *SOLVE.values())
+    return select(backend, rows, options.mixed).forward(rows, options, None if start.x is None else start)
 
 
-@adjoint_operator.register_fake
-def _(*arguments: Any) -> tuple[Tensor, ...]:
-    x, z = arguments[N_ROWS : N_ROWS + 2]
+def _fake_solve(*arguments: Any) -> tuple[Tensor, ...]:
+    rows = Rows(*arguments[: len(Rows._fields)])
+    B, new = rows.batch, rows.g.new_empty
+    counts = (new(B, dtype=torch.int64) for _ in range(2))
+    return new(B, rows.n), new(B, rows.m), new(B, rows.m), *counts, *(new(B) for _ in range(3))
+
+
+def _compute_adjoint(*arguments: Any) -> tuple[Tensor, ...]:
+    rows, point, grad, options, backend = unpacked(arguments, *ADJOINT.values())
+    return select(backend, rows, mixed=False).adjoint(rows, point, grad, options)
+
+
+def _fake_adjoint(*arguments: Any) -> tuple[Tensor, ...]:
+    _, (x, z, _), *_ = unpacked(arguments, *ADJOINT.values())
     return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, z, x, z, x))
 
 
-def _split(tensors: Sequence[Tensor]) -> tuple[Rows, Point, Sequence[Tensor]]:
-    """The tensors of the adjoint operator as rows, the point, and the cotangents."""
-    point = Point(*tensors[N_ROWS : N_ROWS + N_VECTORS])
-    H, g, A, C, lo, hi, w, hard = tensors[:N_ROWS]
-    return Rows(H, g, A, C, lo, hi, w, hard, point.x.shape[0]), point, tensors[N_ROWS + N_VECTORS :]
+def _linearized(rows: Rows, point: Vectors, options: Options, backend: str) -> Linearized:
+    """The conditions at a point, solved by the adjoint operator."""
+
+    def operator(rows: Rows, point: Vectors, grad: Vectors) -> Adjoint:
+        arguments = (*rows, *point, *grad, *options._replace(mixed=False), backend)
+        return Adjoint(
+            *(torch.ops.qplayer_gpu.adjoint if torch.compiler.is_compiling() else _Adjoint.apply)(*arguments)
+        )
+
+    return Linearized(rows, point, operator)
 
 
-def _operator(*options: Any) -> Any:
-    """The adjoint operator as :class:`Linearized` calls it."""
-
-    def apply(rows: Rows, point: Point, *seeds: Tensor) -> Adjoint:
-        arguments = (rows.H, rows.g, rows.A, rows.C, rows.lo, rows.hi, rows.w, rows.hard, *point, *seeds, *options)
-        return Adjoint(*(adjoint_operator if torch.compiler.is_compiling() else _Adjoint.apply)(*arguments))
-
-    return apply
+def _save(ctx: Any, tensors: Sequence[Tensor | None], *numbers: Any) -> None:
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+    ctx.numbers = numbers
 
 
 def _setup_solve(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
-    ctx.settings, ctx.backend = inputs[-2:]
-    saved = (*inputs[:N_PARAMETERS], *output[:N_VECTORS])
-    ctx.save_for_backward(*saved)
-    ctx.save_for_forward(*saved)
-    ctx.mark_non_differentiable(*output[N_DIFFERENTIABLE:])
+    rows, _, options, on_failure, backend = unpacked(inputs, *SOLVE.values())
+    *arrays, batch = rows
+    answer = Answer(*output)
+    _save(ctx, (*arrays, *answer.point, answer.status), batch, options, on_failure, backend)
+    ctx.mark_non_differentiable(*output[len(answer.point) :])
 
 
-def _linearized(ctx: Any) -> tuple[Parameters, Linearized, Tensor]:
-    """The parameters, the conditions at the answer, and which problems have derivatives: [B, 1] bool."""
-    parameters = Parameters(*ctx.saved_tensors[:N_PARAMETERS])
-    x, z, s, status = ctx.saved_tensors[N_PARAMETERS:]
+def _at_answer(ctx: Any) -> tuple[Linearized, Tensor]:
+    """The conditions at the answer, and which problems have derivatives: [B, 1] bool."""
+    batch, options, on_failure, backend = ctx.numbers
+    *arrays, x, z, s, status = ctx.saved_tensors
     solved = (status <= Status.SOLVED_CLOSEST_FEASIBLE).unsqueeze(-1)
-    settings = Settings.of(ctx.settings)
-    if settings.gradient_on_failure:
+    if on_failure:
         solved = x.isfinite().all(-1, keepdim=True)
-    x, z, s = (torch.where(solved, t, 0.0) for t in (x, z, s))
-    problem = Problem.of(parameters, settings)
-    operator = _operator(ctx.settings, ctx.backend)
-    return parameters, Linearized(problem.rows, Point(x, z, s, status), operator, settings.has_hard), solved
+    point = Vectors(*(torch.where(solved, t, 0.0) for t in (x, z, s)))
+    return _linearized(Rows(*arrays, batch), point, options, backend), solved  # type: ignore[call-arg]
 
 
-def _solve_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-    parameters, at, solved = _linearized(ctx)
-    seeds = [torch.where(solved, t, 0.0) for t in cotangents[:N_DIFFERENTIABLE]]
-    adjoint = (at.pullback if torch.is_grad_enabled() else at.solve)(*seeds)
-    x, z, _, _ = at.point
-    return *gradients(parameters, ctx.needs_input_grad[:N_PARAMETERS], at.rows, x, z, adjoint), *(None,) * 5
+def _solve_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    at, solved = _at_answer(ctx)
+    grad = Vectors(*(torch.where(solved, t, 0.0) for t in grads[: len(Vectors._fields)]))
+    adjoint = (at.pullback if torch.is_grad_enabled() else at.solve)(*grad)
+    found = gradients(at.rows, ctx.needs_input_grad[: len(Rows._fields)], at.point.x, at.point.z, adjoint)
+    return *found, *(None,) * (len(ctx.needs_input_grad) - len(found))
 
 
 def _refuse_forward_over_forward() -> None:
@@ -151,126 +129,135 @@ def _refuse_forward_over_forward() -> None:
 
 def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
     _refuse_forward_over_forward()
-    parameters, at, solved = _linearized(ctx)
-    d = Parameters(
-        *(torch.zeros_like(p) if p is not None and t is None else t for p, t in zip(parameters, tangents, strict=False))
-    )
-    counts = [at.rows.n_eq, at.rows.n_in, at.rows.m - at.rows.n_eq - at.rows.n_in]
-    z, (_, ws) = at.point.z, at.pressing
-    dh = share(True, at.rows, z, ws) * sides(d, ("b", "u", "ub"), counts, 0.0)
-    dh = dh + share(False, at.rows, z, ws) * sides(d, ("b", "l", "lb"), counts, 0.0)
-    dH, dA, dC = (array(d, name) for name in MATRICES)
-    dH = None if dH is None else 0.5 * (dH + dH.mT)
-    change = Change(dH, *(torch.zeros_like(G) if dG is None else dG for G, dG in ((at.rows.A, dA), (at.rows.C, dC))))
-    dg = d.g.double() if d.g.dim() == 2 else d.g.double().unsqueeze(0)
-    moved = at.pushforward(change, dg, dh)
-    return *(torch.where(solved, t, 0.0) for t in moved), *(None,) * 5
+    at, solved = _at_answer(ctx)
+    rows, z, ws = at.rows, at.point.z, at.pressing[1]
+    d = Rows(*tangents[: len(Rows._fields)])
+    dh = sum(share(upper, rows, z, ws) * dside for upper, dside in ((True, d.hi), (False, d.lo)) if dside is not None)
+    dh = torch.zeros_like(z) + dh
+    moved = at.pushforward(Change.of(rows, d), torch.zeros_like(rows.g) if d.g is None else d.g, dh)
+    return *(torch.where(solved, t, 0.0) for t in moved), *(None,) * (len(Answer._fields) - len(moved))
 
 
 def _setup_adjoint(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
-    *tensors, settings, backend = inputs
-    ctx.options = settings, backend
-    ctx.save_for_backward(*tensors, *output)
-    ctx.save_for_forward(*tensors, *output)
-    _, _, z, ws, _, _, b_z = output
-    ctx.mark_non_differentiable(z, ws, b_z)
+    rows, point, _, options, backend = unpacked(inputs, *ADJOINT.values())
+    *arrays, batch = rows
+    _save(ctx, (*arrays, *point, *output), batch, options, backend)
+    adjoint = Adjoint(*output)
+    ctx.mark_non_differentiable(adjoint.z, adjoint.ws, adjoint.b_z)
 
 
-def _linearized_again(ctx: Any) -> tuple[Linearized, Adjoint]:
-    rows, point, _ = _split(ctx.saved_tensors[:-N_ADJOINT])
-    has_hard = Settings.of(ctx.options[0]).has_hard
-    return Linearized(rows, point, _operator(*ctx.options), has_hard), Adjoint(*ctx.saved_tensors[-N_ADJOINT:])
+def _at_adjoint(ctx: Any) -> tuple[Linearized, Adjoint]:
+    batch, options, backend = ctx.numbers
+    saved = ctx.saved_tensors
+    arrays, rest = saved[: len(Rows._fields) - 1], saved[len(Rows._fields) - 1 :]
+    point, *vectors = unpacked(rest, Vectors)
+    return _linearized(Rows(*arrays, batch), point, options, backend), Adjoint(*vectors)  # type: ignore[call-arg]
 
 
-def _adjoint_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-    at, vectors = _linearized_again(ctx)
-    b_x_, p_, _, _, b_s_, q_z_, _ = cotangents
-    H, A, C, *seeds = at.pullback_of_solve(vectors, b_x_, p_, b_s_, q_z_)
-    return H, None, A, C, *(None,) * 8, *seeds, None, None
+def _adjoint_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    at, adjoint = _at_adjoint(ctx)
+    grad = Adjoint(*grads)
+    rows, of_grad = at.pullback_of_solve(adjoint, grad.b_x, grad.p, grad.b_s, grad.q_z)
+    nothing = Vectors(None, None, None)  # type: ignore[arg-type]
+    of_rows = rows._replace(g=None, lo=None, hi=None, hard=None, batch=None)  # type: ignore[arg-type]
+    found: tuple[Any, ...] = (*of_rows, *nothing, *of_grad)
+    return *found, *(None,) * (len(ctx.needs_input_grad) - len(found))
 
 
 def _adjoint_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
     _refuse_forward_over_forward()
-    at, vectors = _linearized_again(ctx)
-    inputs = ctx.saved_tensors[:-N_ADJOINT]
-    dH, _, dA, dC, *_, dx_, dz_, ds_ = (
-        torch.zeros_like(t) if t is not None and dt is None else dt for t, dt in zip(inputs, tangents, strict=False)
-    )
-    b_x, p, b_s, q_z = at.pushforward_of_solve(vectors, Change(dH, dA, dC), dx_, dz_, ds_)
+    at, adjoint = _at_adjoint(ctx)
+    d, _, d_grad, *_ = unpacked(tangents, *ADJOINT.values())
+    d_grad = Vectors(*(torch.zeros_like(t) if dt is None else dt for t, dt in zip(at.point, d_grad, strict=True)))
+    b_x, p, b_s, q_z = at.pushforward_of_solve(adjoint, Change.of(at.rows, d), d_grad)
     return b_x, p, None, None, b_s, q_z, None
 
 
-# The rank of each argument without a batch, and the arguments that a batch needs whole.
-SOLVE_RANKS = (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 0, 0)
-SOLVE_WHOLE = (1, 9, 10, 11)
-ADJOINT_RANKS = (2, 1, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0)
-ADJOINT_WHOLE = range(N_ROWS, N_ROWS + N_VECTORS + N_DIFFERENTIABLE)
+def _vmap(operator: Any, info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
+    """One call of the operator for all the mapped batches, which are merged into one.
 
-
-def _lift(t: Any, dim: int | None, rank: int, size: int, batch: int, whole: bool) -> Any:
-    """A tensor of problems of a given rank, with the mapped dimension merged into the batch: [size * batch, ...].
-
-    What is neither mapped nor batched stays shared, unless it is wanted whole.
+    The arrays of the rows that are neither mapped nor batched stay shared.
     """
-    if not isinstance(t, Tensor):
-        return t
-    if dim is None and not whole and (t.dim() == rank or t.shape[0] == 1):
-        return t
-    t = t.unsqueeze(0) if dim is None else t.movedim(dim, 0)
-    t = t.unsqueeze(1) if t.dim() == rank + 1 else t
-    return t.expand(size, batch, *t.shape[2:]).flatten(0, 1)
+    size, batch = info.batch_size, Rows(*arguments[: len(Rows._fields)]).batch
 
+    def merged(k: int, t: Any, dim: int | None) -> Any:
+        if not isinstance(t, Tensor):
+            return t
+        if dim is None and t.shape[0] == 1 and k < len(Rows._fields):
+            return t
+        t = t.unsqueeze(0) if dim is None else t.movedim(dim, 0)
+        return t.expand(size, batch, *t.shape[2:]).flatten(0, 1)
 
-def _vmap(operator: Any, ranks: Any, whole: Any, info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-    """One call of the operator for all the mapped batches."""
-    batch = 1
-    for t, dim, rank in zip(arguments, in_dims, ranks, strict=True):
-        if isinstance(t, Tensor) and t.dim() - (dim is not None) > rank and batch == 1:
-            batch = t.shape[1 if dim == 0 else 0]
-    lifted = (
-        _lift(t, dim, rank, info.batch_size, batch, i in whole)
-        for i, (t, dim, rank) in enumerate(zip(arguments, in_dims, ranks, strict=True))
-    )
+    lifted = [merged(k, t, dim) for k, (t, dim) in enumerate(zip(arguments, in_dims, strict=True))]
+    lifted[Rows._fields.index("batch")] = size * batch
     output = operator(*lifted)
-    return tuple(t.unflatten(0, (info.batch_size, batch)) for t in output), (0,) * len(output)
+    return tuple(t.unflatten(0, (size, batch)) for t in output), (0,) * len(output)
+
+
+def _forward(operator: Any) -> Any:
+    """The forward of an autograd.Function: the operator, whose own rule for autograd is passed over."""
+
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*arguments)
+
+    forward.__signature__ = signature(forward)  # type: ignore[attr-defined]  # which each apply asks for
+    return staticmethod(forward)
+
+
+def _operator(name: str, arguments: str, compute: Any, fake: Any, setup: Any, backward: Any) -> Any:
+    """An operator of PyTorch with all its rules."""
+    name = f"qplayer_gpu::{name}"
+    torch.library.define(name, arguments, tags=TAGS)
+    torch.library.impl(name, "CompositeExplicitAutograd", compute)
+    torch.library.register_fake(name, fake)
+    torch.library.register_autograd(name, backward, setup_context=setup)
+    overload = getattr(torch.ops.qplayer_gpu, name.partition("::")[2]).default
+    torch.library.register_vmap(name, partial(_vmap, overload))
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(name, device, torch.float32)
+    return overload
+
+
+solve_operator = _operator(
+    "solve",
+    schema(SOLVE, "bool on_failure, str backend", Answer),
+    _compute_solve,
+    _fake_solve,
+    _setup_solve,
+    _solve_backward,
+)
+adjoint_operator = _operator(
+    "adjoint",
+    schema(ADJOINT, "str backend", Adjoint),
+    _compute_adjoint,
+    _fake_adjoint,
+    _setup_adjoint,
+    _adjoint_backward,
+)
 
 
 class _Solve(torch.autograd.Function):
     """The operator in eager mode, under any transform."""
 
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        return solve_operator(*arguments)
-
+    forward = _forward(solve_operator)
     setup_context = staticmethod(_setup_solve)
     backward = staticmethod(_solve_backward)
     jvp = staticmethod(_solve_jvp)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-        return _vmap(_Solve.apply, SOLVE_RANKS, SOLVE_WHOLE, info, in_dims, *arguments)
+        return _vmap(_Solve.apply, info, in_dims, *arguments)
 
 
 class _Adjoint(torch.autograd.Function):
     """The adjoint operator in eager mode, under any transform."""
 
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        return adjoint_operator(*arguments)
-
+    forward = _forward(adjoint_operator)
     setup_context = staticmethod(_setup_adjoint)
     backward = staticmethod(_adjoint_backward)
     jvp = staticmethod(_adjoint_jvp)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-        return _vmap(_Adjoint.apply, ADJOINT_RANKS, ADJOINT_WHOLE, info, in_dims, *arguments)
-
-
-solve_operator.register_autograd(_solve_backward, setup_context=_setup_solve)
-solve_operator.register_vmap(partial(_vmap, solve_operator, SOLVE_RANKS, SOLVE_WHOLE))
-adjoint_operator.register_autograd(_adjoint_backward, setup_context=_setup_adjoint)
-adjoint_operator.register_vmap(partial(_vmap, adjoint_operator, ADJOINT_RANKS, ADJOINT_WHOLE))
-for _device in ("cpu", "cuda"):
-    solve_operator.register_autocast(_device, torch.float32)
-    adjoint_operator.register_autocast(_device, torch.float32)
+        return _vmap(_Adjoint.apply, info, in_dims, *arguments)

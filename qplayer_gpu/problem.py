@@ -1,17 +1,20 @@
-"""The QP: its shapes, its rows and its signs.
+"""The QP: its arguments, its shapes, its rows and its signs.
 
     minimise    1/2 x'H x + g'x
     subject to  A x = b,   l <= C x <= u,   lb <= x <= ub
 
 with H symmetric positive semidefinite, or absent. Every constraint is a row ``lo <= G x <= hi``, in the order A, C, x.
 A multiplier is positive where it pushes against ``hi`` and negative where it pushes against ``lo``, so that
-``H x + g + G'z = 0``; a shift ``s`` moves both sides of its row, ``lo + s <= G x <= hi + s``.
+``H x + g + G'z = 0``; a shift ``s`` moves both sides of its row, ``lo + s <= G x <= hi + s``, and an infeasible problem
+has those of least ``sum w_i s_i^2``.
+
+From the arguments to the rows all is plain torch, which autograd differentiates: casts, sums over a shared argument,
+and the halves of equal sides need no code of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,105 +22,72 @@ from torch import Tensor
 
 from .errors import ProblemError, ProblemTypeError
 from .kernels.interface import Rows
-from .settings import Settings
+from .kernels.numbers import ABSENT_SIDE
 
 DTYPES = (torch.float32, torch.float64)
+Number = float | int
 
 
-class Parameters(NamedTuple):
-    """The arguments of a QP, as given: each batched, shared by the batch (no batch dimension), or absent."""
+class QP(NamedTuple):
+    """The arguments of a batch of QPs, as given: batched, shared by the batch, or absent; a vector may be a number."""
 
     H: Tensor | None  # [(B,) n, n]
     g: Tensor  # [(B,) n]
     A: Tensor | None  # [(B,) n_eq, n]
-    b: Tensor | None  # [(B,) n_eq]
+    b: Tensor | Number | None  # [(B,) n_eq]
     C: Tensor | None  # [(B,) n_in, n]
-    l: Tensor | None  # [(B,) n_in]
-    u: Tensor | None  # [(B,) n_in]
-    lb: Tensor | None  # [(B,) n]
-    ub: Tensor | None  # [(B,) n]
+    l: Tensor | Number | None  # [(B,) n_in]
+    u: Tensor | Number | None  # [(B,) n_in]
+    lb: Tensor | Number | None  # [(B,) n]
+    ub: Tensor | Number | None  # [(B,) n]
+    w_eq: Tensor | Number | None = None  # [(B,) n_eq]
+    w_in: Tensor | Number | None = None  # [(B,) n_in]
+    w_box: Tensor | Number | None = None  # [(B,) n]
 
 
 MATRICES = ("H", "A", "C")
+WEIGHTS = ("w_eq", "w_in", "w_box")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A batch of QPs as rows, in the precision of the solve."""
-
-    rows: Rows
-    crossed: Tensor  # [B|1] bool: some row has lo > hi; it stands for the equality halfway
-    batched: bool  # whether the answer has a batch dimension
-    dtype: torch.dtype  # of the arguments
-
-    @classmethod
-    def of(cls, p: Parameters, settings: Settings) -> Problem:
-        """The rows of valid parameters, their shifts weighted as the settings say.
-
-        Raises:
-            ProblemError: the shapes, dtypes or devices do not fit; the message says which and what is wanted.
-        """
-        batch = validate(p)
-        g = p.g.double()
-        g = g if g.dim() == 2 else g.unsqueeze(0)
-        H, A, C = (array(p, name) for name in MATRICES)
-        H = None if H is None else 0.5 * (H + H.mT)
-        empty = g.new_zeros(1, 0, g.shape[-1])
-        A, C = (empty if M is None else M for M in (A, C))
-        counts = (A.shape[1], C.shape[1], 0 if p.lb is None and p.ub is None else g.shape[-1])
-        lo, hi = sides(p, ("b", "l", "lb"), counts, -torch.inf), sides(p, ("b", "u", "ub"), counts, torch.inf)
-        w = settings.weights(*counts, g.device)
-        crossed = lo > hi
-        halfway = 0.5 * (lo + hi)
-        lo, hi = torch.where(crossed, halfway, lo), torch.where(crossed, halfway, hi)
-        rows = Rows(H, g, A, C, lo, hi, w.masked_fill(w.isinf(), 1.0), w.isinf(), batch=1 if batch is None else batch)
-        return cls(rows, crossed.any(-1), batch is not None, p.g.dtype)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the shapes of valid parameters say."""
+class Sizes(NamedTuple):
+    """What the shapes of valid arguments say."""
 
     batch: int | None  # B, None where nothing is batched
     n: int
     n_eq: int
     n_in: int
-    bounded: bool  # whether x has bounds
-
-    @classmethod
-    def of(cls, p: Parameters) -> Sizes:
-        """The sizes of parameters that are checked first, as in :meth:`Problem.of`."""
-        batch = validate(p)
-        n_eq, n_in = (0 if M is None else M.shape[-2] for M in (p.A, p.C))
-        return cls(batch, p.g.shape[-1], n_eq, n_in, not (p.lb is None and p.ub is None))
+    n_box: int  # n where x has bounds, else 0
 
     @property
-    def rows(self) -> list[int]:
+    def rows(self) -> tuple[int, int, int]:
         """How many rows A, C and the bounds have."""
-        return [self.n_eq, self.n_in, self.n if self.bounded else 0]
+        return self.n_eq, self.n_in, self.n_box
 
 
-def validate(p: Parameters) -> int | None:
-    """Raises unless the parameters describe QPs; returns B, or None where nothing is batched."""
-    _validate_tensor("g", p.g, p.g)
-    for name, t in p._asdict().items():
-        if t is not None:
-            _validate_tensor(name, t, p.g)
-    for rows, sides in (("A", ("b",)), ("C", ("l", "u"))):
-        given = [side for side in sides if getattr(p, side) is not None]
-        if (getattr(p, rows) is None) == bool(given):
-            missing = rows if given else " or ".join(sides)
-            raise ProblemError(f"{rows} and {' or '.join(sides)} go together: {missing} is missing")
-    n = p.g.shape[-1]
+def sizes_of(qp: QP) -> Sizes:
+    """The sizes of the problems.
+
+    Raises:
+        ProblemError: the shapes, dtypes or devices do not fit; the message says which and what is wanted.
+    """
+    g = qp.g
+    for name, value in (("g", g), *zip(QP._fields, qp, strict=True)):
+        if isinstance(value, Number) and name not in (*MATRICES, "g"):
+            _check_number(name, value)
+        elif value is not None or name == "g":
+            _check_tensor(name, value, g)
+    _check_pairs(qp)
+    n = g.shape[-1]
     if n == 0:
         raise ProblemError("g must have at least one entry")
-    n_eq, n_in = (0 if M is None else M.shape[-2] for M in (p.A, p.C))
-    shapes = Parameters((n, n), (n,), (n_eq, n), (n_eq,), (n_in, n), (n_in,), (n_in,), (n,), (n,))  # type: ignore[arg-type]
+    n_eq, n_in = (0 if M is None else M.shape[-2] for M in (qp.A, qp.C))
+    of_x, of_eq, of_in = (n,), (n_eq,), (n_in,)
+    shapes = ((n, n), of_x, (n_eq, n), of_eq, (n_in, n), of_in, of_in, of_x, of_x, of_eq, of_in, of_x)
     batch: int | None = None
-    for name, t, shape in zip(Parameters._fields, p, shapes, strict=True):
-        if t is None:
+    for name, t, shape in zip(QP._fields, qp, shapes, strict=True):
+        if not isinstance(t, Tensor):
             continue
-        single = t.dim() == len(shape)  # type: ignore[arg-type]
+        single = t.dim() == len(shape)
         if tuple(t.shape if single else t.shape[1:]) != shape:
             raise ProblemError(
                 f"{name} must have shape {shape} or (B, ...) in front, not {tuple(t.shape)}; n = {n} is g's"
@@ -127,18 +97,23 @@ def validate(p: Parameters) -> int | None:
         if batch not in (None, 1) and t.shape[0] != 1:
             raise ProblemError(f"{name} has a batch of {t.shape[0]}, the arguments before it one of {batch}")
         batch = t.shape[0] if batch in (None, 1) else batch
-    return batch
+    return Sizes(batch, n, n_eq, n_in, 0 if qp.lb is None and qp.ub is None else n)
 
 
-def _validate_tensor(name: str, t: object, g: Tensor) -> None:
+def _check_tensor(name: str, t: object, g: Tensor) -> None:
     if not isinstance(t, Tensor):
-        raise ProblemTypeError(f"{name} must be a torch.Tensor, not {type(t).__name__}")
+        number = ", or a number" if name not in (*MATRICES, "g") else ""
+        raise ProblemTypeError(f"{name} must be a torch.Tensor{number}, not {type(t).__name__}")
     if t.dtype not in DTYPES or t.dtype != g.dtype:
         wanted = f"{g.dtype}, like g" if g.dtype in DTYPES else "torch.float64 or torch.float32"
         how = " or call in a region of torch.autocast" if t.dtype in (torch.float16, torch.bfloat16) else ""
         raise ProblemTypeError(f"{name} must be {wanted}, not {t.dtype}: convert it with .to(){how}")
+    if t.layout != torch.strided:
+        raise ProblemTypeError(f"{name} must be dense, not {t.layout}: convert it with .to_dense()")
     if t.device != g.device:
         raise ProblemError(f"{name} is on {t.device}, g on {g.device}: move all arguments to one device")
+    if t.device.type == "meta":
+        raise ProblemError(f"{name} is on the meta device, where there are no numbers to solve with")
     base = 1 + (name in MATRICES)
     if t.dim() not in (base, base + 1):
         raise ProblemError(
@@ -146,19 +121,71 @@ def _validate_tensor(name: str, t: object, g: Tensor) -> None:
         )
 
 
-def array(p: Parameters, name: str) -> Tensor | None:
-    """The parameter in double precision, with a leading batch dimension of B or 1."""
-    t = getattr(p, name)
-    if t is None:
-        return None
-    return t.double() if t.dim() == 2 + (name in MATRICES) else t.double().unsqueeze(0)
+def _check_number(name: str, value: float) -> None:
+    if name in WEIGHTS and not value > 0:
+        raise ProblemError(f"{name} must be > 0, not {value!r}; infinite for rows that never shift")
 
 
-def sides(p: Parameters, names: tuple[str, str, str], counts: Sequence[int], absent: float) -> Tensor:
-    """One side of all rows, ``absent`` where it is not given: [B|1, m]."""
-    parts = []
-    for name, count in zip(names, counts, strict=True):
-        side = array(p, name)
-        parts.append(p.g.new_full((1, count), absent, dtype=torch.float64) if side is None else side)
-    batch = next((t.shape[0] for t in parts if t.shape[0] != 1), 1)
-    return torch.cat([t.expand(batch, -1) for t in parts], -1)
+def _check_pairs(qp: QP) -> None:
+    for rows, M, sides in (("A", qp.A, {"b": qp.b}), ("C", qp.C, {"l": qp.l, "u": qp.u})):
+        given = [name for name, side in sides.items() if side is not None]
+        if (M is None) == bool(given):
+            missing = rows if given else " or ".join(sides)
+            raise ProblemError(f"{rows} and {' or '.join(sides)} go together: {missing} is missing")
+
+
+def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor]:
+    """The rows of valid arguments in double precision, and [B|1] bool whether some row had lo > hi.
+
+    Such a row stands for the equality halfway.
+    """
+    g = _batched(qp.g, 1)
+    H, A, C = (None if M is None else _batched(M, 2) for M in (qp.H, qp.A, qp.C))
+    H = None if H is None else 0.5 * (H + H.mT)
+    none = g.new_zeros(1, 0, sizes.n)
+    A, C = (none if M is None else M for M in (A, C))
+    n_eq, n_in, n_box = sizes.rows
+    below = ((qp.b, n_eq, -torch.inf), (qp.l, n_in, -torch.inf), (qp.lb, n_box, -torch.inf))
+    above = ((qp.b, n_eq, torch.inf), (qp.u, n_in, torch.inf), (qp.ub, n_box, torch.inf))
+    sides = _stacked(g, (*below, *above))
+    sides = torch.where(sides.abs() >= ABSENT_SIDE, sides.detach() * torch.inf, sides)
+    lower, upper = sides.unflatten(-1, (2, n_eq + n_in + n_box)).unbind(1)
+    crossed = lower > upper
+    halfway = 0.5 * (lower + upper)
+    lo, hi = torch.where(crossed, halfway, lower), torch.where(crossed, halfway, upper)
+    w, hard = _weights(qp, g, sizes)
+    batch = 1 if sizes.batch is None else sizes.batch
+    return Rows(H, g, A, C, lo, hi, w, hard, batch), crossed.any(-1)
+
+
+def _batched(t: Tensor, dimensions: int) -> Tensor:
+    """In double precision, with a leading batch dimension of B or 1."""
+    return t.double() if t.dim() > dimensions else t.double().unsqueeze(0)
+
+
+def _stacked(g: Tensor, parts: Sequence[tuple[Tensor | Number | None, int, float]]) -> Tensor:
+    """Vectors side by side, each given with its length and the number that stands for an absent one: [B|1, ...]."""
+    found = [
+        _batched(t, 1) if isinstance(t, Tensor) else g.new_full((1, count), absent if t is None else t)
+        for t, count, absent in parts
+        if count or isinstance(t, Tensor)
+    ]
+    if not found:
+        return g.new_zeros(1, 0)
+    batch = next((t.shape[0] for t in found if t.shape[0] != 1), 1)
+    return torch.cat([t.expand(batch, -1) for t in found], -1)
+
+
+def _weights(qp: QP, g: Tensor, sizes: Sizes) -> tuple[Tensor | None, Tensor | None]:
+    """The weights of the rows, 1 where infinite, and which are: [B|1, m] each, or None where numbers say 1 and none.
+
+    Nobody asks whether a tensor holds an infinite weight.
+    """
+    given = (qp.w_eq, qp.w_in, qp.w_box)
+    if all(w is None or (isinstance(w, Number) and w == 1) for w in given):
+        return None, None
+    w = _stacked(g, [(part, count, 1.0) for part, count in zip(given, sizes.rows, strict=True)])
+    if not any(isinstance(part, Tensor) or part == torch.inf for part in given):
+        return w, None
+    hard = w == torch.inf
+    return w.masked_fill(hard, 1.0), hard

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from ast import literal_eval
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from math import inf, isfinite
+from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from .errors import SettingsError
 from .kernels.interface import Options
@@ -44,13 +40,6 @@ class Settings:
     """Whether to measure rows and columns by their size (Ruiz equilibration)."""
     closest_feasible: bool = True
     """Whether an infeasible problem is solved as the closest feasible one; otherwise it ends as INFEASIBLE."""
-    w_eq: float | Sequence[float] | Tensor = 1.0
-    """Weight w > 0 of each equality's shift, one for all or one each: an infeasible problem minimises sum w_i s_i^2.
-    A row with an infinite weight is never shifted; where such rows exclude each other, the problem is INFEASIBLE."""
-    w_in: float | Sequence[float] | Tensor = 1.0
-    """The same of the inequalities."""
-    w_box: float | Sequence[float] | Tensor = 1.0
-    """The same of the bounds on x."""
     precision: Literal["float64", "mixed"] | None = None
     """Of the forward's factorizations: "mixed" has them in float32, and all else in float64. None takes "mixed" for
     float32 tensors on a GPU; on a CPU float64 is the faster of the two."""
@@ -58,66 +47,30 @@ class Settings:
     """Whether a problem that was not solved passes on the gradient at the iterate that it returns; otherwise it
     is zero."""
 
-    text: str = field(init=False, repr=False, compare=False)
-    """All of the above, one a line, as an operator of PyTorch can take it; made by means that torch.compile traces."""
-
     def __post_init__(self) -> None:
         for name in ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # also of NumPy's numbers
+            object.__setattr__(self, name, self._number(name))
         for name in ("equilibrate", "closest_feasible", "gradient_on_failure"):
             object.__setattr__(self, name, bool(getattr(self, name)))
         for name in ("eps_abs", "mu_eq", "mu_in", "rho"):
             self._require(name, isfinite(getattr(self, name)) and getattr(self, name) > 0, "a finite number > 0")
         self._require("eps_rel", isfinite(self.eps_rel) and self.eps_rel >= 0, "a finite number >= 0")
         self._require("precision", self.precision in (None, "float64", "mixed"), '"float64", "mixed" or None')
-        self._require("max_iter", isinstance(self.max_iter, int) and self.max_iter >= 0, "an integer >= 0")
-        for name in ("w_eq", "w_in", "w_box"):
-            given = getattr(self, name)
-            value = given.tolist() if isinstance(given, Tensor) else given
-            weights = (value,) if isinstance(value, (int, float)) else tuple(value)
-            weights = tuple([float(w) for w in weights])
-            self._require(name, all([w > 0 for w in weights]), "a number > 0, or one for each row")
-            object.__setattr__(self, name, weights[0] if isinstance(value, (int, float)) else weights)
-        lines = [f"{name} {value!r}".replace("inf", "1e999") for name, value in vars(self).items()]  # a literal of inf
-        object.__setattr__(self, "text", "\n".join(lines))
+        self._require("max_iter", isinstance(self.max_iter, int) and 0 <= self.max_iter < 2**63, "an integer >= 0")
 
-    @property
-    def has_hard(self) -> bool:
-        """Whether there are rows that must not shift."""
-        weights = (getattr(self, name) for name in ("w_eq", "w_in", "w_box"))
-        return any(inf in w if isinstance(w, tuple) else w == inf for w in weights)
-
-    @classmethod
-    @lru_cache
-    def of(cls, text: str) -> Settings:
-        """The settings of a text."""
-        lines = (line.split(" ", 1) for line in text.splitlines())
-        return cls(**{name: literal_eval(value) for name, value in lines})
-
-    def weights(self, n_eq: int, n_in: int, n_box: int, device: torch.device) -> Tensor:
-        """The weights of the shifts of all rows: [1, n_eq + n_in + n_box].
-
-        Raises:
-            SettingsError: the number of weights is not that of the rows.
-        """
-        parts = []
-        for name, count in (("w_eq", n_eq), ("w_in", n_in), ("w_box", n_box)):
-            weights = getattr(self, name)
-            if isinstance(weights, tuple):
-                if len(weights) != count:
-                    raise SettingsError(f"{name} has {len(weights)} weights for {count} rows")
-                parts.append(torch.tensor(weights, dtype=torch.float64, device=device))
-            else:  # made where it is wanted: a copy to a device would wait
-                parts.append(torch.full((count,), weights, dtype=torch.float64, device=device))
-        return torch.cat(parts).unsqueeze(0)
+    def _number(self, name: str) -> float:
+        """A setting as a float, also one of NumPy or torch."""
+        try:
+            return float(getattr(self, name))
+        except (TypeError, ValueError):
+            raise SettingsError(f"{name} must be a number, not {getattr(self, name)!r}") from None
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise SettingsError(f"{name} must be {wanted}, not {getattr(self, name)!r}")
 
-    def options(self, dtype: torch.dtype, device: torch.device | None = None) -> Options:
-        """What the kernels need of the settings, for problems given in this dtype on this device (None: a CPU)."""
-        on_cpu = device is None or device.type == "cpu"
-        mixed = self.precision == "mixed" or (self.precision is None and dtype == torch.float32 and not on_cpu)
-        shared = (name for name in Options.__dataclass_fields__ if name != "mixed")
-        return Options(mixed=mixed, **{name: getattr(self, name) for name in shared})
+    def options(self, dtype: torch.dtype, device: torch.device, backend: str = "auto") -> Options:
+        """What the kernels need of the settings, for problems given in this dtype on this device."""
+        worth_it = dtype == torch.float32 and device.type != "cpu" and backend != "triton"
+        mixed = self.precision == "mixed" or (self.precision is None and worth_it)
+        return Options(*[getattr(self, name) for name in Options._fields if name != "mixed"], mixed)  # type: ignore[call-arg]

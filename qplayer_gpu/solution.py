@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .errors import SolveError
-from .kernels.interface import Status
+from .errors import ProblemError, SolveError
+from .kernels.interface import Answer, Status, Vectors
+from .problem import Sizes
 
 ADVICE = {
     Status.MAX_ITERATIONS: "raise Settings.max_iter or eps_abs, or look at the scale of the data",
@@ -92,6 +94,40 @@ class Solution(_Record):
     s_box: Tensor  #: [B, n]
     status: Tensor  #: [B] of Status
     info: Info
+
+    @classmethod
+    def of(cls, answer: Answer, sizes: Sizes, dtype: torch.dtype) -> Solution:
+        """The answer of the kernels in the dtype and the shapes of the problems."""
+
+        def parts(t: Tensor) -> list[Tensor]:
+            *rows, box = (part.contiguous() for part in t.to(dtype).split(sizes.rows, -1))
+            return [*rows, box if sizes.n_box else t.new_zeros(t.shape[0], sizes.n, dtype=dtype)]
+
+        residuals = (t.detach().to(dtype) for t in (answer.primal, answer.dual, answer.gap))
+        info = Info(answer.iterations, *residuals)
+        y, z, z_box = parts(answer.z)
+        s_eq, s_in, s_box = parts(answer.s)
+        solution = cls(answer.x.to(dtype), y, z, z_box, s_eq, s_in, s_box, answer.status, info)
+        return solution[0] if sizes.batch is None else solution
+
+    def vectors(self, name: str, sizes: Sizes, device: torch.device) -> Vectors:
+        """x, the multipliers and the shifts of all rows in double precision, without gradients.
+
+        Raises:
+            ProblemError: this, of that name in the caller's words, answers problems of other sizes.
+        """
+        expected = (sizes.n,) if sizes.batch is None else (sizes.batch, sizes.n)
+        counts = (self.y.shape[-1], self.z.shape[-1])
+        if tuple(self.x.shape) != expected or counts != (sizes.n_eq, sizes.n_in) or self.x.device != device:
+            raise ProblemError(
+                f"{name} answers problems with x of shape {tuple(self.x.shape)}, {counts} rows of A and C, on "
+                f"{self.x.device}; these have {expected}, {(sizes.n_eq, sizes.n_in)}, on {device}"
+            )
+        m = sum(sizes.rows)
+        z = torch.cat([self.y, self.z, self.z_box], -1)[..., :m]
+        s = torch.cat([self.s_eq, self.s_in, self.s_box], -1)[..., :m]
+        batch = 1 if sizes.batch is None else sizes.batch
+        return Vectors(*(t.detach().double().reshape(batch, t.shape[-1]) for t in (self.x, z, s)))
 
     def check(self) -> Solution:
         """Returns itself, or says what to do about the problems that were not solved.

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from .backend import ON_CUDA, obstacle
 from .layer import solve_qp
-from .problem import Parameters
 from .settings import Settings
 from .tried import record
 
@@ -54,8 +53,7 @@ def difference(arrays: dict[str, Tensor], backend: str, settings: Settings) -> f
     found = []
     for name in (backend, "torch"):
         leaves = {k: t.clone().requires_grad_() for k, t in arrays.items()}
-        parameters = (leaves.get(k) for k in Parameters._fields)
-        sol = solve_qp(*parameters, settings=settings, backend=name)  # type: ignore[arg-type]
+        sol = solve_qp(**{"H": None} | leaves, settings=settings, backend=name)  # type: ignore[arg-type]
         shifts = torch.cat([sol.s_eq, sol.s_in, sol.s_box], -1)
         weights = torch.linspace(-1.0, 2.0, sol.x.numel(), dtype=torch.float64, device=sol.x.device).view_as(sol.x)
         ((weights * sol.x).sum() + shifts.square().sum()).backward()

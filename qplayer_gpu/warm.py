@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .kernels.interface import Status
+from .kernels.interface import Status, Vectors
+from .problem import Sizes
 from .solution import Solution
 
 
@@ -47,3 +48,14 @@ class WarmStart:
         parts = solution.detach().map(known)
         for whole, part in zip(pytree.tree_leaves(self.last), pytree.tree_leaves(parts), strict=True):
             whole[index.to(whole.device)] = part
+
+
+def start_from(solution: Solution, sizes: Sizes, device: torch.device) -> Vectors:
+    """Where to start: the vectors of a previous answer, zero where that has none.
+
+    Raises:
+        ProblemError: the answer is to problems of another shape.
+    """
+    start = solution.vectors("warm_start", sizes, device)
+    known = torch.cat(start, -1).isfinite().all(-1, keepdim=True)
+    return Vectors(*(torch.where(known, t, 0.0) for t in start))

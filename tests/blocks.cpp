@@ -1,5 +1,6 @@
 // Runs the kernels of kernels/cuda/main.cu on a block of fibers: a batch comes in on the standard input, the answers
 // and the adjoint vectors go out on the standard output (test_blocks.py).
+// The numbers of kernels/numbers.py are put before it.
 #include "blocks.h"
 
 int removed = -1;  // the barrier that no thread waits at, by its number in the sources that the test has made
@@ -67,14 +68,14 @@ int main() {
     Rows& rows = forward.rows;
     for (Array* a : {&rows.H, &rows.g, &rows.A, &rows.C, &rows.lo, &rows.hi, &rows.w, &rows.hard}) *a = array();
     const int64_t n = rows.sizes.n, m = rows.sizes.m();
-    Numbers seeds = read_numbers(), out(B * (n + 2 * m + 3)), adjoint(B * (3 * n + 4 * m));
+    Numbers grads = read_numbers(), out(B * (n + 2 * m + 3)), adjoint(B * (3 * n + 4 * m));
     std::vector<int64_t> status(2 * B);
     double* o = out.data();
     forward.x = o, forward.z = o + B * n, forward.s = forward.z + B * m, forward.primal = forward.s + B * m;
     forward.dual = forward.primal + B, forward.gap = forward.dual + B;
     forward.status = status.data(), forward.iterations = status.data() + B;
-    double *a = adjoint.data(), *seed_x = seeds.data(), *seed_z = seed_x + B * n;
-    Backward backward{rows,  forward.x, forward.z,     forward.s, seed_x, seed_z, seed_z + B * m, a,
+    double *a = adjoint.data(), *grad_x = grads.data(), *grad_z = grad_x + B * n;
+    Backward backward{rows,  forward.x, forward.z,     forward.s, grad_x, grad_z, grad_z + B * m, a,
                       a + B * n, a + B * (n + m), a + B * (n + 2 * m), a + B * (n + 3 * m), a + B * (2 * n + 3 * m),
                       a + B * (2 * n + 4 * m)};
 

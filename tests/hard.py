@@ -97,3 +97,22 @@ def rescaled(args: Arguments, seed: int, decades: float = 4.0) -> Arguments:
         out[rows] = args[rows] * factor[:, None]
         out |= {side: args[side] * factor for side in sides if args.get(side) is not None}
     return out
+
+
+def demand(B, n, seed=0):
+    """Rows that ask for more than the box holds: C x >= l with C > 0, 0 <= x <= 1."""
+    normal, uniform = _random(seed)
+    C = 0.1 + uniform(B, 3, n)
+    args = {"H": _hessian(normal, B, n), "g": normal(B, n), "C": C}
+    return args | {"l": C.sum(-1) + 0.2 + uniform(B, 3), "lb": torch.zeros(n).double(), "ub": torch.ones(n).double()}
+
+
+def budget(B, n, seed=0):
+    """Hard budgets A x = b and x >= 0 against soft demands; x keeps some freedom."""
+    normal, uniform = _random(seed)
+    A = torch.zeros(B, 1, n).double()
+    A[..., : n // 2] = 0.5 + uniform(B, 1, n // 2)
+    C = torch.zeros(B, 2, n).double()
+    C[..., : n // 2] = A[..., : n // 2] * torch.tensor([[1.0], [2.0]]).double()
+    args = {"H": _hessian(normal, B, n), "g": normal(B, n), "A": A, "b": torch.ones(B, 1).double(), "C": C}
+    return args | {"l": 3 + uniform(B, 2)}

@@ -67,7 +67,7 @@ def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> int:
         for i in (sol.status != expected).nonzero().flatten().tolist():
             wrong[f"seed {seed}, problem {i}: {qp.Status(int(sol.status[i])).name}"] += 1
         right = (sol.status == expected) & (expected != UNBOUNDED)
-        residuals = torch.stack(list(vars(qp.certificate(sol, **problems, settings=settings)).values()))
+        residuals = torch.stack(list(vars(qp.certificate(sol, **problems)).values()))
         H = 0.0 if problems["H"] is None else 0.5 * f.times(problems["H"], sol.x)
         objective = (sol.x * (H + problems["g"])).sum(-1).abs()
         residuals[2] /= 1 + objective

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from certificate import certify
+from torch.utils.checkpoint import checkpoint
 
 import qplayer_gpu as qp
 
@@ -93,9 +94,9 @@ def test_signs_and_shifts_of_a_problem_solved_by_hand():
         torch.zeros(2).double(),
         torch.tensor([[0.0, 1.0]]).double(),
         torch.tensor([2.0]).double(),
-        torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(),
-        torch.tensor([-torch.inf, 1.0]).double(),
-        torch.tensor([-1.0, torch.inf]).double(),
+        C=torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(),
+        l=torch.tensor([-torch.inf, 1.0]).double(),
+        u=torch.tensor([-1.0, torch.inf]).double(),
     )
     assert sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE
     torch.testing.assert_close(sol.x, torch.tensor([0.0, 2.0]).double())
@@ -133,11 +134,21 @@ def test_several_backwards_may_be_pending():
 
 def test_a_parameter_changed_before_the_backward_is_noticed():
     g = ARGS["g"].clone().requires_grad_()
-    H = ARGS["H"].clone()
-    x = qp.solve_qp(g=g, H=H, **drop("g", "H")).x
-    H.mul_(2)
+    C = ARGS["C"].clone()
+    x = qp.solve_qp(g=g, C=C, **drop("g", "C")).x
+    C.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         x.sum().backward()
+
+
+def test_of_h_its_symmetric_part_is_kept_and_may_change():
+    gradients = []
+    for change in (1.0, 2.0):
+        g, H = ARGS["g"].clone().requires_grad_(), ARGS["H"].clone()
+        x = qp.solve_qp(g=g, H=H, **drop("g", "H")).x
+        H.mul_(change)
+        gradients += torch.autograd.grad(x.sum(), g)
+    assert torch.equal(*gradients)
 
 
 def test_no_graph_without_gradients():
@@ -181,6 +192,10 @@ WRONG = {
     ),
     "warm start without an index": (wrong(warm_start=qp.WarmStart(3)), TypeError, "must be a Solution, not WarmStart"),
     "settings in a dict": (wrong(settings={"max_iter": 3}), ValueError, "must be a qplayer_gpu.Settings, not dict"),
+    "meta tensors": ({"H": None, "g": t(3, N, device="meta").double()}, ValueError, "g is on the meta device"),
+    "sparse": (wrong(H=ARGS["H"][0].to_sparse()), TypeError, "H must be dense, not torch.sparse_coo: convert it"),
+    "a number for a matrix": (wrong(C=1.0), TypeError, "C must be a torch.Tensor, not float"),
+    "no backend": (wrong(backend=None), qp.BackendError, "backend None is not available"),
     "unknown backend": (
         wrong(backend="opencl"),
         qp.BackendError,
@@ -199,7 +214,17 @@ def test_wrong_calls_say_what_to_do(case):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"eps_abs": 0.0}, {"eps_abs": float("nan")}, {"eps_rel": -1.0}, {"max_iter": -1}, {"max_iter": 2.5}, {"rho": 0.0}],
+    [
+        {"eps_abs": 0.0},
+        {"eps_abs": float("nan")},
+        {"eps_abs": "a"},
+        {"eps_rel": -1.0},
+        {"eps_rel": None},
+        {"max_iter": -1},
+        {"max_iter": 2.5},
+        {"max_iter": 2**70},
+        {"rho": 0.0},
+    ],
     ids=str,
 )
 def test_settings_are_checked(setting):
@@ -209,11 +234,37 @@ def test_settings_are_checked(setting):
 
 
 def test_settings_take_the_numbers_of_other_libraries():
-    settings = qp.Settings(
-        eps_abs=np.float64(1e-6), rho=torch.tensor(0.5), equilibrate=np.False_, w_in=np.array([1.0, 2])
-    )
-    assert settings == qp.Settings(eps_abs=1e-6, rho=0.5, equilibrate=False, w_in=[1, 2])
-    assert qp.Settings.of(settings.text) == settings
+    settings = qp.Settings(eps_abs=np.float64(1e-6), rho=torch.tensor(0.5), equilibrate=np.False_)
+    assert settings == qp.Settings(eps_abs=1e-6, rho=0.5, equilibrate=False)
+
+
+def test_sides_may_be_numbers():
+    sol = qp.solve_qp(torch.eye(2).double(), torch.tensor([1.0, -3.0]).double(), lb=0, ub=2.0)
+    torch.testing.assert_close(sol.x, torch.tensor([0.0, 2.0]).double())
+    args = f.feasible(3, N)
+    for name, value in (("b", 0.5), ("l", -1.5), ("u", 2.0)):
+        whole = torch.full_like(args["u"] if name in "lu" else args["b"], value)
+        ours, theirs = (qp.solve_qp(**args | {name: side}) for side in (value, whole))
+        assert torch.equal(ours.x, theirs.x)
+
+
+def test_sides_of_1e20_are_absent():
+    args, huge = f.feasible(3, N), torch.full((3, N), 1e20, dtype=torch.float64)
+    none = qp.solve_qp(**args)
+    for far in (huge, 1e10 * huge):
+        l, lb, ub = (t.clone().requires_grad_() for t in (-far, -far, far))
+        sol = qp.solve_qp(**args, l=l, lb=lb, ub=ub).check()
+        torch.testing.assert_close(sol.x, none.x, rtol=0, atol=1e-8)
+        sol.x.sum().backward()
+        assert all((side.grad == 0).all() for side in (l, lb, ub))
+    assert qp.solve_qp(None, torch.ones(2).double(), lb=-1e20).status == qp.Status.UNBOUNDED
+
+
+@pytest.mark.parametrize("call", [qp.solve_qp, qp.QPLayer()])
+def test_rows_and_sides_have_names(call):
+    """solve_qp(H, g, None, None, C, u), as in qpth, is not taken for a lower side."""
+    with pytest.raises(TypeError, match="positional"):
+        call(torch.eye(N).double(), torch.zeros(N).double(), None, None, torch.eye(N).double(), torch.ones(N).double())
 
 
 def test_a_layer_wants_settings():
@@ -223,7 +274,7 @@ def test_a_layer_wants_settings():
 
 @pytest.mark.parametrize("other", [f.feasible(2, N, two_sided=True, bounds=True), drop("A", "b"), drop("C", "l", "u")])
 def test_a_certificate_is_of_the_problems_that_were_solved(other):
-    with pytest.raises(qp.ProblemError, match="the problem has"):
+    with pytest.raises(qp.ProblemError, match="the solution answers problems with"):
         qp.certificate(qp.solve_qp(**ARGS), **other)
 
 
@@ -248,3 +299,13 @@ def test_mixed_precision_is_for_float32_on_a_gpu_or_asked_for():
     ]
     assert qp.Settings(precision="mixed").options(double, cpu).mixed
     assert not qp.Settings(precision="float64").options(single, gpu).mixed
+    assert not qp.Settings().options(single, gpu, "triton").mixed  # which has no other
+
+
+def test_checkpoints():
+    """The backward reads what it has saved once, as torch.utils.checkpoint asks."""
+    leaves = {k: v.clone().requires_grad_() for k, v in ARGS.items()}
+    again = {k: v.clone().requires_grad_() for k, v in ARGS.items()}
+    checkpoint(lambda: qp.solve_qp(**leaves).x, use_reentrant=False).square().sum().backward()
+    qp.solve_qp(**again).x.square().sum().backward()
+    assert all(torch.equal(leaves[k].grad, again[k].grad) for k in ARGS)

@@ -1,63 +1,27 @@
 """The compiled kernels against their readable twin, and how they are built."""
 
-import math
 import os
 import subprocess
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
 
 import families as f
-import hard
-import published
 import pytest
-import test_hard_rows as hard_rows
 import torch
-from test_kernels import OPTIONS, rows_of
+from helpers import HARD_ROWS, OPTIONS, UNKNOWN_GRADIENTS, as_rows, written_numbers
+from helpers import KERNEL_CASES as CASES
 
 import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu, reference
 from qplayer_gpu.kernels.cpu import build
-from qplayer_gpu.kernels.interface import Answer, Seeds, Start, Status
+from qplayer_gpu.kernels.interface import Answer, Status, Vectors
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
 
-CASES = {
-    "feasible-1": lambda: f.feasible(4, 1),
-    "feasible-7": lambda: f.feasible(4, 7),
-    "feasible-8": lambda: f.feasible(4, 8, two_sided=True),
-    "feasible-17-bounds": lambda: f.feasible(8, 17, two_sided=True, bounds=True),
-    "feasible-64": lambda: f.feasible(2, 64),
-    "feasible-130": lambda: f.feasible(1, 130),
-    "shared-matrices": lambda: f.shared({**f.feasible(4, 9), "u": torch.full((4, 9), 50.0).double()}, "H", "C"),
-    "lp-1": lambda: f.lp(4, 1),
-    "lp-20": lambda: f.lp(4, 20),
-    "overdetermined-1": lambda: f.overdetermined(4, 1),
-    "overdetermined-32": lambda: f.overdetermined(4, 32),
-    "sudoku-lp": lambda: f.sudoku_lp(3),
-    "positive-equalities": lambda: f.positive_equalities(4, 9, 5),
-    "positive-equalities-qp": lambda: f.positive_equalities(4, 9, 5, H=True),
-    "excluding-halfspaces": lambda: f.excluding_halfspaces(6, 7),
-    "opposite-halfspaces": lambda: f.opposite_halfspaces(3, 12, 20),
-    "ill-scaled": lambda: hard.ill_scaled(4, 12),
-    "degenerate": lambda: hard.degenerate(4, 9),
-    "netlib-like": lambda: hard.netlib_like(3, 30),
-    "netlib-like-qp": lambda: hard.netlib_like(3, 30, little=0.1),
-}
-PUBLISHED = ["hs21", "hs35", "hs51", "hs52", "hs53", "hs76", "hs118", "hs268", "genhs28", "lotschd", "tame"]
-CASES |= {name: lambda name=name: getattr(published, name)()[0] for name in PUBLISHED}
-HARD_ROWS = {
-    "box": (hard_rows.demand(3, 5), qp.Settings(w_box=math.inf)),
-    "equalities": (hard_rows.budget(3, 6), qp.Settings(w_eq=math.inf, w_in=[1.0, 3.0])),
-    "inequalities": (f.overdetermined(3, 6), qp.Settings(w_in=math.inf)),
-    "infeasible": (f.excluding_halfspaces(3, 4), qp.Settings(w_in=math.inf)),
-    "feasible": (f.feasible(3, 9, bounds=True), qp.Settings(w_box=math.inf)),
-}
 # Rounding errors of two orders of summation, where the data let an optimum be known; else the tolerance of the solve.
 SAME, SAME_MULTIPLIERS, SAME_ADJOINT = 1e-8, 1e-7, 1e-7
-UNKNOWN_GRADIENTS = ("degenerate", "netlib-like", "netlib-like-qp")  # a singular system, solved up to rounding errors
 
 
 def assert_same(ours, theirs, tolerance):
@@ -66,7 +30,7 @@ def assert_same(ours, theirs, tolerance):
 
 @pytest.mark.parametrize("case", CASES)
 def test_same_as_the_reference(case):
-    rows = rows_of(CASES[case]())
+    rows = as_rows(CASES[case]())
     theirs, ours = (kernels.forward(rows, OPTIONS) for kernels in (reference, cpu))
     assert ours.status.tolist() == theirs.status.tolist()
     assert (ours.iterations - theirs.iterations).abs().max() <= 2
@@ -79,18 +43,18 @@ def test_same_as_the_reference(case):
 
 
 def assert_same_adjoints(rows, answer, options=OPTIONS):
-    seeds = Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
-    theirs, ours = (vars(kernels.adjoint(rows, answer, seeds, options)) for kernels in (reference, cpu))
-    for name, vector in theirs.items():
-        assert (ours[name] - vector).norm() <= SAME_ADJOINT * (1 + vector.norm()), name
+    grad = Vectors(*map(torch.randn_like, answer.point))
+    theirs, ours = (kernels.adjoint(rows, answer.point, grad, options) for kernels in (reference, cpu))
+    for name, vector in theirs._asdict().items():
+        assert (getattr(ours, name) - vector).norm() <= SAME_ADJOINT * (1 + vector.norm()), name
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["float64", "mixed"])
 @pytest.mark.parametrize(("n", "m"), [(1, 3), (2, 2), (3, 8), (7, 9), (17, 40), (33, 20), (100, 130), (256, 512)])
 def test_same_at_every_size(n, m, mixed):
-    options = replace(OPTIONS, mixed=mixed)
+    options = OPTIONS._replace(mixed=mixed)
     args, x, C = f.feasible(2, n), torch.randn(2, n).double(), torch.randn(2, m - n // 4, n).double()
-    rows = rows_of(
+    rows = as_rows(
         {**args, "b": f.times(args["A"], x), "C": C, "u": f.times(C, x) + torch.rand(2, m - n // 4).double()}
     )
     theirs, ours = (kernels.forward(rows, options) for kernels in (reference, cpu))
@@ -101,7 +65,7 @@ def test_same_at_every_size(n, m, mixed):
 
 @pytest.mark.parametrize("case", ["overdetermined-32", "sudoku-lp", "lp-20", "excluding-halfspaces", "ill-scaled"])
 def test_same_in_mixed_precision(case):
-    rows, mixed = rows_of(CASES[case]()), replace(OPTIONS, mixed=True)
+    rows, mixed = as_rows(CASES[case]()), OPTIONS._replace(mixed=True)
     theirs, ours = (kernels.forward(rows, mixed) for kernels in (reference, cpu))
     exact = cpu.forward(rows, OPTIONS)
     assert ours.status.tolist() == theirs.status.tolist()
@@ -115,13 +79,13 @@ def test_same_in_mixed_precision(case):
 
 def test_what_mixed_precision_cannot_solve_is_solved_in_double(monkeypatch):
     monkeypatch.setattr(cpu, "MIXED_STEPS", 10)
-    rows = rows_of(f.feasible(4, 7))
-    exact, answer = (cpu.forward(rows, replace(OPTIONS, mixed=mixed)) for mixed in (False, True))
+    rows = as_rows(f.feasible(4, 7))
+    exact, answer = (cpu.forward(rows, OPTIONS._replace(mixed=mixed)) for mixed in (False, True))
     assert exact.iterations.tolist() == [8, 11, 11, 9]
     assert answer.iterations.tolist() == [8, 10 + 11, 10 + 11, 9]
     assert (answer.status == Status.SOLVED).all()
     assert_same(answer.x, exact.x, SAME)
-    given_up = cpu.forward(rows, replace(OPTIONS, mixed=True, max_iter=10))
+    given_up = cpu.forward(rows, OPTIONS._replace(mixed=True, max_iter=10))
     assert given_up.status.tolist() == [Status.SOLVED, Status.MAX_ITERATIONS, Status.MAX_ITERATIONS, Status.SOLVED]
 
 
@@ -138,13 +102,13 @@ def test_what_mixed_precision_cannot_solve_is_solved_in_double(monkeypatch):
     ids=str,
 )
 def test_same_with_other_options(changes):
-    options = replace(OPTIONS, **changes)
+    options = OPTIONS._replace(**changes)
     for args in (f.feasible(3, 9, bounds=True), f.overdetermined(3, 6), f.positive_equalities(3, 6, 4)):
-        rows = rows_of(args)
+        rows = as_rows(args)
         theirs, ours = (kernels.forward(rows, options) for kernels in (reference, cpu))
-        for field in fields(Answer):
-            tolerance = 0 if field.name in ("status", "iterations") else 1e-7
-            assert_same(getattr(ours, field.name), getattr(theirs, field.name), tolerance)
+        for name in Answer._fields:
+            tolerance = 0 if name in ("status", "iterations") else 1e-7
+            assert_same(getattr(ours, name), getattr(theirs, name), tolerance)
 
 
 @pytest.mark.parametrize(
@@ -159,24 +123,24 @@ def test_same_with_other_options(changes):
 )
 def test_a_stale_factor_is_not_used(names, changes):
     """Where little of K changes between steps; a factor of another K leads to other steps, or nowhere."""
-    args, options = f.feasible(8, 12, two_sided=True, bounds=True), replace(OPTIONS, **changes)
-    rows = rows_of({name: args[name] for name in names.split()})
+    args, options = f.feasible(8, 12, two_sided=True, bounds=True), OPTIONS._replace(**changes)
+    rows = as_rows({name: args[name] for name in names.split()})
     theirs, ours = (kernels.forward(rows, options) for kernels in (reference, cpu))
     assert ours.status.tolist() == theirs.status.tolist() == [Status.SOLVED] * 8
     assert (ours.iterations - theirs.iterations).abs().max() <= 2
     assert_same(ours.x, theirs.x, SAME)
 
 
-def test_same_weights_of_shifts():
+@pytest.mark.parametrize("shape", [(), (4,)], ids=["shared", "batched"])
+def test_same_weights_of_shifts(shape):
     args = f.excluding_halfspaces(4, 5)
-    rows = replace(rows_of(args), w=0.1 + torch.rand(1, args["u"].shape[1]).double())
+    rows = as_rows(args | {"w_in": 0.1 + torch.rand(*shape, args["u"].shape[1]).double()})
     assert_same(cpu.forward(rows, OPTIONS).s, reference.forward(rows, OPTIONS).s, SAME)
 
 
 @pytest.mark.parametrize("case", HARD_ROWS)
 def test_same_with_rows_that_are_never_shifted(case):
-    args, settings = HARD_ROWS[case]
-    rows = rows_of(args, settings)
+    rows = as_rows(HARD_ROWS[case])
     theirs, ours = (kernels.forward(rows, OPTIONS) for kernels in (reference, cpu))
     assert ours.status.tolist() == theirs.status.tolist()
     assert (ours.iterations - theirs.iterations).abs().max() <= 2
@@ -188,21 +152,20 @@ def test_same_with_rows_that_are_never_shifted(case):
 
 def test_same_from_a_warm_start():
     for args in (f.feasible(4, 9), f.overdetermined(4, 6)):
-        first = cpu.forward(rows_of(args), OPTIONS)
-        start = Start(first.x, first.z, first.s)
-        near = rows_of({**args, "g": args["g"] * 1.001})
-        theirs, ours = (kernels.forward(near, OPTIONS, start) for kernels in (reference, cpu))
+        first = cpu.forward(as_rows(args), OPTIONS)
+        near = as_rows({**args, "g": args["g"] * 1.001})
+        theirs, ours = (kernels.forward(near, OPTIONS, first.point) for kernels in (reference, cpu))
         assert ours.iterations.tolist() == theirs.iterations.tolist()
         assert_same(ours.x, theirs.x, SAME)
 
 
 @pytest.mark.parametrize("name", ["H", "g", "A", "C", "lo", "hi"])
 def test_what_is_not_finite_is_not_solved(name):
-    rows = rows_of(f.feasible(3, 5, two_sided=True))
+    rows = as_rows(f.feasible(3, 5, two_sided=True))
     for value in (torch.nan, torch.inf, -torch.inf):
         broken = getattr(rows, name).clone()
         broken.view(3, -1)[1, 2 % broken[1].numel()] = value
-        broken_rows = replace(rows, **{name: broken})
+        broken_rows = rows._replace(**{name: broken})
         theirs, ours = (kernels.forward(broken_rows, OPTIONS) for kernels in (reference, cpu))
         assert ours.status.tolist() == theirs.status.tolist()
         for k in "xzs":
@@ -210,8 +173,8 @@ def test_what_is_not_finite_is_not_solved(name):
 
 
 def test_numbers_that_overflow_end():
-    rows = rows_of(f.feasible(3, 5))
-    huge = cpu.forward(replace(rows, H=1e200 * rows.H, C=1e250 * rows.C), replace(OPTIONS, max_iter=50))
+    rows = as_rows(f.feasible(3, 5))
+    huge = cpu.forward(rows._replace(H=1e200 * rows.H, C=1e250 * rows.C), OPTIONS._replace(max_iter=50))
     solved = huge.status <= Status.SOLVED_CLOSEST_FEASIBLE
     assert huge.x[solved].isfinite().all()
 
@@ -219,14 +182,14 @@ def test_numbers_that_overflow_end():
 @pytest.mark.parametrize("openmp", [cpu.openmp(), None], ids=["openmp", "std"])
 def test_the_answer_does_not_depend_on_the_threads(openmp, monkeypatch):
     monkeypatch.setattr(cpu, "openmp", lambda: openmp)
-    rows, threads = rows_of(f.excluding_halfspaces(300, 6)), torch.get_num_threads()
-    seeds = Seeds(torch.randn(300, 6).double(), torch.randn(300, rows.m).double(), torch.randn(300, rows.m).double())
+    rows, threads = as_rows(f.excluding_halfspaces(300, 6)), torch.get_num_threads()
+    grad = Vectors(torch.randn(300, 6).double(), torch.randn(300, rows.m).double(), torch.randn(300, rows.m).double())
     answers = []
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
             answer = cpu.forward(rows, OPTIONS)
-            answers.append((*vars(answer).values(), *vars(cpu.adjoint(rows, answer, seeds, OPTIONS)).values()))
+            answers.append((*answer, *cpu.adjoint(rows, answer.point, grad, OPTIONS)))
     finally:
         torch.set_num_threads(threads)
     for other in answers[1:]:
@@ -234,21 +197,21 @@ def test_the_answer_does_not_depend_on_the_threads(openmp, monkeypatch):
 
 
 def test_any_layout_of_the_arrays():
-    rows = rows_of(f.feasible(4, 6, two_sided=True))
+    rows = as_rows(f.feasible(4, 6, two_sided=True))
     names = ("H", "g", "A", "C", "lo", "hi")
     spread = {k: torch.stack([getattr(rows, k)] * 2, -1)[..., 0] for k in names}  # not contiguous
     assert not spread["H"].is_contiguous()
-    assert_same(cpu.forward(replace(rows, **spread), OPTIONS).x, cpu.forward(rows, OPTIONS).x, 0)
+    assert_same(cpu.forward(rows._replace(**spread), OPTIONS).x, cpu.forward(rows, OPTIONS).x, 0)
     one = {k: getattr(rows, k)[:1] for k in names if k != "g"}
     expanded = {k: t.expand(4, *t.shape[1:]) for k, t in one.items()}
-    answers = [cpu.forward(replace(rows, **shared), OPTIONS) for shared in (one, expanded)]
+    answers = [cpu.forward(rows._replace(**shared), OPTIONS) for shared in (one, expanded)]
     assert_same(answers[0].x, answers[1].x, 0)
 
 
 def test_wrong_arrays_are_refused():
-    rows = rows_of(f.feasible(2, 4))
+    rows = as_rows(f.feasible(2, 4))
     with pytest.raises(TypeError, match=r"float64 on cpu, not torch\.float32"):
-        cpu.forward(replace(rows, g=rows.g.float()), OPTIONS)
+        cpu.forward(rows._replace(g=rows.g.float()), OPTIONS)
 
 
 @pytest.fixture
@@ -269,14 +232,14 @@ def test_without_a_compiler():
         qp.BackendError, match=r"cannot run here: .*no-compiler does not run.*install a C\+\+17 compiler"
     ):
         qp.solve_qp(**args, backend="cpu")
-    assert backends.fastest(rows_of(args), False) == "torch"
+    assert backends.fastest(as_rows(args), False) == "torch"
     qp.solve_qp(**args).check()
 
 
 def test_large_problems_are_not_for_one_thread_each():
     n = backends.CPU_LARGEST + 1
-    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n).double()}), False) == "torch"
-    assert backends.fastest(rows_of({"H": None, "g": torch.zeros(1, n - 1).double()}), False) == "cpu"
+    assert backends.fastest(as_rows({"H": None, "g": torch.zeros(1, n).double()}), False) == "torch"
+    assert backends.fastest(as_rows({"H": None, "g": torch.zeros(1, n - 1).double()}), False) == "cpu"
 
 
 BUILD = "import torch, qplayer_gpu as qp; qp.solve_qp(torch.eye(2), torch.ones(2), backend='cpu').check()"
@@ -328,6 +291,7 @@ def test_threads_do_not_race(tmp_path):
     command, _ = build._compiler()
     program = tmp_path / "threads"
     flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wno-psabi", "-fsanitize=thread"]
+    flags += ["-include", written_numbers(tmp_path)]
     subprocess.run([*command, *flags, "-o", program, Path(__file__).with_name("threads.cpp")], check=True)
     done = subprocess.run([program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "clean\n"), done.stderr[-4000:]

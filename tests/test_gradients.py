@@ -5,64 +5,11 @@ from functools import partial
 import families as f
 import pytest
 import torch
+from helpers import ACCURACY, ALL, CASES, EXACT, FEASIBLE, OVERDETERMINED, STEP, check, one_matrix
 
 import qplayer_gpu as qp
 
 pytestmark = pytest.mark.usefixtures("backend")
-
-EXACT = qp.Settings(eps_abs=1e-11)
-ALL = ("x", "y", "z", "z_box", "s_eq", "s_in", "s_box")
-STEP = 1e-6
-# Central differences are good to about STEP^2 and (error of the answer) / STEP = 1e-6; of the size of the gradient.
-ACCURACY = 1e-5
-
-FEASIBLE = f.feasible(3, 6, two_sided=True, bounds=True)
-LP = f.lp(3, 5)
-OVERDETERMINED = f.overdetermined(3, 4)
-POSITIVE_LP = f.positive_equalities(3, 6, 4)
-POSITIVE_QP = f.positive_equalities(3, 6, 4, H=True)
-EXCLUDING = f.excluding_halfspaces(3, 5)
-ONLY_EQUALITIES = {k: v for k, v in OVERDETERMINED.items() if k not in ("C", "u")}
-# The multipliers of shifted inequalities are not unique, so no derivative through them is tested.
-CASES = {
-    "feasible": (FEASIBLE, qp.Status.SOLVED, ALL),
-    "lp": (LP, qp.Status.SOLVED, ALL),
-    "overdetermined": (OVERDETERMINED, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_in")),
-    "only-equalities": (ONLY_EQUALITIES, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
-    "positive-lp": (POSITIVE_LP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_box")),
-    "positive-qp": (POSITIVE_QP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_box")),
-    "excluding": (EXCLUDING, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_in")),
-}
-
-
-def one_matrix(args):
-    """The same with all matrices and sides of the first problem, shared; only g stays batched."""
-    return f.shared(args, *(k for k, v in args.items() if k != "g" and v is not None and v.dim() == 2 + (k in "HAC")))
-
-
-def check(args, status, outputs, settings=EXACT, frozen=()):
-    weights = {k: torch.randn_like(v) for k, v in vars(qp.solve_qp(**args, settings=settings)).items() if k in outputs}
-
-    def loss(problem):
-        sol = qp.solve_qp(**problem, settings=settings)
-        assert (sol.status == status).all()
-        return sum((weights[k] * getattr(sol, k)).sum() for k in outputs)
-
-    leaves = {k: None if v is None else v.clone().requires_grad_() for k, v in args.items()}
-    loss(leaves).backward()
-    for name, leaf in leaves.items():
-        if leaf is None or name in frozen:
-            continue
-        gradient = leaf.grad
-        assert gradient.shape == leaf.shape
-        size = gradient.norm()
-        for direction in (gradient, torch.randn_like(leaf)):
-            d = direction + direction.mT if name == "H" else direction
-            d = d / (d.norm() + (d.norm() == 0))
-            with torch.no_grad():
-                ahead, behind = (loss({**args, name: args[name] + step * d}) for step in (STEP, -STEP))
-            difference = (ahead - behind) / (2 * STEP)
-            assert abs(difference - (gradient * d).sum()) <= ACCURACY * max(size, 0.1), name
 
 
 @pytest.mark.parametrize("case", CASES)

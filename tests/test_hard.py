@@ -135,7 +135,7 @@ def test_the_shift_is_least_norm_in_the_units_of_the_user(exponent, backend):
         sol = qp.solve_qp(**other, settings=settings).check()
         assert certify(other, sol).shift <= 1e-7
     # weights undo the scale of the rows
-    same = qp.solve_qp(**other, settings=qp.Settings(w_eq=powers**-2)).check()
+    same = qp.solve_qp(**other, w_eq=powers**-2).check()
     torch.testing.assert_close(same.s_eq / powers, qp.solve_qp(**args).s_eq, rtol=0, atol=1e-6)
 
 

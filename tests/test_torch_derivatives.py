@@ -3,7 +3,7 @@
 import families as f
 import pytest
 import torch
-from test_gradients import CASES, EXACT, one_matrix
+from helpers import CASES, EXACT, one_matrix
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from qplayer_gpu import Settings, backend, trial, tried
+from qplayer_gpu import Settings, trial, tried
 from qplayer_gpu.kernels import cpu
 from qplayer_gpu.kernels.interface import Status
 
@@ -29,13 +28,11 @@ def test_its_problems_are_of_both_kinds_and_right_kernels_pass(n, linear):
 @pytest.mark.parametrize("wrong", [1e-4, float("nan")])
 def test_wrong_kernels_fail(monkeypatch, part, wrong):
     def spoiled(*arguments):
-        result = getattr(cpu, part)(*arguments)
-        vectors = vars(result)
-        name = "x" if part == "forward" else "b_x"
-        return type(result)(**vectors | {name: vectors[name] + wrong})
+        first, *others = right(*arguments)
+        return type(right(*arguments))(first + wrong, *others)
 
-    both = {"forward": cpu.forward, "adjoint": cpu.adjoint} | {part: spoiled}
-    monkeypatch.setitem(backend.BACKENDS, "cpu", SimpleNamespace(**both))
+    right = getattr(cpu, part)
+    monkeypatch.setattr(cpu, part, spoiled)
     with pytest.raises(RuntimeError, match="n = 3, float64, QP: wrong by"):
         trial.try_sizes("cpu", 16, False, CPU)
 

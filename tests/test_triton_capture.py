@@ -5,13 +5,13 @@ from contextlib import contextmanager
 import pytest
 import torch
 from interpreted import patch_once
+from qplayer_gpu.solve import solve
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import qplayer_gpu as qp
 from qplayer_gpu import operators
 from qplayer_gpu.kernels.interface import Options, Seeds, Start
 from qplayer_gpu.problem import Parameters, Problem
-from qplayer_gpu.solve import solve
 
 tl = pytest.importorskip("triton.language")
 kernels = pytest.importorskip("qplayer_gpu.kernels.triton")

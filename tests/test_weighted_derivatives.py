@@ -5,8 +5,8 @@ import math
 import families as f
 import pytest
 import torch
-from test_gradients import CASES
-from test_hard_rows import budget, demand
+from hard import budget, demand
+from helpers import CASES, EXACT
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jvp, vjp
 
@@ -28,20 +28,29 @@ def case(name):
     return {k: v[:2] if v.dim() == 2 + (k in "HAC") else v for k, v in CASES[name][0].items() if v is not None}
 
 
+def weights(values):
+    return torch.tensor(values).double()
+
+
 SHIFTS = ("x", "s_eq", "s_in", "s_box")
 INF = math.inf
 # arguments, weights, outputs, and the arguments whose pattern makes the rows contradict each other
 PROBLEMS = {
     "feasible": (case("feasible"), {"w_eq": 2.0, "w_in": INF}, ("x", "y", "z", "z_box"), ()),
-    "overdetermined": (case("overdetermined"), {"w_eq": [0.2, 1, 3, 0.5, 2], "w_in": 2.0}, ("x", "s_eq", "s_in"), ()),
-    "only-equalities": (case("only-equalities"), {"w_eq": [0.2, 1, 3, 0.5, 2]}, ("x", "y", "s_eq"), ()),
-    "positive-qp": (case("positive-qp"), {"w_eq": 0.3, "w_box": [1, 2, 3, 1, 2, 3]}, SHIFTS, ()),
-    "excluding": (case("excluding"), {"w_in": [0.1, 1, 3, 1, 0.5, 2, 1, 1, 3, 0.7]}, SHIFTS, ()),
+    "overdetermined": (
+        case("overdetermined"),
+        {"w_eq": weights([0.2, 1, 3, 0.5, 2]), "w_in": 2.0},
+        ("x", "s_eq", "s_in"),
+        (),
+    ),
+    "only-equalities": (case("only-equalities"), {"w_eq": weights([0.2, 1, 3, 0.5, 2])}, ("x", "y", "s_eq"), ()),
+    "positive-qp": (case("positive-qp"), {"w_eq": 0.3, "w_box": weights([1, 2, 3, 1, 2, 3])}, SHIFTS, ()),
+    "excluding": (case("excluding"), {"w_in": weights([0.1, 1, 3, 1, 0.5, 2, 1, 1, 3, 0.7])}, SHIFTS, ()),
     "hard-box": (demand(2, 4), {"w_box": INF}, SHIFTS, ()),
-    "hard-positive": (case("positive-qp"), {"w_eq": [1, 2, 3, 0.5], "w_box": INF}, SHIFTS, ()),
+    "hard-positive": (case("positive-qp"), {"w_eq": weights([1, 2, 3, 0.5]), "w_box": INF}, SHIFTS, ()),
     "hard-inequalities": (case("overdetermined"), {"w_in": INF}, SHIFTS, ()),
-    "hard-budget": (budget(2, 6), {"w_eq": INF, "w_in": [1, 3]}, SHIFTS, ("A", "C")),
-    "hard-and-free": (free_half(2, 3), {"w_eq": INF, "w_in": [1, 2, 0.5, 1, 3]}, SHIFTS, ()),
+    "hard-budget": (budget(2, 6), {"w_eq": INF, "w_in": weights([1, 3])}, SHIFTS, ("A", "C")),
+    "hard-and-free": (free_half(2, 3), {"w_eq": INF, "w_in": weights([1, 2, 0.5, 1, 3])}, SHIFTS, ()),
 }
 
 
@@ -52,14 +61,14 @@ def name(request):
 
 @pytest.fixture(params=["auto", pytest.param("torch", marks=pytest.mark.slow)])
 def problem(name, request):
-    """The outputs as a function of the arguments, and these."""
-    args, weights, outputs, frozen = PROBLEMS[name]
-    settings = qp.Settings(eps_abs=1e-11, **weights)
-    names = [k for k in args if k not in frozen]
+    """The outputs as a function of the tensors among the arguments, and these."""
+    args, given, outputs, frozen = PROBLEMS[name]
+    args = args | given
+    names = [k for k, v in args.items() if isinstance(v, torch.Tensor) and k not in frozen]
 
     def call(*values):
         given = widened(args | dict(zip(names, values, strict=True)))
-        sol = qp.solve_qp(**given, settings=settings, backend=request.param)
+        sol = qp.solve_qp(**given, settings=EXACT, backend=request.param)
         assert (sol.status == (name != "feasible")).all()  # SOLVED, or SOLVED_CLOSEST_FEASIBLE
         return tuple(t for k in outputs if (t := getattr(sol, k)).numel())
 

@@ -21,7 +21,7 @@ int main() {
     Numbers H(n * n), g = normal(B * n), A = normal(n_eq * n), C = normal(B * n_in * n), hi = normal(B * m), lo = hi;
     for (int64_t i = 0; i < n; i++) H[i * n + i] = 1;
     for (int64_t k = 0; k < B; k++) std::fill_n(lo.begin() + k * m + n_eq, n_in, -INFINITY);
-    Numbers w(m, 1.0), seeds = normal(B * (n + m + m)), first;
+    Numbers w(m, 1.0), grads = normal(B * (n + m + m)), first;
     const Options options{1e-9, 0, 1e-3, 1e-1, 1e-6, 1000, 1, 1};
     for (int64_t threads : {1, 4}) {
         const Rows rows{B,
@@ -40,7 +40,7 @@ int main() {
         double* r = residuals.data();
         Forward forward{rows,     {}, {}, {}, x.data(), z.data(), s.data(), r, r + B, r + 2 * B, status.data(),
                         iterations.data(), 0};
-        double *q = adjoint.data(), *seed = seeds.data();
+        double *q = adjoint.data(), *seed = grads.data();
         Backward backward{rows,
                           x.data(),
                           z.data(),

@@ -8,14 +8,20 @@ from collections.abc import Callable
 import torch
 
 from ..call import Array, Pointers
-from ..interface import MIXED_STEPS, Adjoint, Answer, Options, Rows, Seeds, Start, Status
+from ..interface import Adjoint, Answer, Options, Rows, Vectors
+from ..numbers import MIXED_STEPS, Status
 from .build import BuildError
 from .library import Threads, load, openmp
 
-__all__ = ["BuildError", "adjoint", "forward", "load", "openmp"]
+__all__ = ["BuildError", "adjoint", "forward", "load", "obstacle", "openmp"]
 
 
-def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
+def obstacle(rows: Rows, mixed: bool) -> str:
+    """Nothing: any problem will do."""
+    return ""
+
+
+def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
     """Solves each problem, or the closest feasible one; what mixed precision cannot solve is solved in double.
 
     Raises:
@@ -36,14 +42,14 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     return answer
 
 
-def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
+def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
     """The adjoint vectors of each problem; those whose cotangents are all zero are not looked at and get zeros.
 
     Raises:
         BuildError: the library cannot be compiled here.
     """
     given = Pointers(torch.device("cpu"))
-    call, result = given.backward(rows, answer, seeds, options)
+    call, result = given.backward(rows, at, grad, options)
     _run(load().qplayer_backward, call)
     return result
 

@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .. import numbers
+
 MAIN = Path(__file__).with_name("main.cpp")
 HEADERS = Path(__file__).parents[1] / "cuda"
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-Wno-psabi")
@@ -38,12 +40,18 @@ def build(extra: tuple[str, ...] = ()) -> Path:
     command, identity = _compiler()
     flags = (*FLAGS, *extra)
     digest = hashlib.sha256(" ".join((*command, *flags)).encode() + identity)
-    for source in (MAIN, *sorted(HEADERS.glob("*.h"))):
-        digest.update(source.read_bytes())
+    digest.update(source().encode())
+    for file in (MAIN, *sorted(HEADERS.glob("*.h"))):
+        digest.update(file.read_bytes())
     library = cache_folder() / f"qplayer_{digest.hexdigest()[:24]}.so"
     if not library.exists():
-        _compile([*command, *flags, str(MAIN)], library)
+        _compile([*command, *flags], library)
     return library
+
+
+def source() -> str:
+    """What is compiled: the numbers of the method, and main.cpp."""
+    return f'{numbers.cpp()}#include "{MAIN}"\n'
 
 
 def _compiler() -> tuple[list[str], bytes]:
@@ -60,9 +68,9 @@ def _compiler() -> tuple[list[str], bytes]:
     raise BuildError(f"{shlex.join(found)} does not run: {ADVICE}")
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        return subprocess.run(command, input=text.encode(), capture_output=True, check=False)
     except OSError as error:
         raise BuildError(f"{command[0]} does not run ({error}): {ADVICE}") from error
 
@@ -72,7 +80,7 @@ def _compile(command: list[str], library: Path) -> None:
     handle, unfinished = tempfile.mkstemp(dir=library.parent, suffix=".so")
     os.close(handle)
     try:
-        done = _run([*command, "-o", unfinished])
+        done = _run([*command, "-o", unfinished, "-x", "c++", "-"], source())
         if done.returncode:
             raise BuildError(f"{shlex.join(command)} fails:\n{done.stderr.decode(errors='replace')[-2000:]}\n{ADVICE}")
         os.replace(unfinished, library)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from .. import reference
 from ..call import Array, Pointers
-from ..interface import MIXED_STEPS, Adjoint, Answer, Options, Rows, Seeds, Start
-from .launch import fits, launch
+from ..interface import Adjoint, Answer, Options, Rows, Vectors
+from ..numbers import MIXED_STEPS
+from .launch import launch
 
-__all__ = ["adjoint", "forward"]
+__all__ = ["adjoint", "forward", "obstacle"]
+
+LARGEST_N, LARGEST_M = 256, 512
 
 
-def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
+def obstacle(rows: Rows, mixed: bool) -> str:
+    """Why the kernels cannot take such problems; empty where they can."""
+    if rows.n <= LARGEST_N and rows.m <= LARGEST_M:
+        return ""
+    return f"it takes {LARGEST_N} variables and {LARGEST_M} rows at most (bounds are rows), not {rows.n} and {rows.m}"
+
+
+def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
     """As the reference's forward."""
-    if not fits(rows):
-        return reference.forward(rows, options, start)
     device = rows.g.device
     given = Pointers(device)
     call, answer = given.forward(rows, options, start)
@@ -29,11 +36,9 @@ def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
     return answer
 
 
-def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
+def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
     """As the reference's adjoint."""
-    if not fits(rows):
-        return reference.adjoint(rows, answer, seeds, options)
     given = Pointers(rows.g.device)
-    call, result = given.backward(rows, answer, seeds, options)
+    call, result = given.backward(rows, at, grad, options)
     launch("qplayer_backward", call, single=False, device=rows.g.device)
     return result

@@ -6,22 +6,17 @@
 //     H x + g + W' z_W + K' z_K = 0,   z_W = w W beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
 //
 // (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique).
-// Their adjoint for the cotangents x_, z_, s_ is
+// Their adjoint for the cotangents grad_x, grad_z, grad_s is
 //
-//     H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = w W b_s
+//     H b_x + W' q_W + K' q_K = grad_x + W' grad_s,   W b_x = W eta,   K b_x = grad_z_K,   q_W = w W b_s
 //
-// with eta the weighted least-squares solution of W eta = z_W_. With p = (q_W - s_, q_K), b_z = beta and
-// q_z = w (z_W_ - W b_x), a change of G alters the loss by -(z b_x' + p x' + w s b_s' - q_z b_z').
+// with eta the weighted least-squares solution of W eta = grad_z_W. With p = (q_W - grad_s, q_K), b_z = beta and
+// q_z = w (grad_z_W - W b_x), a change of G alters the loss by -(z b_x' + p x' + w s b_s' - q_z b_z').
 #pragma once
 
 #include "least_squares.h"
 
 namespace qplayer {
-
-constexpr double ADJOINT_MU = 1e-6;   // scaled; the rows weigh 1 / ADJOINT_MU
-constexpr double ADJOINT_RHO = 1e-8;  // scaled
-constexpr int ADJOINT_PASSES = 10;
-constexpr double ADJOINT_ACCURACY = 1e-11;  // of the solution, for the last step, scaled
 
 // The weights of the rows in t_m, and the factor of H + P + G' diag(weights) G, with a larger P where it would be less
 // than a rounding error of the heaviest rows.
@@ -34,13 +29,14 @@ __device__ void factor_saddle_point(Problem<F>& p) {
         Pack weight = pick(load(work.in_W + i) != 0, shifted, load(work.in_K + i) * E * E);
         store(work.t_m + i, weight / (p.c * ADJOINT_MU));
     }
-    for (double rho = ADJOINT_RHO;; rho *= 100) {
+    double rho = ADJOINT_RHO;
+    for (int tried = 0; tried < ADJOINT_FACTORS; tried++, rho *= ADJOINT_RHO_GROWTH) {
         QP_EACH(j, p.matrices.np) {
             Pack D = load(work.D + j);
             store(work.diagonal + j, rho / (p.c * D * D));
         }
         block.sync();
-        if (factor_rows(p, p.matrices.H, work.t_m) || rho >= 1) break;
+        if (factor_rows(p, p.matrices.H, work.t_m)) break;
     }
 }
 
@@ -94,7 +90,7 @@ __device__ void saddle_point(Problem<F>& p) {
     block.sync();
 }
 
-// W and K, the right-hand side x_ + W's_ in push, the target on K, z / w in v; whether the problem is infeasible.
+// W and K, the right-hand side grad_x + W'grad_s in push, the target on K, z / w in v; whether the problem is infeasible.
 template <class F>
 __device__ bool prepare_adjoint(Problem<F>& p) {
     Block block = p.block;
@@ -103,23 +99,23 @@ __device__ bool prepare_adjoint(Problem<F>& p) {
     const bool infeasible = shifted_rows(p, work.x, work.s);
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
-        Pack z = load(work.z + i), seed = load(work.seed_z + i);
+        Pack z = load(work.z + i), grad_z = load(work.grad_z + i);
         Pack in_K = pick(no(in_W) & ((z != 0) | equality), all(1), all(0));
         store(work.in_K + i, in_K);
-        store(work.target + i, in_K * seed);
-        store(work.u_m + i, load(work.in_W + i) * load(work.seed_s + i));
+        store(work.target + i, in_K * grad_z);
+        store(work.u_m + i, load(work.in_W + i) * load(work.grad_s + i));
         store(work.v + i, z / load(work.w + i));
     }
     block.sync();
     set(block, work.beta, mat.np, 0);
     set(block, work.b_s, mat.np, 0);
     columns(block, mat, work.u_m, work.push);
-    QP_EACH(j, mat.np) store(work.push + j, load(work.push + j) + load(work.seed_x + j));
+    QP_EACH(j, mat.np) store(work.push + j, load(work.push + j) + load(work.grad_x + j));
     block.sync();
     return infeasible;
 }
 
-// From x, z, s and the seeds in the workspace; writes b_x to x, p to z_trial, z to z, w s to s, b_s to b_s, q_z to z_k,
+// From x, z, s and the cotangents in the workspace; writes b_x to x, p to z_trial, z to z, w s to s, b_s to b_s, q_z to z_k,
 // b_z to beta.
 template <class F>
 __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
@@ -132,7 +128,7 @@ __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
     if (infeasible) {
         factor_shifted(p);
         fit(p, work.v, work.beta, work.Gx);
-        fit(p, work.seed_z, work.b_s, work.Gdx);
+        fit(p, work.grad_z, work.b_s, work.Gdx);
         QP_EACH(i, mat.mp) {
             Mask in_W = load(work.in_W + i) != 0;
             store(work.z + i, pick(in_W, load(work.w + i) * load(work.Gx + i), load(work.z + i)));
@@ -150,8 +146,8 @@ __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
     QP_EACH(i, mat.mp) {
         Pack in_W = load(work.in_W + i);
         store(work.s + i, load(work.w + i) * load(work.s_W + i));
-        store(work.z_trial + i, load(work.q + i) - in_W * load(work.seed_s + i));
-        store(work.z_k + i, in_W * load(work.w + i) * (load(work.seed_z + i) - load(work.target + i)));
+        store(work.z_trial + i, load(work.q + i) - in_W * load(work.grad_s + i));
+        store(work.z_k + i, in_W * load(work.w + i) * (load(work.grad_z + i) - load(work.target + i)));
     }
     block.sync();
 }

@@ -17,7 +17,7 @@ struct Array {
 struct Rows {
     int64_t batch;
     Sizes sizes;
-    Array H, g, A, C, lo, hi, w, hard;  // w and hard are shared
+    Array H, g, A, C, lo, hi, w, hard;  // w null: 1; hard null: none
     Options options;
 };
 
@@ -31,7 +31,7 @@ struct Forward {
 
 struct Backward {
     Rows rows;
-    const double *x, *z, *s, *seed_x, *seed_z, *seed_s;
+    const double *x, *z, *s, *grad_x, *grad_z, *grad_s;
     double *b_x, *p, *z_unique, *ws, *b_s, *q_z, *b_z;  // zero at first
 };
 

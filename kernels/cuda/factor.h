@@ -8,8 +8,6 @@
 
 namespace qplayer {
 
-constexpr double JITTER = 3e-7;  // added to the unit diagonal before a factorization in single precision
-
 template <class F>
 constexpr bool IS_SINGLE = sizeof(F) < sizeof(double);
 

@@ -9,7 +9,6 @@
 namespace qplayer {
 
 constexpr int PANEL = Block::width < 16 ? Block::width : 16;
-constexpr int CHUNK = 16;  // rows gathered for one pass over S
 
 template <class F>
 struct Factor {
@@ -18,8 +17,8 @@ struct Factor {
     F* inverse;     // [np] 1 / U_ii
     F* scale;       // [np] that brings K to a unit diagonal, in single precision
     F* r;           // [np] right-hand side
-    F* rows;        // [CHUNK, np], for sums
-    F* weights;     // [CHUNK], for sums
+    F* rows;        // [BLOCK_CHUNK, np], for sums
+    F* weights;     // [BLOCK_CHUNK], for sums
 
     QP_FN static int padded(int n) { return (n + 3) / 4 * 4; }
     QP_FN static int square(int n) { return padded(n) * padded(n); }  // numbers in S
@@ -27,7 +26,7 @@ struct Factor {
     __device__ void take(int size, Arena& large, Arena& near) {
         n = size, np = padded(n), ld = np + 2;
         inverse = near.take<F>(np), scale = near.take<F>(np), r = near.take<F>(np);
-        rows = near.take<F>(CHUNK * np), weights = near.take<F>(CHUNK);
+        rows = near.take<F>(BLOCK_CHUNK * np), weights = near.take<F>(BLOCK_CHUNK);
         U = large.take<F>(np * ld);
     }
 };
@@ -59,8 +58,8 @@ __device__ void sum_column(const Factor<F>& f, F* S, int count, int i, int j) {
 template <class F, class Weight>
 QP_PART void add_rows(Block block, const Factor<F>& f, const Matrices& mat, F* S, const int* list, int count,
                          Weight weight) {
-    for (int first = 0; first < count; first += CHUNK) {
-        const int some = count - first < CHUNK ? count - first : CHUNK;
+    for (int first = 0; first < count; first += BLOCK_CHUNK) {
+        const int some = count - first < BLOCK_CHUNK ? count - first : BLOCK_CHUNK;
         QP_EACH_NUMBER(e, some * f.np) {
             const int k = e / f.np, j = e % f.np;
             f.rows[e] = j < f.n ? F(mat.line(list[first + k])[j]) : F(0);
@@ -92,7 +91,7 @@ __device__ void reduce_column(const Factor<F>& f, const Terms<F>& terms, int i, 
         column[r] = i + r < f.np ? entry(f, terms, i + r, j) : F(0);
         if constexpr (IS_SINGLE<F>) {
             if (i + r < f.np) column[r] *= f.scale[i + r] * f.scale[j];
-            if (i + r == j) column[r] += F(JITTER);
+            if (i + r == j) column[r] += F(MIXED_JITTER);
         }
     }
     for (int k = 0; k < i; k++) {

@@ -7,7 +7,6 @@
 
 namespace qplayer {
 
-constexpr int CHUNK = 32;  // rows gathered for one pass over S
 constexpr int TILE = LANES > 2 ? 2 : 4;  // packs of columns in one tile: what fits into the registers
 
 template <class F>
@@ -18,8 +17,8 @@ struct Factor {
     F* inverse;  // [np] 1 / D
     F* scale;    // [np] that brings K to a unit diagonal, in single precision
     F* r;        // [np] right-hand side
-    F* left;     // [CHUNK, np] weighted rows, for sums
-    F* right;    // [CHUNK, np] rows, for sums
+    F* left;     // [HOST_CHUNK, np] weighted rows, for sums
+    F* right;    // [HOST_CHUNK, np] rows, for sums
 
     static int square(int n) { return padded(n) * padded(n); }  // numbers in S
 
@@ -27,7 +26,7 @@ struct Factor {
         n = size, np = padded(n);
         scaled = large.take<F>(np * np), unit = large.take<F>(np * np);
         inverse = near.take<F>(np), scale = near.take<F>(np), r = near.take<F>(np);
-        left = near.take<F>(CHUNK * np), right = near.take<F>(CHUNK * np);
+        left = near.take<F>(HOST_CHUNK * np), right = near.take<F>(HOST_CHUNK * np);
     }
 };
 
@@ -83,8 +82,8 @@ QP_FN void clear(Block block, const Factor<F>& f, F* S) {
 // S += sum over the listed rows of weight(row) G_row G_row'; only the upper triangle of panels counts.
 template <class F, class Weight>
 void add_rows(Block block, const Factor<F>& f, const Matrices& mat, F* S, const int* list, int count, Weight weight) {
-    for (int first = 0; first < count; first += CHUNK) {
-        int some = count - first < CHUNK ? count - first : CHUNK;
+    for (int first = 0; first < count; first += HOST_CHUNK) {
+        int some = count - first < HOST_CHUNK ? count - first : HOST_CHUNK;
         for (int k = 0; k < some; k++) {
             const double* row = mat.line(list[first + k]);
             const F factor = F(weight(list[first + k]));
@@ -147,7 +146,7 @@ QP_FN bool factor_diagonal(const Factor<F>& f, const Terms<F>& terms, int i) {
     scale_tile(tile, f, i, i);
     if constexpr (IS_SINGLE<F>) {
 #pragma GCC unroll 8
-        for (int r = 0; r < LANES; r++) tile[r][0][r] += F(JITTER);
+        for (int r = 0; r < LANES; r++) tile[r][0][r] += F(MIXED_JITTER);
     }
     add_products<1, true>(tile, f.unit, f.scaled, f.np, i, i, i);
     bool positive = true;

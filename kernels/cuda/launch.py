@@ -14,10 +14,8 @@ import cupy
 import torch
 
 from ..call import BackwardCall, ForwardCall, memory
-from ..interface import Rows
 from .source import THREADS, at_once, options, source
 
-LARGEST_N, LARGEST_M = 256, 512
 STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
 
 
@@ -31,11 +29,6 @@ class Launch(Structure):
         ("next", c_void_p),
         ("factor_is_near", c_int64),
     )
-
-
-def fits(rows: Rows) -> bool:
-    """Whether the kernels are for such problems: the one place that decides."""
-    return rows.n <= LARGEST_N and rows.m <= LARGEST_M
 
 
 @cache

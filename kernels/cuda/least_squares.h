@@ -5,12 +5,6 @@
 
 namespace qplayer {
 
-constexpr double DAMPING = 1e-8;  // scaled
-constexpr int FIT_PASSES = 10;
-constexpr double FIT_ACCURACY = 1e-14;  // of W't, for the residual that ends the passes
-constexpr double HARD = 1e6;            // weight of a hard row, next to the largest of the others
-constexpr double PRESSING = 1e-7;       // of the largest w s: a hard row with less does not press on the shift
-
 // The factor of H (unless it is null) + diag(diagonal) + G' diag(weight) G, with weights of all rows, many of them 0.
 template <class F>
 __device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
@@ -35,7 +29,7 @@ QP_PART bool factor_shifted(Problem<F>& p) {
     Workspace<F>& work = p.work;
     QP_EACH(j, p.matrices.np) {
         Pack D = load(work.D + j);
-        store(work.diagonal + j, DAMPING / (D * D));
+        store(work.diagonal + j, FIT_DAMPING / (D * D));
     }
     QP_EACH(i, p.matrices.mp) store(work.t_m + i, p.row_unit * load(work.w + i) * load(work.in_W + i));
     block.sync();
@@ -75,14 +69,14 @@ __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    const double heavy = HARD * largest(block, mat.mp, [&](int i) { return load(work.w + i); });
+    const double heavy = HARD_WEIGHT * largest(block, mat.mp, [&](int i) { return load(work.w + i); });
     const double size =
         largest(block, mat.mp, [&](int i) { return load(work.w + i) * load(work.s_W + i); });
     rows(block, mat, x, work.Gx);
     double log_growth = 0;
     QP_EACH_NUMBER(i, mat.mp) {
         const double distance = fmin(fabs(work.Gx[i] - work.lo[i]), fabs(work.hi[i] - work.Gx[i]));
-        const bool touches = work.hard[i] != 0 && distance <= 10 * p.options.eps_abs;
+        const bool touches = work.hard[i] != 0 && distance <= HARD_TOUCHING * p.options.eps_abs;
         work.target[i] = -work.s_W[i];
         work.in_K[i] = touches;
         if (!touches) continue;
@@ -95,7 +89,7 @@ __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
     fit(p, work.target, work.beta, work.v);
     QP_EACH(i, mat.mp) {
         Pack pressed = load(work.v + i);
-        Mask touches = load(work.in_K + i) != 0, presses = magnitude(load(work.w + i) * pressed) > PRESSING * size;
+        Mask touches = load(work.in_K + i) != 0, presses = magnitude(load(work.w + i) * pressed) > HARD_PRESSING * size;
         store(work.s_W + i, pick(touches, pick(presses, pressed, all(0)), load(work.s_W + i)));
         store(work.in_W + i, pick(touches & no(presses), all(0), load(work.in_W + i)));
     }

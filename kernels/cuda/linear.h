@@ -5,8 +5,6 @@
 
 namespace qplayer {
 
-constexpr int CG_STEPS = 4;
-
 // y = (the factor's K)^-1 r
 template <class F>
 __device__ void apply_factor(Problem<F>& p, const double* r, double* y) {
@@ -59,7 +57,7 @@ __device__ void solve(Problem<F>& p, double* r) {
         double before = 0;
         set(block, work.cg_x, np, 0);
         set(block, work.cg_direction, np, 0);
-        for (int step = 0; step < CG_STEPS; step++) {
+        for (int step = 0; step < MIXED_CG_STEPS; step++) {
             apply_factor(p, r, work.cg_step);
             const double now = dot(block, r, work.cg_step, np), beta = before > 0 ? now / before : 0;
             QP_EACH(j, np)

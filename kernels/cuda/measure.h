@@ -5,8 +5,6 @@
 
 namespace qplayer {
 
-constexpr double ROUNDING = 1e-15;  // of the terms of a product with G
-
 struct Measure {
     double primal, dual, gap;  // max |violation|, max |Hx + g + G'z|, sum of |z_i| times the distance from its side
     double primal_tolerance, dual_tolerance, gap_tolerance;
@@ -41,7 +39,7 @@ __device__ void measure_rows_at(Problem<F>& p, Measure& at) {
     block.sync();
     at.primal = primal.value(block), at.gap = gap.value(block);
     at.scaled_violation = scaled_violation.value(block);
-    at.inner_rounding = ROUNDING * multiplier.value(block);
+    at.inner_rounding = INNER_ROUNDING * multiplier.value(block);
     at.inner_scaled = inner_scaled.value(block), at.inner_absolute = inner_absolute.value(block);
     at.primal_tolerance = p.options.eps_abs + p.options.eps_rel * size.value(block);
 }

@@ -15,10 +15,6 @@
 
 namespace qplayer {
 
-constexpr int DUAL_STEPS = 50;
-constexpr double DUAL_ACCURACY = 0.1;     // of eps_abs, on W'z_W = r
-constexpr double DUAL_ROUNDING = 1e-14;   // of the largest multiplier, on the same
-
 // The dual as a problem without H, started at beta; r takes the place of beta, -r in unit weights that of g.
 template <class F>
 __device__ State begin_dual(Problem<F>& p) {
@@ -87,10 +83,10 @@ QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     Block block = p.block;
     const Matrices& mat = p.matrices;
     Workspace<F>& work = p.work;
-    copy(block, work.seed_x, work.x, mat.np);  // the answer, while the dual takes the state
-    copy(block, work.seed_z, work.z, mat.mp);
-    copy(block, work.seed_s, work.s, mat.mp);
-    shifted_rows(p, work.seed_x, work.seed_s);
+    copy(block, work.grad_x, work.x, mat.np);  // the answer, while the dual takes the state
+    copy(block, work.grad_z, work.z, mat.mp);
+    copy(block, work.grad_s, work.s, mat.mp);
+    shifted_rows(p, work.grad_x, work.grad_s);
     if (!factor_shifted(p)) return;
     QP_EACH(i, mat.mp) store(work.target + i, load(work.z + i) / load(work.w + i));
     block.sync();
@@ -104,21 +100,21 @@ QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     }
     block.sync();
     bool found = !wrong.value(block) || solve_dual(p);
-    copy(block, work.x, work.seed_x, mat.np);
-    copy(block, work.s, work.seed_s, mat.mp);
-    copy(block, work.z, work.seed_z, mat.mp);
+    copy(block, work.x, work.grad_x, mat.np);
+    copy(block, work.s, work.grad_s, mat.mp);
+    copy(block, work.z, work.grad_z, mat.mp);
     if (!found) return;
     copy(block, work.z, work.q, mat.mp);
     State st = begin(p);  // products at x; leaves no multipliers where rows are shifted
     st.phase = SHIFTED;
     copy(block, work.z, work.q, mat.mp);
-    copy(block, work.s, work.seed_s, mat.mp);
+    copy(block, work.s, work.grad_s, mat.mp);
     shift_sides(p, work.s);
     const Measure at = measure(p, st);
     if (at.hold()) {
         answered.dual = at.dual, answered.gap = at.gap;
     } else {
-        copy(block, work.z, work.seed_z, mat.mp);
+        copy(block, work.z, work.grad_z, mat.mp);
     }
 }
 

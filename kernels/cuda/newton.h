@@ -11,11 +11,6 @@
 
 namespace qplayer {
 
-constexpr int LINE_SEARCH_TRIALS = 40;
-constexpr double LINE_SEARCH_ACCURACY = 1e-10;
-constexpr double RHO_GROWTH = 10;
-constexpr double ROUNDING_OF_ROWS = 1e-14;  // of the largest terms of Gx
-
 // The minimiser over alpha > 0: a root of phi', which increases and is piecewise linear, by bracketed Newton.
 template <class F>
 QP_PART double exact_line_search(Problem<F>& p, double slope, double curvature) {
@@ -147,7 +142,7 @@ __device__ bool full_step(Problem<F>& p) {
     QP_EACH(i, p.matrices.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), v = load(work.v + i), step = load(work.Gdx + i);
         Pack z = load(work.z_trial + i) + load(work.omega + i) * step, after = v + step;
-        Pack slop = ROUNDING_OF_ROWS * size / load(work.E + i);
+        Pack slop = ACTIVE_ROUNDING * size / load(work.E + i);
         Mask up = v >= high, down = v <= low;
         Mask wrong_up = up & no(down) & (z < 0), wrong_down = no(up) & down & (z > 0);
         Mask passed = no(up) & no(down) & ((after > high + slop) | (after < low - slop));

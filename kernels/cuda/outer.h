@@ -10,23 +10,6 @@
 namespace qplayer {
 
 template <class F>
-constexpr double MU_FLOOR = IS_SINGLE<F> ? 1e-5 : 1e-8;
-constexpr double MU_SHRINK = 0.1;
-constexpr double RHO_FLOOR = 1e-10, RHO_CEILING = 1;
-constexpr double INNER_FLOOR = 0.1;          // of eps_abs: the inner loop need not go below
-constexpr double SHIFT_FLOOR = 0.1;          // of eps_abs: a smaller shift of a row is none
-constexpr double SHIFT_ACCURACY = 0.01;      // of eps_abs, on G's = 0
-constexpr double SHIFT_INNER = 1e-6;         // residual that ends the inner loop of phase SHIFT, scaled
-constexpr int SHIFT_STEPS = 100;             // after which the search for a shift is given up
-constexpr double SHIFT_BALANCE = 1e-7;       // of the size of s, on G's = 0
-constexpr double SHIFT_BALANCE_ROUNDED = 1e-5;  // the same where G's is a rounding error
-constexpr int EXTRA_STEPS = 2;               // of a shifted problem that is solved, for its larger multipliers
-constexpr double SUSPICION = 1e-4;           // of the size of the increment v of the multipliers, on G'v = 0
-constexpr double STAGNANT_SUSPICION = 0.1;   // the same where the primal residual hardly falls
-constexpr double STAGNATION = 0.8;           // of the last primal residual
-constexpr double RECESSION = 1e-8;           // of the size of a step d, on Hd = 0 and on d not approaching any side
-
-template <class F>
 __device__ int verdict(const Problem<F>& p, const State& st, const Measure& at) {
     if (st.status != RUNNING) return st.status;
     if (st.phase != SHIFT && at.hold() && (!st.is_shifted || st.extra >= EXTRA_STEPS))
@@ -39,7 +22,7 @@ template <class F>
 __device__ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
     Block block = p.block;
     Workspace<F>& work = p.work;
-    if (!(at.primal > 2 * at.primal_tolerance)) return false;
+    if (!(at.primal > SUSPECT_VIOLATION * at.primal_tolerance)) return false;
     measure_push(p, st);
     double increment =
         largest(block, p.matrices.mp, [&](int i) { return load(work.t_m + i) / load(work.E + i); });
@@ -62,7 +45,7 @@ __device__ bool is_unbounded(Problem<F>& p) {
         descent.add(load(work.g + j) * d);
     }
     const double bound = RECESSION * size.value(block);
-    if (!(p.c * descent.value(block) < -100 * bound && curvature.value(block) <= bound)) return false;
+    if (!(p.c * descent.value(block) < -DESCENT * bound && curvature.value(block) <= bound)) return false;
     QP_EACH(i, p.matrices.mp) {
         Pack Gd = load(work.E + i) * (load(work.Gx + i) - load(work.Gx_k + i));
         Mask nears = ((Gd > 0) & (load(work.high + i) != INFINITY)) | ((Gd < 0) & (load(work.low + i) != -INFINITY));
@@ -97,11 +80,13 @@ __device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at
         scaled_push.add(D * load(work.push + j) / unit);
         x.add(load(work.x + j) / D);
     }
-    const double scaled = scaled_push.value(block), rounding = ROUNDING * x.value(block) * weight.value(block);
+    const double scaled = scaled_push.value(block), rounding = SHIFT_ROUNDING * x.value(block) * weight.value(block);
     const bool flat = push.value(block) <= SHIFT_ACCURACY * p.options.eps_abs;
     if (scaled <= rounding && scaled <= SHIFT_BALANCE_ROUNDED * size.value(block)) return true;
     return flat && scaled <= SHIFT_BALANCE * size.value(block);
 }
+
+QP_FN void shrink_rho(State& st) { st.rho = fmax(st.rho * RHO_SHRINK, RHO_FLOOR); }
 
 // Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu.
 template <class F>
@@ -117,23 +102,24 @@ __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
         violation = largest(block, p.matrices.mp, [&](int i) {
             return load(work.E + i) * load(work.violation + i) * load(work.hard + i);
         });
-    if (violation <= st.eta_out || (st.mu_eq <= MU_FLOOR<F> && st.mu_in <= MU_FLOOR<F>)) {
+    constexpr double floor = IS_SINGLE<F> ? MU_FLOOR_MIXED : MU_FLOOR;
+    if (violation <= st.eta_out || (st.mu_eq <= floor && st.mu_in <= floor)) {
         QP_EACH(i, p.matrices.mp) {
             Pack z = load(work.z + i);
             store(work.z_k + i, searches ? pick(load(work.hard + i) != 0, z, load(work.z_k + i)) : z);
         }
         block.sync();
-        st.eta_out *= pow(st.mu_in, 0.9);
+        st.eta_out *= pow(st.mu_in, ETA_ACCEPT_POWER);
         st.eta_in *= st.mu_in;
     } else {
-        st.mu_eq = fmax(st.mu_eq * MU_SHRINK, MU_FLOOR<F>);
-        st.mu_in = fmax(st.mu_in * MU_SHRINK, MU_FLOOR<F>);
-        st.eta_out = FIRST_ETA_OUT * pow(st.mu_in, 0.1);
+        st.mu_eq = fmax(st.mu_eq * MU_SHRINK, floor);
+        st.mu_in = fmax(st.mu_in * MU_SHRINK, floor);
+        st.eta_out = FIRST_ETA_OUT * pow(st.mu_in, ETA_REFUSE_POWER);
         st.eta_in = st.mu_in;
         st.sums_are_old |= searches || st.sums_are_updated;  // whose rounding errors would weigh more
         set_omega(p, st);
     }
-    if (!searches && proximal > 0.5 * at.dual && at.dual > at.dual_tolerance) st.rho = fmax(st.rho * 0.1, RHO_FLOOR);
+    if (!searches && proximal > RHO_STICKY * at.dual && at.dual > at.dual_tolerance) shrink_rho(st);
 }
 
 template <class F>
@@ -187,7 +173,7 @@ __device__ void enter(Problem<F>& p, State& st, Phase phase) {
     Block block = p.block;
     st.phase = phase, st.entered = st.steps, st.sums_are_old = true;
     st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
-    st.eta_out = FIRST_ETA_OUT, st.eta_in = phase == SHIFT ? SHIFT_INNER : 1;
+    st.eta_out = FIRST_ETA_OUT, st.eta_in = phase == SHIFT ? SHIFT_INNER : FIRST_ETA_IN;
     set(block, p.work.z, p.matrices.mp, 0);
     set(block, p.work.z_k, p.matrices.mp, 0);
     set_omega(p, st);
@@ -204,7 +190,7 @@ QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
         const bool found = is_shift_found(p, st, at), overdue = !found && st.steps > st.entered + SHIFT_STEPS;
         if (ended && !found && p.has_hard) move_multipliers(p, st, at);
         if (overdue && hard_violation(p) > at.primal_tolerance) st.status = INFEASIBLE;
-        if (ended && !found) st.rho = fmax(st.rho * 0.1, RHO_FLOOR);
+        if (ended && !found) shrink_rho(st);
         if (ended || found) centre(p, st, at);
         if (found) shift(p, st, at);
         if (found || overdue) enter(p, st, SHIFTED);

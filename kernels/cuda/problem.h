@@ -5,17 +5,6 @@
 
 namespace qplayer {
 
-enum Status : int {
-    RUNNING = -1,
-    SOLVED = 0,
-    SOLVED_CLOSEST_FEASIBLE = 1,
-    MAX_ITERATIONS = 2,
-    INFEASIBLE = 3,
-    UNBOUNDED = 4,
-    NONFINITE_INPUT = 5,
-    NUMERICAL_ERROR = 6,
-};
-
 struct Options {
     double eps_abs, eps_rel, mu_eq, mu_in, rho;
     int64_t max_iter;
@@ -45,7 +34,7 @@ struct Workspace {
     double *Gz, *push, *violation;                                         // measures
     double *gradient, *diagonal, *v, *z_trial, *active;                    // of a step; active: 1 or 0
     double *t_x, *u_x, *t_m, *u_m;                                         // temporary
-    double *q, *target, *seed_x, *seed_z, *seed_s;                         // of the adjoint and of multipliers
+    double *q, *target, *grad_x, *grad_z, *grad_s;                         // of the adjoint and of multipliers
     double *in_W, *in_K, *s_W, *beta, *b_s;                                // the same
     double *member;                                                        // 1 where T has the row
     double *factored;                                                      // weights of the stored rows in K
@@ -60,13 +49,14 @@ struct Workspace {
         if constexpr (LANES > 1) H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
         double** const of_x[] = {&g,      &D,    &x,   &x_k,      &dx,       &Hx,   &Hx_k,    &Hdx,
                                  &best_x, &Gz,   &push, &gradient, &diagonal, &t_x, &u_x,     &metric_x,
-                                 &seed_x, &beta, &b_s, &cg_x,     &cg_step,  &cg_image, &cg_direction};
+                                 &grad_x, &beta, &b_s, &cg_x,     &cg_step,  &cg_image, &cg_direction};
         double** const of_rows[] = {&lo,      &hi,          &w,     &hard,   &E,      &z,           &z_k,
                                     &s,       &Gx,          &Gx_k,  &Gdx,    &low,    &high,        &metric_rows,
                                     &omega,   &best_z,      &best_s, &v,     &q,      &z_trial,     &metric_shift,
                                     &is_firm, &violation,   &active, &t_m,   &u_m,    &target,      &omega_inverse,
-                                    &seed_z,  &seed_s,      &in_W,  &in_K,   &s_W,    &member,      &factored,
+                                    &grad_z,  &grad_s,      &in_W,  &in_K,   &s_W,    &member,      &factored,
                                     &cg_rows};
+        static_assert(sizeof(of_x) == VECTORS_OF_X * sizeof(*of_x) && sizeof(of_rows) == VECTORS_OF_ROWS * sizeof(*of_rows));
         for (double** a : of_x) *a = arena.take<double>(np);
         for (double** a : of_rows) *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
@@ -86,8 +76,9 @@ struct Problem {
     const double* H_in_K = nullptr;  // of the factor; null where K has none
     bool has_hard = false;           // whether some rows are never shifted
     double c = 1;                    // cost scale
-    double log_mean_w = 0;           // mean of log w
-    double row_unit = 1;             // brings w to about E^2, the weights of equilibrated rows
+    double mean_log_w = 0;
+    double mean_square_E = 1;
+    double row_unit = 1;  // brings w to about E^2, the weights of equilibrated rows
 };
 
 }  // namespace qplayer

@@ -9,8 +9,6 @@
 
 namespace qplayer {
 
-constexpr int RUIZ_PASSES = 3;
-
 QP_FN double inverse_root(double size) { return size > 0 ? 1 / sqrt(size) : 1; }
 
 // One pass: t_x gets the size of each column of D H D and E G D, t_m that of each stored row.
@@ -60,7 +58,7 @@ __device__ double cost_scale(Problem<F>& p) {
     return size > 0 ? 1 / size : 1;
 }
 
-// D and E, and row_unit, of the matrices.
+// D and E of the matrices, and the mean of E^2.
 template <class F>
 __device__ void measure_rows(Problem<F>& p) {
     Block block = p.block;
@@ -80,14 +78,14 @@ __device__ void measure_rows(Problem<F>& p) {
     Sum sum;
     QP_EACH(i, mat.mp) sum.add(load(work.E + i) * load(work.E + i));
     squares += sum.value(block);
-    const int m = p.sizes.m();
-    p.row_unit = m ? squares / m / exp(p.log_mean_w) : 1;
+    p.mean_square_E = squares / p.sizes.m();
 }
 
 // The metric of the solve; D and E are kept where the matrices are those of the problem before.
 template <class F>
 QP_PART void measure_scaling(Problem<F>& p, bool same_matrices) {
     if (!same_matrices) measure_rows(p);
+    p.row_unit = p.sizes.m() ? p.mean_square_E / exp(p.mean_log_w) : 1;
     p.c = p.options.equilibrate ? cost_scale(p) : 1;
 }
 

@@ -20,12 +20,6 @@ struct Solver {
         const Sizes& sizes = rows.sizes;
         problem.matrices = {sizes.n,       sizes.np(), sizes.n_eq,      sizes.stored(),
                             sizes.sp(),    sizes.mp(), rows.H.data ? work.H : nullptr, work.G};
-        double logs = 0;
-        QP_EACH_NUMBER(i, sizes.m()) logs += log(rows.w.data[i]);
-        problem.log_mean_w = sizes.m() ? block.sum(logs) / sizes.m() : 0;
-        load_rows(work.hard, rows.hard.data, 0);
-        block.sync();
-        problem.has_hard = qplayer::any(block, sizes.mp(), [&](int i) { return qplayer::load(work.hard + i) != 0; });
     }
 
     // The start, the solve and the answer of problem k.
@@ -62,13 +56,13 @@ struct Solver {
         Block block = problem.block;
         Workspace<F>& work = problem.work;
         const int n = rows.sizes.n, m = rows.sizes.m();
-        load_x(work.seed_x, call.seed_x + k * n);
-        load_rows(work.seed_z, call.seed_z + k * m, 0);
-        load_rows(work.seed_s, call.seed_s + k * m, 0);
+        load_x(work.grad_x, call.grad_x + k * n);
+        load_rows(work.grad_z, call.grad_z + k * m, 0);
+        load_rows(work.grad_s, call.grad_s + k * m, 0);
         block.sync();
         bool wanted = false;
-        QP_EACH_NUMBER(j, rows.sizes.np()) wanted |= work.seed_x[j] != 0;
-        QP_EACH_NUMBER(i, rows.sizes.mp()) wanted |= (work.seed_z[i] != 0) | (work.seed_s[i] != 0);
+        QP_EACH_NUMBER(j, rows.sizes.np()) wanted |= work.grad_x[j] != 0;
+        QP_EACH_NUMBER(i, rows.sizes.mp()) wanted |= (work.grad_z[i] != 0) | (work.grad_s[i] != 0);
         if (!block.any(wanted)) return;
         load_x(work.x, call.x + k * n);
         load_rows(work.z, call.z + k * m, 0);
@@ -95,11 +89,27 @@ struct Solver {
         load_x(work.g, g);
         load_rows(work.lo, lo, -INFINITY);
         load_rows(work.hi, hi, INFINITY);
-        load_rows(work.w, rows.w.data, 1);
-        bool usable = are_finite(block, g, rows.sizes.n);
+        bool usable = load_weights(k) & are_finite(block, g, rows.sizes.n);
         QP_EACH_NUMBER(i, rows.sizes.m()) usable &= (lo[i] < INFINITY) & (hi[i] > -INFINITY);
         block.sync();
         return !block.any(!usable) && matrices_are_finite;
+    }
+
+    // The weights of problem k, and which of its rows are hard; whether the weights that this thread looks at are usable.
+    __device__ bool load_weights(int64_t k) {
+        Block block = problem.block;
+        Workspace<F>& work = problem.work;
+        const double *w = rows.w.of(k), *hard = rows.hard.of(k);
+        const int m = rows.sizes.m();
+        load_rows(work.w, w, 1);
+        load_rows(work.hard, hard, 0);
+        bool usable = true;
+        double logs = 0, hards = 0;
+        if (w) QP_EACH_NUMBER(i, m) usable &= (w[i] > 0) & (w[i] < INFINITY), logs += log(w[i]);
+        if (hard) QP_EACH_NUMBER(i, m) hards += hard[i];
+        problem.mean_log_w = w && m ? block.sum(logs) / m : 0;
+        problem.has_hard = hard && block.sum(hards) != 0;
+        return usable;
     }
 
     // The matrices of problem k, unless they are those of the present one.

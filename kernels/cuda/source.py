@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from .. import numbers
+
 FOLDER = Path(__file__).parent
 INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
 THREADS = (8, 32, 64, 128, 256)  # that solve a problem, by the largest n
@@ -15,7 +17,10 @@ WARP = 32
 
 @cache
 def source() -> str:
-    """``main.cu`` with its headers in place: compilers and caches need no other file, and see each change."""
+    """The numbers of the method, and ``main.cu`` with its headers in place.
+
+    Compilers and caches need no other file, and see each change.
+    """
     taken = set()
 
     def text(name: str) -> str:
@@ -24,7 +29,7 @@ def source() -> str:
         taken.add(name)
         return INCLUDE.sub(lambda found: text(found[1]), (FOLDER / name).read_text().replace("#pragma once\n", ""))
 
-    return text("main.cu")
+    return numbers.cpp() + text("main.cu")
 
 
 def options(threads: int, single: bool) -> tuple[str, ...]:

@@ -6,10 +6,6 @@
 
 namespace qplayer {
 
-enum Phase : int { AS_POSED, SHIFT, SHIFTED };
-
-constexpr double FIRST_ETA_OUT = 0.79432823472428150207;  // 0.1^0.1
-
 struct State {
     int phase = AS_POSED;
     int status = RUNNING;
@@ -23,7 +19,7 @@ struct State {
     double primal_k = INFINITY;    // primal residual at x_k
     double mu_eq, mu_in, rho;
     double eta_out = FIRST_ETA_OUT;  // primal residual that accepts the multipliers, scaled
-    double eta_in = 1;               // residual that ends the inner loop, scaled
+    double eta_in = FIRST_ETA_IN;    // residual that ends the inner loop, scaled
 };
 
 // The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift.

@@ -6,12 +6,12 @@ and ``K``, the other active rows (``z != 0``, or an equality). The conditions ar
     H x + g + W' z_W + K' z_K = 0,   z_W = w W beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
 
 (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique). Their
-adjoint for the cotangents ``x_, z_, s_`` is
+adjoint for the cotangents ``grad_x, grad_z, grad_s`` is
 
-    H b_x + W' q_W + K' q_K = x_ + W' s_,   W b_x = W eta,   K b_x = z_K_,   q_W = w W b_s
+    H b_x + W' q_W + K' q_K = grad_x + W' grad_s,   W b_x = W eta,   K b_x = grad_z_K,   q_W = w W b_s
 
-with eta the weighted least-squares solution of ``W eta = z_W_``. With ``p = (q_W - s_, q_K)``, ``b_z = beta`` and
-``q_z = w (z_W_ - W b_x)``, a change of G alters the loss by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
+with eta the weighted least-squares solution of ``W eta = grad_z_W``. With ``p = (q_W - grad_s, q_K)``, ``b_z = beta``
+and ``q_z = w (grad_z_W - W b_x)``, a change of G alters the loss by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
 
 All is in double, also where the forward's factors are in single: where rows of W nearly depend on each other, a factor
 in single loses the solution, and there is no second attempt, as the forward has it.
@@ -19,36 +19,32 @@ in single loses the solution, and there is no second attempt, as the forward has
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor
 
-from ..interface import Adjoint, Answer, Options, Rows, Seeds
+from .. import numbers
+from ..interface import Adjoint, Options, Rows, Vectors
 from .factor import Factor
 from .least_squares import ShiftedRows, shifted_rows
 from .products import Matrices, largest, take
 from .scaling import Scaling, measure_scaling
 
-MU, RHO, PASSES = 1e-6, 1e-8, 10  # scaled: the rows weigh 1 / mu, the proximal term rho; and the most passes
-ACCURACY = 1e-11  # of the solution, for the last step, scaled
 
-
-def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
+def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
     """The adjoint vectors of each problem; those whose cotangents are all zero are not looked at and get zeros."""
-    index = torch.cat([seeds.x, seeds.z, seeds.s], -1).any(-1).nonzero().squeeze(-1)
-    x, z = torch.zeros_like(answer.x), torch.zeros_like(answer.z)
+    index = torch.cat(grad, -1).any(-1).nonzero().squeeze(-1)
+    x, z = torch.zeros_like(at.x), torch.zeros_like(at.z)
     whole = Adjoint(b_x=x, p=z, z=z.clone(), ws=z.clone(), b_s=x.clone(), q_z=z.clone(), b_z=x.clone())
     if not len(index):
         return whole
     matrices = Matrices.of(rows, False)
     scaling = measure_scaling(matrices, rows.g, options.equilibrate)
     matrices, scaling, rows = matrices.take(index), scaling.take(index), rows.take(index)
-    x, z, s, *cotangents = (t[index] for t in (answer.x, answer.z, answer.s, seeds.x, seeds.z, seeds.s))
+    x, z, s, *cotangents = (t[index] for t in (*at, *grad))
     W, w, s = shifted_rows(matrices, scaling, rows, x, s, options)
     part = _adjoint(matrices, scaling, W, w, rows.lo == rows.hi, z, s, *cotangents)
-    for f in fields(Adjoint):
-        getattr(whole, f.name)[index] = getattr(part, f.name)
+    for vectors, found in zip(whole, part, strict=True):
+        vectors[index] = found
     return whole
 
 
@@ -60,24 +56,24 @@ def _adjoint(
     equality: Tensor,  # [B|1, m] bool
     z: Tensor,  # [B, m]
     s: Tensor,  # [B, m]
-    x_: Tensor,  # [B, n]
-    z_: Tensor,  # [B, m]
-    s_: Tensor,  # [B, m]
+    grad_x: Tensor,  # [B, n]
+    grad_z: Tensor,  # [B, m]
+    grad_s: Tensor,  # [B, m]
 ) -> Adjoint:
     K = ~W & ((z != 0) | equality)
     infeasible = W.any(-1).nonzero().squeeze(-1)
-    fits = x_.new_zeros(len(x_), 3, matrices.n)  # beta, eta, b_s
+    fits = grad_x.new_zeros(len(grad_x), 3, matrices.n)  # beta, eta, b_s
     if len(infeasible):
         shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], take(w, infeasible))
-        fits[infeasible, :2] = shifted.fit(torch.stack([z / w, z_], 1)[infeasible])
+        fits[infeasible, :2] = shifted.fit(torch.stack([z / w, grad_z], 1)[infeasible])
     z_fit, target = matrices.rows(fits[:, :2]).unbind(1)
-    target = torch.where(W, target, K * z_)
-    b_x, q = saddle_point(matrices, scaling, w, W, K, x_ + matrices.columns(W * s_), target)
+    target = torch.where(W, target, K * grad_z)
+    b_x, q = saddle_point(matrices, scaling, w, W, K, grad_x + matrices.columns(W * grad_s), target)
     if len(infeasible):
         fits[infeasible, 2:] = shifted.fit((q / w)[infeasible].unsqueeze(1))
     b_z, _, b_s = fits.unbind(1)
     z = torch.where(W, w * z_fit, z)
-    return Adjoint(b_x=b_x, p=q - W * s_, z=z, ws=w * s, b_s=b_s, q_z=W * w * (z_ - target), b_z=b_z)
+    return Adjoint(b_x=b_x, p=q - W * grad_s, z=z, ws=w * s, b_s=b_s, q_z=W * w * (grad_z - target), b_z=b_z)
 
 
 def saddle_point(
@@ -89,17 +85,19 @@ def saddle_point(
     the range of w W, provided that these rows weigh as their shifts do. Where the system is singular, each pass adds
     the same step along the null space; taking these steps back leaves the least-squares solution.
     """
-    rho = RHO
-    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * MU)
+    rho = numbers.ADJOINT_RHO
+    row_weight = torch.where(W, scaling.row_unit(w) * w, K * scaling.E.square()) / (scaling.c * numbers.ADJOINT_MU)
     P = (rho / (scaling.c * scaling.D.square())).expand_as(r)
     factor = Factor(matrices, row_weight, P)
-    while (factor.info > 0).any() and rho < 1:  # P is less than a rounding error of the heaviest rows
-        rho *= 100
+    for _ in range(numbers.ADJOINT_FACTORS - 1):
+        if not (factor.info > 0).any():
+            break
+        rho *= numbers.ADJOINT_RHO_GROWTH
         P = torch.where((factor.info > 0).unsqueeze(-1), rho / (scaling.c * scaling.D.square()), P)
         factor = Factor(matrices, row_weight, P)
     b, q, v = torch.zeros_like(r), torch.zeros_like(target), -target
     passes = 0
-    while passes < PASSES:
+    while passes < numbers.ADJOINT_PASSES:
         passes += 1
         step = factor.solve(r - matrices.hessian(b) - matrices.columns(q + row_weight * v))
         b = b + step
@@ -107,6 +105,6 @@ def saddle_point(
         q_step = row_weight * v
         q = q + q_step
         size, moved = (largest(p / scaling.D) + largest(scaling.c * t / scaling.E) for p, t in ((b, q), (step, q_step)))
-        if (moved <= ACCURACY * size).all():
+        if (moved <= numbers.ADJOINT_ACCURACY * size).all():
             break
     return b - passes * step, q - passes * q_step

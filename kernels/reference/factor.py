@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import numbers
 from .products import Matrices
-
-JITTER = 3e-7  # added to the unit diagonal before a factorization in single precision
-STEPS = 4  # of conjugate gradients
 
 
 class Factor:
@@ -26,7 +24,7 @@ class Factor:
             K = matrices.single.gram(w.float(), diagonal.float(), None if sigma is None else sigma.float())
             self.scale = K.diagonal(dim1=1, dim2=2).rsqrt()
             K = K * self.scale.unsqueeze(-1) * self.scale.unsqueeze(-2)
-            K.diagonal(dim1=1, dim2=2).add_(JITTER)
+            K.diagonal(dim1=1, dim2=2).add_(numbers.MIXED_JITTER)
         self.L, self.info = torch.linalg.cholesky_ex(K)
 
     def solve(self, r: Tensor) -> Tensor:
@@ -39,7 +37,7 @@ class Factor:
 
     def _conjugate_gradients(self, r: Tensor) -> Tensor:
         x, p, before = torch.zeros_like(r), torch.zeros_like(r), torch.ones_like(r[..., :1])
-        for _ in range(STEPS):
+        for _ in range(numbers.MIXED_CG_STEPS):
             y = self._precondition(r)
             now = (r * y).sum(-1, keepdim=True)
             p = y + torch.where(before > 0, now / before, 0.0) * p

@@ -5,16 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import numbers
 from ..interface import Options, Rows
 from .factor import Factor
 from .products import Matrices, largest
 from .scaling import Scaling
-
-DAMPING = 1e-8  # scaled
-PASSES = 10
-ACCURACY = 1e-14  # of W't, for the residual that ends the passes
-HARD = 1e6  # weight of a hard row, next to the largest of the others
-PRESSING = 1e-7  # of the largest w s: a hard row with less does not press on the shift
 
 
 class ShiftedRows:
@@ -28,7 +23,7 @@ class ShiftedRows:
         self.W = W.to(w.dtype).unsqueeze(1)  # [B, 1, m]
         self.unit = scaling.row_unit(w).unsqueeze(-1)
         self.weights = self.unit * w.unsqueeze(1) * self.W
-        damping = (DAMPING / scaling.D.square()).expand(len(W), -1)
+        damping = (numbers.FIT_DAMPING / scaling.D.square()).expand(len(W), -1)
         self.factor = Factor(matrices, self.weights.squeeze(1), damping, sigma=damping.new_zeros(len(W)))
 
     def times(self, b: Tensor) -> Tensor:
@@ -39,8 +34,8 @@ class ShiftedRows:
         """The least-squares b of each target t: [B, k, m] -> [B, k, n]."""
         residual = self.matrices.columns(self.weights * t)
         b = torch.zeros_like(residual)
-        goal = ACCURACY * largest(residual.flatten(1))
-        for _ in range(PASSES):
+        goal = numbers.FIT_ACCURACY * largest(residual.flatten(1))
+        for _ in range(numbers.FIT_PASSES):
             b = b + self.factor.solve(residual)
             residual = self.matrices.columns(self.weights * (t - self.times(b)))
             if (largest(residual.flatten(1)) <= goal).all():
@@ -56,14 +51,16 @@ def shifted_rows(
     Hard rows that press on the shift (``W'(w s) + T'lambda = 0``) are among them, with a weight so large that their
     ``w s = lambda`` is finite and their shift is next to nothing.
     """
-    W = (s != 0).any(-1, keepdim=True) & ~rows.hard & ((rows.lo == rows.hi) | (s != 0))
-    if not rows.hard.any():
-        return W, rows.w, s
+    w, hard = rows.weights()
+    W = (s != 0).any(-1, keepdim=True) & ~hard & ((rows.lo == rows.hi) | (s != 0))
+    if rows.hard is None or not hard.any():
+        return W, w, s
     Gx, infeasible = matrices.rows(x), W.any(-1, keepdim=True)
-    touching = torch.minimum((Gx - rows.lo).abs(), (rows.hi - Gx).abs()) <= 10 * options.eps_abs
-    T = infeasible & rows.hard & touching
-    w = torch.where(T, HARD * rows.w.max(), rows.w)
+    touching = torch.minimum((Gx - rows.lo).abs(), (rows.hi - Gx).abs()) <= numbers.HARD_TOUCHING * options.eps_abs
+    T = infeasible & hard & touching
+    size = largest(w * s).unsqueeze(-1)
+    w = torch.where(T, numbers.HARD_WEIGHT * w.amax(-1, keepdim=True), w)
     shifted = ShiftedRows(matrices, scaling, W | T, w)
     pressed = T * shifted.times(shifted.fit(-s.unsqueeze(1))).squeeze(1)
-    T = (w * pressed).abs() > PRESSING * largest(rows.w * s).unsqueeze(-1)
+    T = (w * pressed).abs() > numbers.HARD_PRESSING * size
     return W | T, w, torch.where(T, pressed, s)

@@ -14,19 +14,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..interface import Options, Rows, Start
+from .. import numbers
+from ..interface import Answer, Options, Rows, Vectors
+from ..numbers import Status
 from .least_squares import ShiftedRows, shifted_rows
 from .newton import newton_step
 from .products import Matrices, largest, take
+from .residuals import residuals, shifted_sides
 from .scaling import Scaling
 from .state import begin
 
-STEPS = 50
-ACCURACY = 0.1  # of eps_abs, on W'z_W = r
-ROUNDING = 1e-14  # of the largest multiplier, on the same
+
+def settle_multipliers(answer: Answer, rows: Rows, matrices: Matrices, scaling: Scaling, options: Options) -> None:
+    """Gives the shifted problems their unique multipliers, where these leave the residuals within the tolerances.
+
+    Elsewhere they keep those that the solve found, whose signs on shifted rows may be those of equalities.
+    """
+    index = (answer.status == Status.SOLVED_CLOSEST_FEASIBLE).nonzero().squeeze(-1)
+    if not len(index):
+        return
+    rows, matrices, scaling = rows.take(index), matrices.take(index), scaling.take(index)
+    x, z, s = (t[index] for t in answer.point)
+    z, found = _signed_multipliers(rows, matrices, scaling, x, z, s, options)
+    products = matrices.hessian(x), matrices.rows(x), matrices.columns(z)
+    at = residuals(x, z, *products, rows.g, *shifted_sides(rows.lo, rows.hi, s), options)
+    found &= at.hold()
+    index = index[found]
+    answer.z[index], answer.dual[index], answer.gap[index] = z[found], at.dual[found], at.gap[found]
 
 
-def signed_multipliers(
+def _signed_multipliers(
     rows: Rows, matrices: Matrices, scaling: Scaling, x: Tensor, z: Tensor, s: Tensor, options: Options
 ) -> tuple[Tensor, Tensor]:
     """The multipliers with those of W made unique [B, m], and whether these were found [B]."""
@@ -71,15 +88,15 @@ def _dual(
         matrices,
         scaling,
         options,
-        Start(beta, nothing, nothing),
+        Vectors(beta, nothing, nothing),
     )
     st.metric_rows, st.metric_x = (unit * w).expand_as(nothing), 1 / scaling.D.square()
     st.mu_eq, st.mu_in = torch.ones_like(st.mu_eq), torch.ones_like(st.mu_in)
-    for _ in range(STEPS):
+    for _ in range(numbers.DUAL_STEPS):
         newton_step(st, matrices, scaling)
         st.x_k = st.x
         z = st.z / unit
-        goal = ACCURACY * options.eps_abs + ROUNDING * largest(z)
+        goal = numbers.DUAL_ACCURACY * options.eps_abs + numbers.DUAL_ROUNDING * largest(z)
         st.open = largest(matrices.columns(z) - r) > goal
         if not st.open.any():
             break

@@ -12,15 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import numbers
+from ..numbers import Phase
 from .factor import Factor
 from .products import Matrices, dot, largest
 from .scaling import Scaling
-from .state import SHIFT, State
-
-LINE_SEARCH_TRIALS = 40
-LINE_SEARCH_ACCURACY = 1e-10
-RHO_GROWTH = 10.0
-ROUNDING = 1e-14  # of the largest terms of Gx
+from .state import State
 
 
 def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
@@ -32,15 +29,16 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     z_trial = omega * d
     gradient = st.cost_gradient() + matrices.columns(z_trial) + P * (st.x - st.x_k)
 
-    sigma = (st.phase != SHIFT).to(st.x.dtype)
-    factor = Factor(matrices, (up | down) * omega, P, None if (st.phase != SHIFT).all() else sigma)
+    costs = st.phase != Phase.SHIFT
+    sigma = costs.to(st.x.dtype)
+    factor = Factor(matrices, (up | down) * omega, P, None if costs.all() else sigma)
     dx = -factor.solve(gradient)
     failed = (factor.info > 0) | ~dx.isfinite().all(-1)
     dx = dx.masked_fill(failed.unsqueeze(-1), 0.0)
 
     X = torch.stack([st.x, dx], 1)
     (Hx, Hdx), (Gx, Gdx) = matrices.hessian(X).unbind(1), matrices.rows(X).unbind(1)
-    slop = ROUNDING * largest(st.x / scaling.D).unsqueeze(-1) / scaling.E
+    slop = numbers.ACTIVE_ROUNDING * largest(st.x / scaling.D).unsqueeze(-1) / scaling.E
     carried, same = _full_step(z_trial + omega * Gdx, v + Gdx, up, down, st.lo - slop, st.hi + slop)
     curvature = sigma * dot(dx, Hdx) + dot(dx, P * dx)
     slope = dot(dx, st.cost_gradient() + P * (st.x - st.x_k))
@@ -56,7 +54,7 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     v = v + a * Gdx
     measured = omega * (v - v.clamp(st.lo, st.hi))
     st.z = torch.where(failed.unsqueeze(-1), st.z, torch.where(same.unsqueeze(-1), carried, measured))
-    st.rho = torch.where(failed, st.rho * RHO_GROWTH, st.rho)
+    st.rho = torch.where(failed, st.rho * numbers.RHO_GROWTH, st.rho)
     st.steps = st.steps + 1
 
 
@@ -83,7 +81,7 @@ def exact_line_search(
     """The minimiser over alpha > 0: a root of phi', which increases and is piecewise linear, by bracketed Newton."""
     weighted = omega * w
     alpha, left, right = torch.ones_like(slope), torch.zeros_like(slope), torch.full_like(slope, torch.inf)
-    for _ in range(LINE_SEARCH_TRIALS):
+    for _ in range(numbers.LINE_SEARCH_TRIALS):
         t = torch.addcmul(v, alpha.unsqueeze(-1), w)
         d = t - t.clamp(lo, hi)
         value = slope + alpha * curvature + dot(weighted, d)
@@ -92,7 +90,7 @@ def exact_line_search(
         newton = alpha - value / (curvature + dot(weighted, w * (d != 0)))
         inside = (newton >= left) & (newton <= right)
         following = torch.where(inside, newton, 0.5 * (left + right))
-        moved = (following - alpha).abs() > LINE_SEARCH_ACCURACY * alpha
+        moved = (following - alpha).abs() > numbers.LINE_SEARCH_ACCURACY * alpha
         alpha = following
         if not moved.any():
             break

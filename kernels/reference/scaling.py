@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import numbers
 from .products import Batched, Matrices, largest
-
-PASSES = 3
 
 
 @dataclass
@@ -33,10 +32,10 @@ class Scaling(Batched):
 
 
 def measure_scaling(matrices: Matrices, g: Tensor, equilibrate: bool) -> Scaling:
-    """The metric of the solve: of three passes of Ruiz (more do not save Newton steps), or of the data as they are."""
+    """The metric of the solve: of a few passes of Ruiz, or of the data as they are."""
     D = torch.ones_like(g[:1])
     E = [torch.ones_like(G[:1, :, 0]) for G in matrices.blocks]
-    for _ in range(PASSES if equilibrate else 0):
+    for _ in range(numbers.RUIZ_PASSES if equilibrate else 0):
         blocks = [(G * D.unsqueeze(-2) * e.unsqueeze(-1)).abs_() for G, e in zip(matrices.blocks, E, strict=True)]
         columns = [G.amax(-2) for G in blocks]
         if matrices.H is not None:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..interface import Options, Start
+from .. import numbers
+from ..interface import Options, Vectors
+from ..numbers import RUNNING, Phase
 from .products import Batched, Matrices
 from .scaling import Scaling
-
-AS_POSED, SHIFT, SHIFTED = 0, 1, 2
-RUNNING = -1
-FIRST_ETA_OUT = 0.1**0.1
 
 
 @dataclass
@@ -27,7 +25,7 @@ class State(Batched):
     equality: Tensor  # [B, m] bool, as posed
     metric_rows: Tensor  # [B|1, m] E^2 / c
     metric_x: Tensor  # [B|1, n] 1 / (c D^2)
-    hard: Tensor  # [1, m] bool, never shifted
+    hard: Tensor  # [B|1, m] bool, never shifted
     metric_shift: Tensor  # [B|1, m] the weight of each row in phase SHIFT
     shift_unit: Tensor  # [B|1, 1] the same of a row with w = 1
     x: Tensor  # [B, n]
@@ -40,7 +38,7 @@ class State(Batched):
     Hx_k: Tensor  # [B, n]
     Gx_k: Tensor  # [B, m]
     primal_k: Tensor  # [B] primal residual at x_k
-    phase: Tensor  # [B]
+    phase: Tensor  # [B] of Phase
     status: Tensor  # [B] RUNNING, or how it ended
     open: Tensor  # [B] bool, whether its answer is still to be written
     steps: Tensor  # [B]
@@ -63,7 +61,7 @@ class State(Batched):
 
     def searches_shift(self) -> Tensor:
         """Whether a problem is in phase SHIFT: [B, 1]."""
-        return (self.phase == SHIFT).unsqueeze(-1)
+        return (self.phase == Phase.SHIFT).unsqueeze(-1)
 
     def cost_gradient(self) -> Tensor:
         """``sigma (H x + g)``: the cost counts in all phases but SHIFT."""
@@ -74,12 +72,12 @@ def begin(
     g: Tensor,  # [B|1, n]
     lo: Tensor,  # [B, m]
     hi: Tensor,  # [B, m]
-    w: Tensor,  # [1, m]
-    hard: Tensor,  # [1, m] bool
+    w: Tensor,  # [B|1, m]
+    hard: Tensor,  # [B|1, m] bool
     matrices: Matrices,
     scaling: Scaling,
     options: Options,
-    start: Start | None,
+    start: Vectors | None,
 ) -> State:
     """The first iterate: zero, or the warm start, whose shifted problems search their shift first."""
     (B, m), n = lo.shape, g.shape[-1]
@@ -88,8 +86,8 @@ def begin(
     z = new(B, m) if start is None else start.z.clone()
     phase = torch.zeros(B, dtype=torch.long, device=g.device)
     if start is not None:
-        phase[(start.s != 0).any(-1)] = SHIFT
-        z[phase == SHIFT] = 0
+        phase[(start.s != 0).any(-1)] = Phase.SHIFT
+        z[phase == Phase.SHIFT] = 0
     Hx, Gx = matrices.hessian(x), matrices.rows(x)
     shift_unit = scaling.row_unit(w) / scaling.c
     fill = torch.full_like
@@ -124,6 +122,6 @@ def begin(
         mu_eq=one * options.mu_eq,
         mu_in=one * options.mu_in,
         rho=one * options.rho,
-        eta_out=one * FIRST_ETA_OUT,
-        eta_in=one,
+        eta_out=one * numbers.FIRST_ETA_OUT,
+        eta_in=one * numbers.FIRST_ETA_IN,
     )
