@@ -7,14 +7,14 @@ import math
 import families as f
 import pytest
 import torch
+from helpers import as_rows, leaves_of
 from interpreted import patch_once
 
 import qplayer_gpu as qp
 from bench.systems import watched
 from qplayer_gpu import backend
 from qplayer_gpu.kernels import reference
-from qplayer_gpu.kernels.interface import Start
-from qplayer_gpu.problem import Parameters, Problem
+from qplayer_gpu.kernels.interface import Vectors
 
 kernels = pytest.importorskip("qplayer_gpu.kernels.triton")
 launch = pytest.importorskip("qplayer_gpu.kernels.triton.launch")
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.
 
 
 def moved(args):
-    return {k: v if v is None else v.to(DEVICE) for k, v in args.items()}
+    return {k: v.to(DEVICE) if isinstance(v, torch.Tensor) else v for k, v in args.items()}
 
 
 def degenerate():
@@ -67,8 +67,8 @@ CASES = {
 }
 
 
-def rows_of(args, settings=None):
-    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), settings or qp.Settings()).rows
+def options_of(settings):
+    return settings.options(torch.float64, DEVICE)
 
 
 def assert_same(ours, theirs):
@@ -97,19 +97,19 @@ ALL = CASES | SLOW | LARGE
 MARKS = dict.fromkeys(SLOW, pytest.mark.slow) | dict.fromkeys(LARGE, pytest.mark.gpu)
 
 
-def solved_by(name, args, settings=None):
+def solved_by(name, args):
     """The solution, and the gradients of the arguments for random cotangents of all that has one."""
-    leaves = {k: v if v is None else v.clone().requires_grad_() for k, v in args.items()}
-    sol = qp.solve_qp(**{"H": None, **leaves}, backend=name, settings=settings)
+    leaves = leaves_of(args)
+    sol = qp.solve_qp(**{"H": None, **leaves}, backend=name)
     torch.manual_seed(1)
     outputs = (sol.x, sol.y, sol.z, sol.z_box, sol.s_eq, sol.s_in, sol.s_box)
     sum((torch.randn(t.shape, dtype=t.dtype).to(DEVICE) * t).sum() for t in outputs).backward()
     return sol, {k: leaf.grad for k, leaf in leaves.items() if leaf is not None}
 
 
-def assert_as_the_reference(args, x, z, gradient, settings=None):
+def assert_as_the_reference(args, x, z, gradient):
     """The tolerances, absolute and relative, are those of x and shifts, of multipliers, and of gradients."""
-    (expected, their_gradients), (sol, gradients) = (solved_by(name, args, settings) for name in ("torch", "triton"))
+    (expected, their_gradients), (sol, gradients) = (solved_by(name, args) for name in ("torch", "triton"))
     assert sol.status.tolist() == expected.status.tolist()
     assert (sol.info.iterations - expected.info.iterations).abs().max() <= 2  # rounding may add a step
     for name in ("x", "s_eq", "s_in", "s_box"):
@@ -129,7 +129,7 @@ def test_forward_and_gradients_are_the_reference_s(case):
 def test_float32_is_solved_in_float64(case):
     """Then rounded: what is left is float32's rounding, of multipliers too."""
     args = {k: v if v is None else v.float() for k, v in ALL[case]().items()}
-    assert_as_the_reference(moved(args), 1e-5, 1e-5, 1e-4, qp.Settings(precision="float64"))
+    assert_as_the_reference(moved(args), 1e-5, 1e-5, 1e-4)
 
 
 @pytest.mark.skipif(GPU, reason="it counts calls in the interpreter")
@@ -138,8 +138,8 @@ def test_a_step_factors_only_where_its_system_has_changed(monkeypatch):
     system, calls = importlib.import_module("qplayer_gpu.kernels.triton.system"), []
     anew = system.factor_anew
     monkeypatch.setattr(system, "factor_anew", lambda *a: (calls.append(1), anew(*a))[1])
-    rows, options = rows_of(f.feasible(1, 4, two_sided=True, bounds=True)), qp.Settings().options(torch.float64)
-    answer = kernels.forward(rows, options)
+    rows, options = as_rows(f.feasible(1, 4, two_sided=True, bounds=True)), options_of(qp.Settings())
+    answer = kernels.forward(rows, options, None)
     with watched() as systems:
         assert reference.forward(rows, options).iterations == answer.iterations == len(systems)
     changes = sum(not torch.equal(now, before) for before, now in itertools.pairwise(systems))
@@ -155,12 +155,12 @@ def test_problems_of_every_kind_in_one_batch():
     args["H"][2] = 0.0
     args["g"][2] = torch.tensor([-1.0, 1.0])  # along which no row stops
     args["C"][3, 0, 0] = math.nan
-    rows, options = rows_of(moved(args)), qp.Settings().options(torch.float64)
-    answer = kernels.forward(rows, options)
+    rows, options = as_rows(moved(args)), options_of(qp.Settings())
+    answer = kernels.forward(rows, options, None)
     wanted = (qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.UNBOUNDED, qp.Status.NONFINITE_INPUT)
     assert answer.status.tolist() == list(wanted)
     assert_same(answer, reference.forward(rows, options))
-    leaves = {k: v.clone().requires_grad_() for k, v in moved(args).items()}
+    leaves = leaves_of(moved(args))
     qp.solve_qp(**leaves, backend="triton").x.square().sum().backward()
     assert all(leaf.grad.isfinite().all() and (leaf.grad[2:] == 0).all() for leaf in leaves.values())
 
@@ -171,32 +171,54 @@ def test_warm_start():
     again = qp.solve_qp(**args, backend="triton", warm_start=first)
     assert (again.info.iterations == 0).all()
     torch.testing.assert_close(again.x, first.x, rtol=0, atol=0)
-    rows, options = rows_of(moved(f.overdetermined(1, 3))), qp.Settings().options(torch.float64)
+    rows, options = as_rows(moved(f.overdetermined(1, 3))), options_of(qp.Settings())
     cold = reference.forward(rows, options)
-    start = Start(cold.x, cold.z, cold.s)  # begins in phase SHIFT
+    start = cold.point  # begins in phase SHIFT
     assert_same(kernels.forward(rows, options, start), reference.forward(rows, options, start))
 
 
 @pytest.mark.parametrize(
-    ("settings", "status"),
+    ("settings", "weights", "status"),
     [
-        (qp.Settings(max_iter=2), qp.Status.MAX_ITERATIONS),
-        (qp.Settings(closest_feasible=False), qp.Status.INFEASIBLE),
-        pytest.param(qp.Settings(w_eq=math.inf), qp.Status.INFEASIBLE, marks=pytest.mark.slow),
-        (qp.Settings(w_eq=[1.0, 2, 3, 4], eps_rel=1e-7, equilibrate=False), qp.Status.SOLVED_CLOSEST_FEASIBLE),
-        (qp.Settings(w_in=math.inf), qp.Status.SOLVED_CLOSEST_FEASIBLE),
+        (qp.Settings(max_iter=2), {}, qp.Status.MAX_ITERATIONS),
+        (qp.Settings(closest_feasible=False), {}, qp.Status.INFEASIBLE),
+        pytest.param(qp.Settings(), {"w_eq": math.inf}, qp.Status.INFEASIBLE, marks=pytest.mark.slow),
+        (
+            qp.Settings(eps_rel=1e-7, equilibrate=False),
+            {"w_eq": torch.tensor([1.0, 2, 3, 4]).double()},
+            qp.Status.SOLVED_CLOSEST_FEASIBLE,
+        ),
+        (qp.Settings(), {"w_in": math.inf}, qp.Status.SOLVED_CLOSEST_FEASIBLE),
     ],
     ids=["max_iter", "infeasible", "hard", "weighted", "hard-inequalities"],
 )
-def test_settings(settings, status):
-    args = f.overdetermined(2, 3)
+def test_settings_and_weights(settings, weights, status):
+    args = f.overdetermined(2, 3) | weights
     args["u"] += 3
     if status == qp.Status.INFEASIBLE:  # the hard ones take a hundred steps to be given up
-        args = {k: v[:1] for k, v in args.items()}
-    rows, options = rows_of(moved(args), settings), settings.options(torch.float64)
-    answer = kernels.forward(rows, options)
+        args = {k: v if k in weights else v[:1] for k, v in args.items()}
+    rows, options = as_rows(moved(args)), options_of(settings)
+    answer = kernels.forward(rows, options, None)
     assert (answer.status == status).all()
     assert_same(answer, reference.forward(rows, options))
+
+
+def test_each_problem_may_have_its_own_weights_and_hard_rows():
+    """Rows that exclude each other, one of them hard in one problem; 0 and NaN are no weights."""
+    C = torch.tensor([[1.0, 1], [-1, -1], [1, 0]]).double()
+    sides = {"C": C, "u": torch.tensor([-1.0, -2, 0]).double(), "l": torch.tensor([-math.inf, -math.inf, -1]).double()}
+    w = torch.tensor([[1.0, 3, 2], [1, math.inf, 2], [2, 0, 1], [2, 1, math.nan]]).double()
+    args = moved({"H": torch.eye(2).double(), "g": torch.ones(2).double(), "w_in": w} | sides)
+    rows, options = as_rows(args), options_of(qp.Settings())
+    answer, expected = kernels.forward(rows, options, None), reference.forward(rows, options)
+    solved, unusable = qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.NONFINITE_INPUT
+    assert answer.status.tolist() == [solved, solved, unusable, unusable]
+    assert_same(answer, expected)
+    at = Vectors(*(t.nan_to_num() for t in expected.point))
+    grad = Vectors(*(torch.randn_like(t) * (expected.status == solved).unsqueeze(-1) for t in at))
+    adjoints = (implementation.adjoint(rows, at, grad, options) for implementation in (kernels, reference))
+    for ours, theirs in zip(*adjoints, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.slow
@@ -207,8 +229,8 @@ def test_hard_rows_have_their_gradient():
     args |= {"lb": torch.zeros(3).double(), "ub": torch.ones(3).double()}
     gradients = []
     for name in ("torch", "triton"):
-        leaves = {k: v.clone().requires_grad_() for k, v in moved(args).items()}
-        sol = qp.solve_qp(**leaves, settings=qp.Settings(w_box=math.inf), backend=name).check()
+        leaves = leaves_of(moved(args))
+        sol = qp.solve_qp(**leaves, w_box=math.inf, backend=name).check()
         (sol.x.sum() + sol.s_in.square().sum()).backward()
         gradients.append(leaves)
     for k in args:
@@ -217,24 +239,24 @@ def test_hard_rows_have_their_gradient():
 
 def test_it_says_what_it_cannot_take():
     def bounded(n):
-        return rows_of({"g": torch.ones(n), "lb": torch.zeros(n)})
+        return as_rows({"g": torch.ones(n), "lb": torch.zeros(n)})
 
     assert kernels.obstacle(bounded(launch.LARGEST_N), False) == ""
     assert "64 variables and 256 rows at most (bounds are rows), not 65 and 65" in kernels.obstacle(bounded(65), False)
-    many = rows_of({"g": torch.ones(1), "C": torch.ones(257, 1), "u": torch.ones(257)})
+    many = as_rows({"g": torch.ones(1), "C": torch.ones(257, 1), "u": torch.ones(257)})
     assert "not 1 and 257" in kernels.obstacle(many, False)
     assert "take precision='float64'" in kernels.obstacle(bounded(2), True)
 
 
 def test_the_option_of_nvidia_s_assembler_is_not_given_to_amd_s(monkeypatch):
-    rows = rows_of({"g": torch.ones(3)})
+    rows = as_rows({"g": torch.ones(3)})
     assert ("maxnreg" in launch.variant(rows)[1]) == (torch.version.hip is None)
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert launch.variant(rows)[1] == {"num_warps": 1}
 
 
 def test_the_backend_says_what_it_wants(monkeypatch):
-    rows, cuda = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows, torch.device("cuda")
+    rows, cuda = as_rows({"g": torch.ones(2)}), torch.device("cuda")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(qp.BackendError, match=r"there is no CUDA device; set TRITON_INTERPRET=1"):
@@ -249,5 +271,5 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 
 def test_it_is_not_taken_unasked():
     """Not before it has been seen to work on a GPU."""
-    rows = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows
+    rows = as_rows({"g": torch.ones(2)})
     assert backend.select("auto", rows, False) is not kernels

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
+from ..interface import Adjoint, Answer, Options, Rows, Vectors
 from .launch import LARGEST_M, LARGEST_N, launch_adjoint, launch_forward
 
 __all__ = ["adjoint", "forward", "obstacle"]
@@ -22,13 +22,13 @@ def obstacle(rows: Rows, mixed: bool) -> str:
     return "it has no mixed precision; take precision='float64'" if mixed else ""
 
 
-def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
+def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
     """As the reference's forward."""
     with torch.cuda.device_of(rows.g):  # Triton launches on the current device
         return launch_forward(rows, options, start)
 
 
-def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
+def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
     """As the reference's adjoint."""
     with torch.cuda.device_of(rows.g):
-        return launch_adjoint(rows, answer, seeds, options)
+        return launch_adjoint(rows, at, grad, options)

@@ -8,9 +8,10 @@ import triton
 import triton.language as tl
 
 from .. import numbers
+from ..interface import Adjoint, Vectors
 from . import slots
 from .least_squares import fit, shifted_rows
-from .problem import Adjoint, Vectors, count_rows, data_of, load_vectors
+from .problem import count_rows, data_of, load_vectors
 from .products import columns_of, hessian, row_product
 from .scaling import measure_scaling
 from .scratch import column_vector, get, number, put, put_columns, put_number, put_rows, row_vector

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,11 +16,11 @@ import triton
 from torch import Tensor
 
 from .. import numbers
-from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
-from . import problem, slots
+from ..interface import Adjoint, Answer, Options, Rows, Vectors
+from . import slots
 from .adjoint import adjoint_kernel
 from .forward import forward_kernel
-from .problem import Arrays, Config, Vectors
+from .problem import Arrays, Config
 from .scratch import scratch_size
 
 
@@ -64,10 +64,10 @@ def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
 def arrays_of(rows: Rows) -> Arrays:
     """What the kernels take first; H is never read where there is none."""
     H = rows.g if rows.H is None else rows.H
-    return Arrays(H, rows.g, rows.A, rows.C, rows.lo, rows.hi, rows.w, rows.hard)
+    return Arrays(H, rows.g, rows.A, rows.C, rows.lo, rows.hi, *rows.weights())
 
 
-def contiguous(arrays: Iterable[Tensor]) -> Iterable[Tensor]:
+def contiguous(arrays: Iterable[Tensor]) -> Iterator[Tensor]:
     """The arrays, or copies of them."""
     return (array.contiguous() for array in arrays)
 
@@ -77,23 +77,19 @@ def batched(arrays: Iterable[Tensor]) -> int:
     return sum((array.shape[0] > 1) << k for k, array in enumerate(arrays))
 
 
-def launch_forward(rows: Rows, options: Options, start: Start | None) -> Answer:
+def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answer:
     """One launch over the batch."""
-    new = rows.g.new_empty
+    new, zeros = rows.g.new_empty, rows.g.new_zeros
     vectors = (new(rows.batch, size) for size in (rows.n, rows.m, rows.m))
     counts = (new(rows.batch, dtype=torch.int64) for _ in range(2))
     answer = Answer(*vectors, *counts, *(new(rows.batch) for _ in range(3)))
-    zeros = rows.g.new_zeros
-    if start is None:
-        first = Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m))
-    else:
-        first = Vectors(start.x, start.z, start.s)
+    first = start or Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m))
     arrays = arrays_of(rows)
     cfg, build = variant(rows)
     forward_kernel[(rows.batch,)](
         Arrays(*contiguous(arrays)),
         Vectors(*contiguous(first)),
-        problem.Answer(*vars(answer).values()),
+        answer,
         new(rows.batch, scratch_size(cfg.N, cfg.M)),
         batched((*arrays, *first)),
         rows.n,
@@ -113,10 +109,8 @@ def launch_forward(rows: Rows, options: Options, start: Start | None) -> Answer:
     return answer
 
 
-def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
+def launch_adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
     """One launch over the batch."""
-    at = Vectors(answer.x, answer.z, answer.s)
-    grad = Vectors(seeds.x, seeds.z, seeds.s)
     x, z, _ = at
     result = Adjoint(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, z, x, z, x)))
     arrays = arrays_of(rows)
@@ -125,7 +119,7 @@ def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -
         Arrays(*contiguous(arrays)),
         Vectors(*contiguous(at)),
         Vectors(*contiguous(grad)),
-        problem.Adjoint(*vars(result).values()),
+        result,
         x.new_empty(rows.batch, scratch_size(cfg.N, cfg.M)),
         batched(arrays),
         rows.n,

@@ -41,39 +41,6 @@ class Arrays(NamedTuple):
     hard: Any  # [B|1, m] bool
 
 
-class Vectors(NamedTuple):
-    """Pointers."""
-
-    x: Any
-    z: Any
-    s: Any
-
-
-class Answer(NamedTuple):
-    """Pointers."""
-
-    x: Any
-    z: Any
-    s: Any
-    status: Any
-    iterations: Any
-    primal: Any
-    dual: Any
-    gap: Any
-
-
-class Adjoint(NamedTuple):
-    """Pointers."""
-
-    b_x: Any
-    p: Any
-    z: Any
-    ws: Any
-    b_s: Any
-    q_z: Any
-    b_z: Any
-
-
 class Data(NamedTuple):
     """Pointers to the matrices and the scratch of one problem, and its sizes."""
 

@@ -23,11 +23,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from .. import numbers
+from ..interface import Adjoint, Answer, Vectors
 from . import linear, sass, slots
 from .adjoint import adjoint_kernel
 from .forward import forward_kernel
 from .launch import MAXIMAL_REGISTERS, TABLE, VERSION, Launch
-from .problem import Adjoint, Answer, Arrays, Config, Vectors
+from .problem import Arrays, Config
 from .solve import solve_kernel
 
 FILE = Path(__file__).with_name("resources.csv")
@@ -36,12 +37,12 @@ SOLVES = {"cholesky_solve": "cholesky", "sweep_solve": "sweep"}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
 NUMBERS, COUNTS, FLAGS = "*fp64", "*i64", "*i1"
-VECTORS = Vectors(NUMBERS, NUMBERS, NUMBERS)
+VECTORS = Vectors._make([NUMBERS] * 3)
 TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, but for integers
     "arrays": Arrays._make([*[NUMBERS] * 7, FLAGS]),
     **dict.fromkeys(("start", "at", "grad"), VECTORS),
-    "answer": Answer(*VECTORS, COUNTS, COUNTS, NUMBERS, NUMBERS, NUMBERS),
-    "result": Adjoint(*[NUMBERS] * 7),
+    "answer": Answer._make([*VECTORS, *[COUNTS] * 2, *[NUMBERS] * 3]),
+    "result": Adjoint._make([NUMBERS] * 7),
     "scratch": NUMBERS,
     "failed_ptr": FLAGS,
     **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
