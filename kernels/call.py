@@ -63,8 +63,8 @@ class ForwardCall(Structure):
 
     _fields_ = (
         ("rows", RowsStruct),
-        *((name, Array) for name in ("x_start", "z_start", "s_start")),
-        *((name, c_void_p) for name in ("x", "z", "s", "primal", "dual", "gap", "status", "iterations")),
+        *((f"{name}_start", Array) for name in Vectors._fields),
+        *((name, c_void_p) for name in Answer._fields),
         ("again", c_int64),
     )
 
@@ -74,8 +74,8 @@ class BackwardCall(Structure):
 
     _fields_ = (
         ("rows", RowsStruct),
-        *((name, c_void_p) for name in ("x", "z", "s", "grad_x", "grad_z", "grad_s")),
-        *((name, c_void_p) for name in ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")),
+        *((name, c_void_p) for name in (*Vectors._fields, *(f"grad_{name}" for name in Vectors._fields))),
+        *((name if name != "z" else "z_unique", c_void_p) for name in Adjoint._fields),
     )
 
 
@@ -104,15 +104,14 @@ class Pointers:
 
     def rows(self, rows: Rows, options: Options) -> RowsStruct:
         """The problems and the options."""
-        arrays = {name: self.array(getattr(rows, name)) for name in ("H", "g", "A", "C", "lo", "hi", "w")}
-        hard = None if rows.hard is None else rows.hard.double()
-        names = (name for name, *_ in OptionsStruct._fields_)
+        *arrays, hard, batch = rows
+        hard = None if hard is None else hard.double()
+        numbers = options._asdict()
         return RowsStruct(
-            batch=rows.batch,
-            sizes=Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded),
-            hard=self.array(hard),
-            options=OptionsStruct(*(getattr(options, name) for name in names)),
-            **arrays,
+            batch,
+            Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded),
+            *[self.array(t) for t in (*arrays, hard)],
+            OptionsStruct(*[numbers[name] for name, _ in OptionsStruct._fields_]),
         )
 
     def forward(self, rows: Rows, options: Options, start: Vectors | None) -> tuple[ForwardCall, Answer]:
@@ -121,22 +120,14 @@ class Pointers:
         new = rows.g.new_empty
         status, iterations = (new(B, dtype=torch.int64) for _ in range(2))
         answer = Answer(new(B, n), new(B, m), new(B, m), status, iterations, new(B), new(B), new(B))
-        call = ForwardCall(rows=self.rows(rows, options))
-        for name in Vectors._fields:
-            setattr(call, f"{name}_start", self.array(None if start is None else getattr(start, name)))
-        for name, t in answer._asdict().items():
-            setattr(call, name, t.data_ptr())
-        return call, answer
+        begin = [self.array(t) for t in start or (None,) * 3]
+        return ForwardCall(self.rows(rows, options), *begin, *[t.data_ptr() for t in answer], 0), answer
 
     def backward(self, rows: Rows, at: Vectors, grad: Vectors, options: Options) -> tuple[BackwardCall, Adjoint]:
         """The call of an adjoint solve, and the zeros that it writes to."""
-        b_x, b_s, b_z = (torch.zeros(at.x.shape, dtype=torch.float64, device=self.device) for _ in range(3))
-        p, z, ws, q_z = (torch.zeros(at.z.shape, dtype=torch.float64, device=self.device) for _ in range(4))
+        new = at.x.new_zeros
+        b_x, b_s, b_z = (new(at.x.shape) for _ in range(3))
+        p, z, ws, q_z = (new(at.z.shape) for _ in range(4))
         result = Adjoint(b_x=b_x, p=p, z=z, ws=ws, b_s=b_s, q_z=q_z, b_z=b_z)
-        call = BackwardCall(rows=self.rows(rows, options))
-        for name in Vectors._fields:
-            setattr(call, name, self.pointer(getattr(at, name)))
-            setattr(call, f"grad_{name}", self.pointer(getattr(grad, name)))
-        for name, t in result._asdict().items():
-            setattr(call, "z_unique" if name == "z" else name, t.data_ptr())
-        return call, result
+        given = [self.pointer(t) for t in (*at, *grad)]
+        return BackwardCall(self.rows(rows, options), *given, *[t.data_ptr() for t in result]), result

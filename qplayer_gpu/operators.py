@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch import eager_transforms
+from torch.autograd import forward_ad
 
 from .backend import select
 from .derivatives import Change, Linearized, gradients, share
@@ -51,7 +52,13 @@ def solve(rows: Rows, start: Vectors | None, options: Options, on_failure: bool,
     A problem that was not solved has derivatives of zero, or with ``on_failure`` those at the iterate returned.
     """
     arguments = (*rows, *(start or COLD), *options, on_failure, backend)
-    return Answer(*(torch.ops.qplayer_gpu.solve if torch.compiler.is_compiling() else _Solve.apply)(*arguments))
+    return Answer(*(_Solve.apply if _derivatives_are_wanted() else solve_operator)(*arguments))
+
+
+def _derivatives_are_wanted() -> bool:
+    """Whether eager code may differentiate what is computed now; what is compiled takes the operators as they are."""
+    level: int = forward_ad._current_level
+    return not torch.compiler.is_compiling() and (torch.is_grad_enabled() or level >= 0)
 
 
 def _compute_solve(*arguments: Any) -> tuple[Tensor, ...]:
@@ -81,9 +88,7 @@ def _linearized(rows: Rows, point: Vectors, options: Options, backend: str) -> L
 
     def operator(rows: Rows, point: Vectors, grad: Vectors) -> Adjoint:
         arguments = (*rows, *point, *grad, *options._replace(mixed=False), backend)
-        return Adjoint(
-            *(torch.ops.qplayer_gpu.adjoint if torch.compiler.is_compiling() else _Adjoint.apply)(*arguments)
-        )
+        return Adjoint(*(_Adjoint.apply if _derivatives_are_wanted() else adjoint_operator)(*arguments))
 
     return Linearized(rows, point, operator)
 

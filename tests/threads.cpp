@@ -38,8 +38,8 @@ int main() {
         Numbers x(B * n), z(B * m), s(B * m), residuals(3 * B), adjoint(B * (3 * n + 4 * m));
         std::vector<int64_t> status(B), iterations(B);
         double* r = residuals.data();
-        Forward forward{rows,     {}, {}, {}, x.data(), z.data(), s.data(), r, r + B, r + 2 * B, status.data(),
-                        iterations.data(), 0};
+        Forward forward{rows,          {},  {},    {},        x.data(), z.data(), s.data(),
+                        status.data(), iterations.data(), r, r + B, r + 2 * B, 0};
         double *q = adjoint.data(), *seed = grads.data();
         Backward backward{rows,
                           x.data(),

@@ -24,8 +24,9 @@ struct Rows {
 struct Forward {
     Rows rows;
     Array x_start, z_start, s_start;  // null: starts at zero
-    double *x, *z, *s, *primal, *dual, *gap;
+    double *x, *z, *s;
     int64_t *status, *iterations;
+    double *primal, *dual, *gap;
     int64_t again;  // 1: only problems that an earlier call did not solve, whose steps count on
 };
 
