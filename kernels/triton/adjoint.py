@@ -12,9 +12,9 @@ from ..interface import Adjoint, Vectors
 from . import slots
 from .least_squares import fit, shifted_rows
 from .problem import count_rows, data_of, load_vectors
-from .products import columns_of, hessian, row_product
+from .products import columns_of, columns_product, row_product
 from .scaling import measure_scaling
-from .scratch import column_vector, get, number, put, put_columns, put_number, put_rows, row_vector
+from .scratch import column_vector, columns_at, get, number, put, put_columns, put_number, put_rows, row_vector
 from .system import factor, solution
 from .vectors import largest, some
 
@@ -50,7 +50,7 @@ def saddle_point(data, cfg: tl.constexpr):
         put_rows(data, slots.PULL, row_vector(data, slots.Q, cfg) + weight * v, cfg)
         residual = r - columns_of(data, slots.PULL, cfg)
         if cfg.has_h:
-            residual -= hessian(data, slots.X, cfg)
+            residual -= columns_product(data.H, data.n, columns_at(data, slots.X, cfg), cfg)  # H is symmetric
         step = solution(data, residual, cfg)
         put_columns(data, slots.DX, step, cfg)
         row_product(data, slots.DX, slots.GDX, cfg)
@@ -116,8 +116,11 @@ def write_multipliers(data, infeasible, grad, result, cfg: tl.constexpr):
 
 
 @triton.jit
-def pull_back(data, grad, result, cfg: tl.constexpr):
-    """Writes b_x and p, from the saddle point of the cotangents; of grad_z on W it takes the part in FITTED."""
+def pull_back(data, infeasible, grad, result, cfg: tl.constexpr):
+    """Writes b_x, p and, of an infeasible problem, b_s, from the saddle point of the cotangents.
+
+    Of grad_z on W it takes the part in FITTED; b_s is fitted to ``w W b_s = q_W``.
+    """
     m = count_rows(data, cfg)
     in_W, z = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.Z, cfg)
     equality = row_vector(data, slots.LOW, cfg) == row_vector(data, slots.HIGH, cfg)
@@ -131,15 +134,11 @@ def pull_back(data, grad, result, cfg: tl.constexpr):
     grad_s = tl.where(row_vector(data, slots.IN_W, cfg) != 0, get(grad.s, m, 0.0, cfg.M), 0.0)
     put(result.b_x, column_vector(data, slots.X, cfg), cfg.n, cfg.N)
     put(result.p, row_vector(data, slots.Q, cfg) - grad_s, m, cfg.M)
-
-
-@triton.jit
-def write_b_s(data, result, cfg: tl.constexpr):
-    """Writes b_s, fitted to ``w W b_s = q_W``."""
-    q, w = row_vector(data, slots.Q, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
-    put_rows(data, slots.TARGET, q / w, cfg)
-    fit(data, cfg)
-    put(result.b_s, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
+    if infeasible:
+        q, w = row_vector(data, slots.Q, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
+        put_rows(data, slots.TARGET, q / w, cfg)
+        fit(data, cfg)
+        put(result.b_s, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
 
 
 @triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "equilibrate"])
@@ -181,6 +180,4 @@ def adjoint_kernel(
         measure_scaling(data, equilibrate, cfg)
         infeasible = shifted_rows(data, cfg)
         write_multipliers(data, infeasible, grad, result, cfg)
-        pull_back(data, grad, result, cfg)
-        if infeasible:
-            write_b_s(data, result, cfg)
+        pull_back(data, infeasible, grad, result, cfg)

@@ -21,19 +21,6 @@ def row(K, j, N: tl.constexpr):
 
 
 @triton.jit
-def diagonal(K, N: tl.constexpr):
-    """The diagonal of K: [N, N] -> [N]."""
-    index = tl.arange(0, N)
-    return tl.sum(tl.where(index[:, None] == index[None, :], K, 0.0), axis=0)
-
-
-@triton.jit
-def turned(v):
-    """The vector [N] of the columns of a tile as one of its rows: [N, 1]."""
-    return tl.expand_dims(v, 1)
-
-
-@triton.jit
 def sweep(K, n, N: tl.constexpr):
     """``2 I - K^-1`` of a K with unit diagonal, and whether each pivot was > 0.
 
@@ -48,16 +35,17 @@ def sweep(K, n, N: tl.constexpr):
         positive = tl.where(d > 0, positive, 0)
         inverse = 1.0 / d
         w = tl.where(index == j, d - 1.0, k)
-        K = K - turned(w) * (w * inverse)[None, :]
+        K = K - w[:, None] * (w * inverse)[None, :]
     return K, positive
 
 
 @triton.jit
 def factored(K, n, N: tl.constexpr):
     """Factors K: the factor [N, N], its scale [N], and whether K is definite."""
-    d = diagonal(K, N)
-    scale = 1.0 / tl.sqrt(tl.where(d > 0, d, 1.0))
-    K, positive = sweep(K * turned(scale) * scale[None, :], n, N)
+    index = tl.arange(0, N)
+    diagonal = tl.sum(tl.where(index[:, None] == index[None, :], K, 0.0), axis=0)
+    scale = 1.0 / tl.sqrt(tl.where(diagonal > 0, diagonal, 1.0))
+    K, positive = sweep(K * scale[:, None] * scale[None, :], n, N)
     return K, scale, positive
 
 
@@ -65,4 +53,4 @@ def factored(K, n, N: tl.constexpr):
 def solved(K, scale, y):
     """``K^-1 y`` from the factor and the scale that :func:`factored` returned: [N]."""
     r = y * scale
-    return scale * (2.0 * r - tl.sum(K * turned(r), axis=0))
+    return scale * (2.0 * r - tl.sum(K * r[:, None], axis=0))

@@ -1,6 +1,6 @@
 """From rows to a launch: which variant of a kernel, with how many warps, on which arrays.
 
-The table is static: nothing is tuned in a user's run. Nothing here looks at a number of the problems: a solve can be
+The tables are static: nothing is tuned in a user's run. Nothing here looks at a number of the problems: a solve can be
 captured in a CUDA graph.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import triton
@@ -23,17 +23,11 @@ from .forward import forward_kernel
 from .problem import Arrays, Config
 from .scratch import scratch_size
 
+Record = TypeVar("Record", Arrays, Vectors)
 
-class Launch(NamedTuple):
-    """How a variant is launched."""
-
-    warps: int
-    chunk: int  # rows of a matrix read at once
-
-
-TABLE = {8: Launch(1, 4), 16: Launch(1, 4), 32: Launch(2, 4), 64: Launch(8, 8)}  # by padded n
-LARGEST_N, LARGEST_M = 64, 256  # the tile of K stays in registers, and the vectors of rows are short
-SMALLEST = 8  # tile
+WARPS = {8: 1, 16: 1, 32: 2, 64: 8}  # by n rounded up to a power of two
+CHUNK = {8: 4, 16: 4, 32: 4, 64: 8}  # rows of a matrix read at once
+LARGEST_N, LARGEST_M = max(WARPS), 256  # the tile of K stays in registers, and the vectors of rows are short
 MAXIMAL_REGISTERS = 255  # said to NVIDIA's assembler, or it spills a little so as to have more programs at once
 
 
@@ -47,29 +41,28 @@ VERSION = digest(inspect.getsource(numbers), inspect.getsource(slots))
 
 def padded(count: int) -> int:
     """The power of two that holds so many."""
-    return max(SMALLEST, triton.next_power_of_2(count))
+    return max(min(WARPS), triton.next_power_of_2(count))
 
 
 def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
     """The variant for these rows, and how the compiler is to build it."""
     N, M = padded(rows.n), padded(rows.m)
-    warps, chunk = TABLE[N]
-    cfg = Config(rows.n, N, M, chunk, rows.H is not None, rows.bounded, VERSION)
-    build = {"num_warps": warps}
+    cfg = Config(rows.n, N, M, CHUNK[N], rows.H is not None, rows.bounded, VERSION)
+    build = {"num_warps": WARPS[N]}
     if torch.version.hip is None:  # AMD's refuses what it does not know
         build["maxnreg"] = MAXIMAL_REGISTERS
     return cfg, build
 
 
 def arrays_of(rows: Rows) -> Arrays:
-    """What the kernels take first; H is never read where there is none."""
+    """What the kernels take first, contiguous; H is never read where there is none."""
     H = rows.g if rows.H is None else rows.H
-    return Arrays(H, rows.g, rows.A, rows.C, rows.lo, rows.hi, *rows.weights())
+    return contiguous(Arrays(H, rows.g, rows.A, rows.C, rows.lo, rows.hi, *rows.weights()))
 
 
-def contiguous(arrays: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The arrays, or copies of them."""
-    return (array.contiguous() for array in arrays)
+def contiguous(record: Record) -> Record:
+    """The same with copies of what is not contiguous."""
+    return type(record)(*(array.contiguous() for array in record))
 
 
 def batched(arrays: Iterable[Tensor]) -> int:
@@ -83,15 +76,15 @@ def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answe
     vectors = (new(rows.batch, size) for size in (rows.n, rows.m, rows.m))
     counts = (new(rows.batch, dtype=torch.int64) for _ in range(2))
     answer = Answer(*vectors, *counts, *(new(rows.batch) for _ in range(3)))
-    first = start or Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m))
+    start = contiguous(start or Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m)))
     arrays = arrays_of(rows)
     cfg, build = variant(rows)
     forward_kernel[(rows.batch,)](
-        Arrays(*contiguous(arrays)),
-        Vectors(*contiguous(first)),
+        arrays,
+        start,
         answer,
         new(rows.batch, scratch_size(cfg.N, cfg.M)),
-        batched((*arrays, *first)),
+        batched((*arrays, *start)),
         rows.n,
         rows.n_eq,
         rows.n_in,
@@ -116,9 +109,9 @@ def launch_adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> 
     arrays = arrays_of(rows)
     cfg, build = variant(rows)
     adjoint_kernel[(rows.batch,)](
-        Arrays(*contiguous(arrays)),
-        Vectors(*contiguous(at)),
-        Vectors(*contiguous(grad)),
+        arrays,
+        contiguous(at),
+        contiguous(grad),
         result,
         x.new_empty(rows.batch, scratch_size(cfg.N, cfg.M)),
         batched(arrays),

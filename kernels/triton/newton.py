@@ -8,7 +8,7 @@ import triton.language as tl
 
 from .. import numbers
 from . import slots
-from .problem import State, cost_gradient, curved, sides
+from .problem import State, curved, sides
 from .products import columns_of, products_at_x
 from .scratch import column_vector, put_columns, put_rows, row_vector
 from .system import factor, solution
@@ -42,10 +42,11 @@ def exact_line_search(slope, curvature, v, w, lo, hi, omega):
 
 @triton.jit
 def pull_of_x(data, st, cfg: tl.constexpr):
-    """The gradient of phi without the rows, ``sigma (H x + g) + P (x - x_k)``: [N]."""
+    """The gradient of phi without the rows, ``sigma (H x + g) + P (x - x_k)``, in phase DUAL without H: [N]."""
+    Hx = tl.where(curved(st), column_vector(data, slots.HX, cfg), 0.0)
+    cost = tl.where(st.phase == numbers.Phase.SHIFT, 0.0, Hx + column_vector(data, slots.COST, cfg))
     P = st.rho * column_vector(data, slots.METRIC_X, cfg)
-    moved = column_vector(data, slots.X, cfg) - column_vector(data, slots.X_K, cfg)
-    return cost_gradient(data, st, cfg) + P * moved
+    return cost + P * (column_vector(data, slots.X, cfg) - column_vector(data, slots.X_K, cfg))
 
 
 @triton.jit

@@ -149,10 +149,3 @@ def set_omega(data, phase, cfg: tl.constexpr):
 def curved(st):
     """Whether the cost has its H."""
     return (st.phase == numbers.Phase.AS_POSED) | (st.phase == numbers.Phase.SHIFTED)
-
-
-@triton.jit
-def cost_gradient(data, st, cfg: tl.constexpr):
-    """``sigma (H x + g)``, in phase DUAL g: [N]."""
-    Hx = tl.where(curved(st), column_vector(data, slots.HX, cfg), 0.0)
-    return tl.where(st.phase == numbers.Phase.SHIFT, 0.0, Hx + column_vector(data, slots.COST, cfg))

@@ -114,12 +114,6 @@ def columns_of(data, k, cfg: tl.constexpr):
 
 
 @triton.jit
-def hessian(data, k, cfg: tl.constexpr):
-    """``H x`` for x in slot k of columns: [N]."""
-    return columns_product(data.H, data.n, columns_at(data, k, cfg), cfg)  # H is symmetric
-
-
-@triton.jit
 def assembled(data, sigma, diagonal, cfg: tl.constexpr):
     """``K = sigma H + diag(diagonal) + G' diag(t) G`` with the weights t in slot ROW_WEIGHT: [N, N]."""
     index = tl.arange(0, cfg.N)

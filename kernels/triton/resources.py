@@ -27,7 +27,7 @@ from ..interface import Adjoint, Answer, Vectors
 from . import linear, sass, slots
 from .adjoint import adjoint_kernel
 from .forward import forward_kernel
-from .launch import MAXIMAL_REGISTERS, TABLE, VERSION, Launch
+from .launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
 from .problem import Arrays, Config
 from .solve import solve_kernel
 
@@ -92,7 +92,7 @@ class Resources:
 
 def variants() -> Iterator[Variant]:
     """All variants that the tables hold."""
-    for n in TABLE:
+    for n in WARPS:
         for architecture in ARCHITECTURES:
             for m in ROWS[n]:
                 yield from (Variant(kernel, "float64", n, m, architecture) for kernel in KERNELS)
@@ -114,9 +114,8 @@ def compiled(v: Variant) -> Any:
         constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
         options = {"num_warps": linear.WARPS[v.n]}
     else:
-        launch = TABLE[v.n]
-        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, True, True, VERSION)}
-        options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
+        constants = {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}
+        options = {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
 
@@ -152,12 +151,11 @@ def measured(v: Variant, program: Any) -> Resources:
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
     instructions, double = code.counts(extents(v), within_loop=step, skipped=infeasible)
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
-    launch = Launch(linear.WARPS[v.n], 0) if v.kernel in SOLVES else TABLE[v.n]
     return Resources(
         triton=triton.__version__,
         **asdict(v),
-        warps=launch.warps,
-        chunk=launch.chunk,
+        warps=(linear.WARPS if v.kernel in SOLVES else WARPS)[v.n],
+        chunk=0 if v.kernel in SOLVES else CHUNK[v.n],
         method=SOLVES.get(v.kernel, "sweep"),
         registers=registers,
         stack=stack,

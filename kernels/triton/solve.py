@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .factor import entry, factored, row, solved, turned
+from .factor import entry, factored, row, solved
 
 
 @triton.jit
@@ -21,7 +21,7 @@ def cholesky(K, n, N: tl.constexpr):
         positive = tl.where(d > 0, positive, 0)
         root = 1.0 / tl.sqrt(d)
         u = tl.where(index < j, 0.0, k * root)
-        K = tl.where(index[:, None] == j, u[None, :], K - turned(u) * u[None, :])
+        K = tl.where(index[:, None] == j, u[None, :], K - u[:, None] * u[None, :])
     return K, positive
 
 
