@@ -199,17 +199,6 @@ def _vmap(operator: Any, info: Any, in_dims: Any, *arguments: Any) -> tuple[Any,
     return tuple(t.unflatten(0, (size, batch)) for t in output), (0,) * len(output)
 
 
-def _forward(operator: Any) -> Any:
-    """The forward of an autograd.Function: the operator, whose own rule for autograd is passed over."""
-
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator(*arguments)
-
-    forward.__signature__ = signature(forward)  # type: ignore[attr-defined]  # which each apply asks for
-    return staticmethod(forward)
-
-
 def _operator(name: str, arguments: str, compute: Any, fake: Any, setup: Any, backward: Any) -> Any:
     """An operator of PyTorch with all its rules."""
     name = f"qplayer_gpu::{name}"
@@ -242,27 +231,21 @@ adjoint_operator = _operator(
 )
 
 
-class _Solve(torch.autograd.Function):
-    """The operator in eager mode, under any transform."""
+def _as_function(name: str, operator: Any, setup: Any, backward: Any, jvp: Any) -> Any:
+    """The operator as eager code takes it, under any transform; its own rule for autograd is passed over."""
 
-    forward = _forward(solve_operator)
-    setup_context = staticmethod(_setup_solve)
-    backward = staticmethod(_solve_backward)
-    jvp = staticmethod(_solve_jvp)
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*arguments)
 
-    @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-        return _vmap(_Solve.apply, info, in_dims, *arguments)
+        return _vmap(function.apply, info, in_dims, *arguments)
+
+    forward.__signature__ = signature(forward)  # type: ignore[attr-defined]  # which each apply asks for
+    rules = {"forward": forward, "setup_context": setup, "backward": backward, "jvp": jvp, "vmap": vmap}
+    function: Any = type(name, (torch.autograd.Function,), {k: staticmethod(rule) for k, rule in rules.items()})
+    return function
 
 
-class _Adjoint(torch.autograd.Function):
-    """The adjoint operator in eager mode, under any transform."""
-
-    forward = _forward(adjoint_operator)
-    setup_context = staticmethod(_setup_adjoint)
-    backward = staticmethod(_adjoint_backward)
-    jvp = staticmethod(_adjoint_jvp)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-        return _vmap(_Adjoint.apply, info, in_dims, *arguments)
+_Solve = _as_function("_Solve", solve_operator, _setup_solve, _solve_backward, _solve_jvp)
+_Adjoint = _as_function("_Adjoint", adjoint_operator, _setup_adjoint, _adjoint_backward, _adjoint_jvp)

@@ -19,7 +19,7 @@ ADVICE = {
     Status.MAX_ITERATIONS: "raise Settings.max_iter or eps_abs, or look at the scale of the data",
     Status.INFEASIBLE: "no x satisfies the rows; Settings.closest_feasible=True solves the closest feasible problem",
     Status.UNBOUNDED: "the objective decreases without end; add bounds or a positive definite H",
-    Status.NONFINITE_INPUT: "NaN or infinity in the data (only l, lb = -inf and u, ub = inf are allowed)",
+    Status.NONFINITE_INPUT: "NaN or infinity in the data (allowed: l, lb = -inf, u, ub, w = inf), or a weight not > 0",
     Status.NUMERICAL_ERROR: "H must be positive semidefinite, the data well scaled, and eps_abs above rounding errors",
 }
 

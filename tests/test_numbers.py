@@ -1,0 +1,91 @@
+"""The table of numbers: C++ has the same ones, and each of them matters."""
+
+import re
+
+import families as f
+import hard
+import pytest
+import torch
+from helpers import OPTIONS, as_rows
+
+from qplayer_gpu.kernels import numbers, reference
+from qplayer_gpu.kernels.interface import Vectors
+
+NAMES = [name for name, value in vars(numbers).items() if name.isupper() and isinstance(value, (int, float))]
+# Numbers that no change of ten times makes a difference to, in the problems below, with the reason.
+UNSEEN = {
+    "RUNNING": "a code",
+    "COMPACT_SHARE": "speed alone",
+    "HOST_CHUNK": "speed alone",
+    "BLOCK_CHUNK": "memory, which test_blocks.py compares",
+    "VECTORS_OF_X": "memory, which the compiler and test_blocks.py compare",
+    "VECTORS_OF_ROWS": "memory, which the compiler and test_blocks.py compare",
+}
+
+
+def test_cpp_has_the_same_numbers():
+    lines = dict(re.findall(r"constexpr \w+ (\w+) = (.*);", numbers.cpp()))
+    assert list(lines) == NAMES
+    assert {name: float(text) for name, text in lines.items()} == {name: getattr(numbers, name) for name in NAMES}
+    assert "SOLVED_CLOSEST_FEASIBLE = 1" in numbers.cpp()
+
+
+def with_small(args, size):
+    """The same with one more pair of rows that exclude each other by so much."""
+    n = args["g"].shape[-1]
+    row = torch.ones(len(args["g"]), 1, n).double() / n
+    zero = torch.zeros(len(args["g"]), 1).double()
+    C, u = torch.cat([args["C"], row, -row], 1), torch.cat([args["u"], zero, zero - size], 1)
+    return args | {"C": C, "u": u}
+
+
+PROBLEMS = {
+    "feasible": f.feasible(6, 9, two_sided=True, bounds=True),
+    "lp": f.lp(6, 8),
+    "overdetermined": f.overdetermined(4, 6),
+    "positive": f.positive_equalities(4, 6, 4),
+    "excluding": f.excluding_halfspaces(6, 7),
+    "opposite": f.opposite_halfspaces(4, 8, 12),
+    "sudoku": f.sudoku_lp(2),
+    "ill-scaled": hard.ill_scaled(6, 8, decades=6),
+    "degenerate": hard.degenerate(4, 7),
+    "netlib-like": hard.netlib_like(4, 15),
+    "unbounded": hard.unbounded(6, 6, 3),
+    "demand": hard.demand(4, 5) | {"w_box": float("inf")},
+    "budget": hard.budget(4, 6) | {"w_eq": float("inf")},
+    "border": with_small(f.feasible(4, 6), 3e-8),
+}
+
+
+def seen():
+    """What the reference finds: statuses, steps, answers, adjoint vectors."""
+    found = []
+    for args in PROBLEMS.values():
+        rows = as_rows(args)
+        for mixed in (False, True):
+            answer = reference.forward(rows, OPTIONS._replace(mixed=mixed, max_iter=300))
+            point = Vectors(*(t.nan_to_num() for t in answer.point))
+            grad = Vectors(*map(torch.ones_like, point))
+            found += [answer.status, answer.iterations, *point]
+        found += reference.adjoint(rows, point, grad, OPTIONS)
+    return found
+
+
+def differ(these, others):
+    """Whether a status or a number of steps is another, or a vector by more than rounding errors."""
+    return any(
+        not torch.equal(a, b) if not a.is_floating_point() else (a - b).norm() > 1e-7 * (1 + b.norm())
+        for a, b in zip(these, others, strict=True)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNSEEN])
+def test_a_change_is_seen(name, monkeypatch):
+    usual, value = seen(), getattr(numbers, name)
+    changes = (value * 2, value // 2) if isinstance(value, int) else (value * 10, value / 10)
+    for changed in changes:
+        monkeypatch.setattr(numbers, name, changed)
+        if differ(seen(), usual):
+            return
+    pytest.fail(f"{name} = {value}, {changes[0]} or {changes[1]} are all the same")
