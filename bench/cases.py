@@ -1,7 +1,5 @@
 """What is measured: a family of QPs, a size, a type of number, and which gradients are asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

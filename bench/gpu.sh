@@ -39,7 +39,7 @@ fi
 together
 
 # Alone, as they measure time.
-part benchmark 110 python -m bench.gpu --out "$out/gpu.csv"
-part factor 50 python -m bench.factor --out "$out/factor.csv"
-part peers 130 python -m bench.run --device cuda --quick --out "$out/peers.csv"
+part benchmark 130 python -m bench.gpu --out "$out/gpu.csv"
+part factor 40 python -m bench.chip.linear --out "$out/factor.csv"
+part peers 120 python -m bench.run --device cuda --quick --out "$out/peers.csv"
 exit "$failed"

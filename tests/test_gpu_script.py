@@ -6,11 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench import factor, gpu
+from bench import families, gpu, run
+from bench.cases import CASES
+from bench.chip import linear
+from qplayer_gpu import backend
+from qplayer_gpu.kernels import cpu
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,7 +59,7 @@ PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$CALLS"
 case "$*" in
     *test_triton.py*) echo 'one test failed'; exit 1 ;;
-    *bench.factor*) sleep 60 ;;
+    *bench.chip.linear*) sleep 60 ;;
 esac
 """
 
@@ -121,39 +126,62 @@ def rows(path):
 
 def test_the_solves_are_measured(tmp_path, monkeypatch):
     out = tmp_path / "factor.csv"
-    monkeypatch.setattr(sys, "argv", ["factor", "--quick", "--out", str(out)])
-    assert factor.main() == 0
+    monkeypatch.setattr(sys, "argv", ["linear", "--quick", "--out", str(out)])
+    assert linear.main() == 0
     lines = rows(out)
-    assert len(lines) == len(factor.SIZES) * (3 if torch.cuda.is_available() else 2) * 2
+    assert len(lines) == len(linear.SIZES) * (3 if torch.cuda.is_available() else 2) * 2
     assert {line["verdict"] for line in lines} == {"ok"}
-    monkeypatch.setitem(factor.METHODS, "torch", lambda K, r: (r, torch.zeros(len(r), dtype=torch.bool)))
-    assert factor.main() == 1
+    monkeypatch.setitem(linear.METHODS, "torch", lambda K, r: (r, torch.zeros(len(r), dtype=torch.bool)))
+    assert linear.main() == 1
     assert {line["verdict"] for line in rows(out)[len(lines) :] if line["method"] == "torch"} == {"wrong"}
 
 
-def test_the_backends_are_compared_and_measured(tmp_path, monkeypatch):
-    """With the compiled kernels of the CPU in the place of a backend for GPUs."""
+@pytest.fixture
+def on_a_cpu(monkeypatch):
+    """The compiled kernels of the CPU in the place of a backend for GPUs."""
     monkeypatch.setattr(gpu, "others", lambda: ["cpu"])
     monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
-    out = tmp_path / "gpu.csv"
-    for options, code in ((["--environment"], 0), (["--small"], 0), (["--quick", "--out", str(out)], 0)):
-        monkeypatch.setattr(sys, "argv", ["gpu", *options])
-        assert gpu.main() == code
-    lines = rows(out)
-    assert [(line["backend"], line["dtype"]) for line in lines[:2]] == [
-        ("cpu", "torch.float64"),
-        ("torch", "torch.float64"),
-    ]
-    assert all(float(line["error"]) < 1e-3 for line in lines)
-    monkeypatch.setattr(gpu, "both", wrong(gpu.both))
-    assert gpu.main() == 1
+
+
+@pytest.mark.parametrize("options", [["--environment"], ["--small"], ["--check"]])
+def test_right_backends_pass(options, on_a_cpu, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu", *options])
+    assert gpu.main() == 0
+
+
+def test_a_wrong_backend_is_found(on_a_cpu, monkeypatch, capsys):
+    spoiled = SimpleNamespace(**vars(cpu) | {"adjoint": wrong(cpu.adjoint)})
+    monkeypatch.setitem(backend.BACKENDS, "cpu", spoiled)
     monkeypatch.setattr(sys, "argv", ["gpu", "--check"])
     assert gpu.main() == 1
+    assert "cpu, n = 8, torch.float64: error 1." in capsys.readouterr().out
 
 
-def wrong(both):
-    def changed(args, backend, settings=None):
-        sol, gradient = both(args, backend, settings)
-        return sol, gradient * (1.01 if backend == "cpu" else 1.0)
+def wrong(adjoint):
+    def changed(*arguments):
+        found = adjoint(*arguments)
+        found.b_x.mul_(1.01)
+        return found
 
     return changed
+
+
+@pytest.mark.parametrize("options", [[], ["--quick"]])
+def test_the_backends_are_timed_by_the_benchmark(options, monkeypatch, tmp_path):
+    """It would be called with options that it has, and what it finds is the exit code."""
+    monkeypatch.setattr(gpu, "others", lambda: ["triton", "cuda"])
+    monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
+    calls = []
+    monkeypatch.setattr(run, "main", lambda arguments: calls.append(run.parse(arguments)) or 1)
+    monkeypatch.setattr(sys, "argv", ["gpu", *options, "--out", str(tmp_path / "gpu.csv")])
+    assert gpu.main() == 1
+    (call,) = calls
+    assert call.solvers == ["qplayer_gpu_torch", "qplayer_gpu_triton", "qplayer_gpu_cuda"]
+    assert call.out == tmp_path / "gpu.csv"
+    assert call.size == ("tiny" if options else "full")
+
+
+def test_what_is_timed_was_compiled_by_the_check():
+    timed = {CASES[name].n for name in gpu.CASES}
+    assert timed == set(gpu.SIZES)
+    assert {CASES[name].family for name in gpu.CASES} == {families.mixed, families.half_infeasible}

@@ -11,7 +11,7 @@ from helpers import as_rows, leaves_of
 from interpreted import patch_once
 
 import qplayer_gpu as qp
-from bench.systems import watched
+from bench.floor import watched
 from qplayer_gpu import backend
 from qplayer_gpu.kernels import reference
 from qplayer_gpu.kernels.interface import Vectors

@@ -9,18 +9,18 @@ smaller step. So the count is on the high side. A call counts with all that it c
 divisions by tiny numbers.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import triton
+
+from qplayer_gpu import kernels
 
 LINE = re.compile(r'//## File "(.*?)", line (\d+)')
 LABEL = re.compile(r"(\.L_x_\d+|\$\S+):")
@@ -29,8 +29,7 @@ INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@(!?U?P\d)\s+)?(\S+)(.*?) 
 COUNTING = re.compile(r" (U?R\d+), (?:U?P\d, )?\1, (-?0x[0-9a-f]+)")
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One line of the machine code."""
 
     predicate: str  # empty where there is none
@@ -100,7 +99,7 @@ class Code:
         """How often each loop runs, by its last instruction."""
         outer = {last for last, body in loops.items() if any(other < body for other in loops.values())}
         steps = {last: 1 if last in outer else self._step(body) for last, body in loops.items()}
-        found = {last: (self._function(last), step) for last, step in steps.items()}
+        found = {last: (function_at(*self.instructions[last][-2:]), step) for last, step in steps.items()}
         if unknown := {name for name, _ in found.values()} - extents.keys():
             raise KeyError(f"there are loops in {unknown}: say how far they run")
         largest = {name: max(step for other, step in found.values() if other == name) for name, _ in found.values()}
@@ -108,10 +107,6 @@ class Code:
             last: extents[name] / step if step == largest[name] else 1.0  # what is left over
             for last, (name, step) in found.items()
         }
-
-    def _function(self, last: int) -> str:
-        """The function of a loop with this last branch."""
-        return function_at(self.instructions[last].file, self.instructions[last].line)
 
     def _step(self, body: frozenset[int]) -> int:
         """What a loop adds to its counter; 1 where it has none."""
@@ -168,13 +163,9 @@ class Code:
 
 
 @cache
-def functions(file: str) -> list[tuple[int, int, str]]:
-    """The first line, the last and the name of each function in a file of this folder."""
-    path = Path(__file__).with_name(file)  # Triton's cache may hold code that was compiled from another checkout
-    tree = ast.parse(path.read_text() if path.exists() else "")
-    return [(f.lineno, f.end_lineno or f.lineno, f.name) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
-
-
 def function_at(file: str, line: int) -> str:
-    """The function that a line of a file is in; empty for what is not of this folder."""
-    return next((name for first, last, name in functions(Path(file).name) if first <= line <= last), "")
+    """The function of the kernels that a line of a file is in; empty for what is not of them."""
+    path = Path(kernels.__file__).with_name("triton") / Path(file).name  # the cache may hold code of another checkout
+    tree = ast.parse(path.read_text() if path.exists() else "")
+    found = (f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.lineno <= line <= (f.end_lineno or 0))
+    return next((f.name for f in found), "")

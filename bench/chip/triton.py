@@ -1,20 +1,18 @@
 """What each variant of the kernels needs on the chip and how much it issues, found without a GPU.
 
-    python -m qplayer_gpu.kernels.triton.resources
+    python -m bench.chip.triton
 
 compiles the variants of the launch table with Triton's own ptxas and reads registers, stack and shared memory from the
-cubin; a stack says that registers spill. sass.py counts instructions. resources.csv keeps the rows of each version of
+cubin; a stack says that registers spill. sass.py counts instructions. triton.csv keeps the rows of each version of
 Triton that this has been run with. Not for a process with TRITON_INTERPRET=1, which compiles nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .. import numbers
-from ..interface import Adjoint, Answer, Vectors
-from . import linear, sass, slots
-from .adjoint import adjoint_kernel
-from .forward import forward_kernel
-from .launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
-from .problem import Arrays, Config
-from .solve import solve_kernel
+from qplayer_gpu.kernels import numbers
+from qplayer_gpu.kernels.interface import Adjoint, Answer, Vectors
+from qplayer_gpu.kernels.triton import linear, slots
+from qplayer_gpu.kernels.triton.adjoint import adjoint_kernel
+from qplayer_gpu.kernels.triton.forward import forward_kernel
+from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
+from qplayer_gpu.kernels.triton.problem import Arrays, Config
+from qplayer_gpu.kernels.triton.solve import solve_kernel
 
-FILE = Path(__file__).with_name("resources.csv")
+from ..table import parsed
+from . import sass
+from .variants import command, write
+
+FILE = Path(__file__).with_name("triton.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
 SOLVES = {"cholesky_solve": "cholesky", "sweep_solve": "sweep"}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
@@ -48,7 +50,6 @@ TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, 
     **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
 }
 POINTERS = {"float64": NUMBERS, "float32": "*fp32"}
-FILTERS = {"kernel": str, "precision": str, "n": int, "m": int, "architecture": int}
 LINE_SEARCH_TRIALS = 3  # taken as usual
 SADDLE_POINT_PASSES = 3  # the same
 
@@ -66,7 +67,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one variant, as resources.csv has them."""
+    """Of one variant, as triton.csv has them."""
 
     triton: str
     kernel: str
@@ -145,26 +146,14 @@ def extents(v: Variant) -> dict[str, float]:
 
 def measured(v: Variant, program: Any) -> Resources:
     """The resources that cuobjdump reads from the cubin, and the instructions counted in it."""
-    usage = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
-    registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
+    printed = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
+    registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", printed)[:2])
     code, step = sass.Code(program.asm["cubin"]), v.kernel == "forward"
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
-    instructions, double = code.counts(extents(v), within_loop=step, skipped=infeasible)
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
-    return Resources(
-        triton=triton.__version__,
-        **asdict(v),
-        warps=(linear.WARPS if v.kernel in SOLVES else WARPS)[v.n],
-        chunk=0 if v.kernel in SOLVES else CHUNK[v.n],
-        method=SOLVES.get(v.kernel, "sweep"),
-        registers=registers,
-        stack=stack,
-        shared=program.metadata.shared,
-        instructions=instructions,
-        double=double,
-        kept_instructions=kept[0],
-        kept_double=kept[1],
-    )
+    warps, chunk = (linear.WARPS[v.n], 0) if v.kernel in SOLVES else (WARPS[v.n], CHUNK[v.n])
+    usage = (registers, stack, program.metadata.shared, *code.counts(extents(v), step, infeasible), *kept)
+    return Resources(triton.__version__, *astuple(v), warps, chunk, SOLVES.get(v.kernel, "sweep"), *usage)
 
 
 def imprecise(v: Variant, program: Any) -> list[str]:
@@ -174,23 +163,10 @@ def imprecise(v: Variant, program: Any) -> list[str]:
     return lines + re.findall(r".*\b[A-Z]+MMA\b.*", sass.tool("nvdisasm", "-c", cubin=program.asm["cubin"]))
 
 
-def read() -> list[Resources]:
-    """The committed table."""
-    with FILE.open(newline="") as file:
-        lines = [{k: int(t) if t.isdigit() else t for k, t in line.items()} for line in csv.DictReader(file)]
-    return [Resources(**line) for line in lines]  # type: ignore[arg-type]
-
-
-def write(table: list[Resources]) -> None:
-    """Commits the table to its file."""
-    with FILE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(f.name for f in fields(Resources))
-        writer.writerows(astuple(r) for r in table)
-
-
-def complaints(v: Variant, then: Resources | None) -> list[str]:
+def complaints(v: Variant) -> list[str]:
     """What is wrong with the variant: float32 in it, spills, or other resources than this Triton has in the table."""
+    known = (r for r in parsed(FILE, Resources) if r.triton == triton.__version__ and r.variant == v)
+    then = next(known, None)
     program = compiled(v)
     now = measured(v, program)
     found = [f"{v}: {line.strip()}" for line in imprecise(v, program)]
@@ -201,27 +177,16 @@ def complaints(v: Variant, then: Resources | None) -> list[str]:
     return found
 
 
-def main() -> int:
-    """Writes the rows of this Triton, or with --check compares with them: 1 where something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m qplayer_gpu.kernels.triton.resources", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with resources.csv and write nothing")
-    for name, kind in FILTERS.items():
-        parser.add_argument(f"--{name}", type=kind, help="check only the variants with this")
-    args = parser.parse_args()
-    table = read()
-    if args.check:
-        chosen = [v for v in variants() if all(getattr(args, k) in (None, getattr(v, k)) for k in FILTERS)]
-        ours = {r.variant: r for r in table if r.triton == triton.__version__}
-        found = [complaint for v in chosen for complaint in complaints(v, ours.get(v))]
-        print("\n".join(found) or f"{len(chosen)} of the variants, as in the table")
-        return int(bool(found))
+def rewrite() -> int:
+    """Writes the rows of this Triton beside those of others."""
+    kept = [r for r in parsed(FILE, Resources) if r.triton != triton.__version__]
     new = []
     for v in variants():
         new.append(measured(v, compiled(v)))
-        print(asdict(new[-1]), flush=True)
-    write(sorted([r for r in table if r.triton != triton.__version__] + new, key=lambda r: r.triton))
+        print(new[-1], flush=True)
+    write(FILE, sorted(kept + new, key=lambda r: r.triton))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("bench.chip.triton", __doc__, variants(), complaints, rewrite))

@@ -1,6 +1,6 @@
 """What each variant of the kernels needs on the chip, found without a GPU.
 
-    python -m qplayer_gpu.kernels.cuda.resources
+    python -m bench.chip.cuda
 
 compiles all variants with NVRTC, through CuPy's binding, and reads from its assembler what they need. It takes some
 twenty seconds for each; a GPU and its driver are not needed, the packages cupy and nvidia-cuda-nvrtc are.
@@ -8,20 +8,22 @@ twenty seconds for each; a GPU and its driver are not needed, the packages cupy 
 
 from __future__ import annotations
 
-import argparse
-import csv
 import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
+from itertools import product, starmap
 from pathlib import Path
 
 from cupy_backends.cuda.libs import nvrtc
 
-from .source import THREADS, digest, options, source
+from qplayer_gpu.kernels.cuda.source import THREADS, digest, options, source
 
-FILE = Path(__file__).with_name("resources.csv")
+from ..table import parsed
+from .variants import command, write
+
+FILE = Path(__file__).with_name("cuda.csv")
 ARCHITECTURES = (80, 90)
 CUPY_S = ("-ftz=true", "--device-as-default-execution-space")  # options that CuPy adds
 SPILL = 256  # bytes that a thread may put aside: so much is at the calls of the parts of a step, more is in their loops
@@ -38,7 +40,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Resources:
-    """Of a kernel of one variant, with the functions that it calls, as resources.csv has them."""
+    """Of a kernel of one variant, with the functions that it calls, as cuda.csv has them."""
 
     source: str  # digest
     nvrtc: str
@@ -58,10 +60,7 @@ class Resources:
 
 def variants() -> Iterator[Variant]:
     """All that launch.py may ask for."""
-    for threads in THREADS:
-        for scalar in ("double", "float"):
-            for architecture in ARCHITECTURES:
-                yield Variant(threads, scalar, architecture)
+    return starmap(Variant, product(THREADS, ("double", "float"), ARCHITECTURES))
 
 
 def compiled(v: Variant, to: str = "sm", *more: str) -> str:
@@ -83,65 +82,45 @@ def compiled(v: Variant, to: str = "sm", *more: str) -> str:
 
 def measured(v: Variant) -> list[Resources]:
     """The resources of a variant's kernels."""
-    version = "{}.{}".format(*nvrtc.getVersion())
-    log = compiled(v, "sm", "--ptxas-options=-v")
+    compiler = (digest(), "{}.{}".format(*nvrtc.getVersion()))
     found = []
+    log = compiled(v, "sm", "--ptxas-options=-v")
     for name, text in re.findall(r"entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", log, re.DOTALL):
         usage = re.search(r"Used (\d+) registers.*?(\d+) bytes cumulative stack size, (\d+) bytes smem", text)
         assert usage, text
         registers, stack, shared = map(int, usage.groups())
         spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", text)))
-        kernel = name.removeprefix("qplayer_")
-        found.append(
-            Resources(digest(), version, v.threads, v.scalar, v.architecture, kernel, registers, stack, spilled, shared)
-        )
+        known = (*compiler, *astuple(v), name.removeprefix("qplayer_"))
+        found.append(Resources(*known, registers, stack, spilled, shared))
     return sorted(found, key=lambda r: r.kernel)
 
 
-def read() -> list[Resources]:
-    """The committed table."""
-    with FILE.open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    texts = {f.name for f in fields(Resources) if f.type == "str"}
-    return [Resources(**{k: v if k in texts else int(v) for k, v in line.items()}) for line in lines]  # type: ignore[arg-type]
-
-
-def complaints(table: list[Resources]) -> list[str]:
+def outdated(table: list[Resources]) -> list[str]:
     """What is wrong with the table itself: variants missing, of another source, or that spill more than SPILL."""
-    found = (
-        [] if list(dict.fromkeys(r.variant for r in table)) == list(variants()) else ["the table has other variants"]
-    )
+    same = list(dict.fromkeys(r.variant for r in table)) == list(variants())
+    found = [] if same else ["the table has other variants"]
     if any(r.source != digest() for r in table):
-        found.append(f"the source has changed (it is {digest()} now): run python -m {__spec__.name}")
+        found.append(f"the source has changed (it is {digest()} now): run python -m bench.chip.cuda")
     return found + [f"too much spills: {r}" for r in table if r.spilled > SPILL]
 
 
-def main() -> int:
-    """Writes the table, or with --check compares with it: 1 where something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m qplayer_gpu.kernels.cuda.resources", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with resources.csv and write nothing")
-    parser.add_argument("--threads", type=int, choices=THREADS, help="compile only those; needs --check")
-    args = parser.parse_args()
-    if args.check:
-        table = read()
-        found = complaints(table)
-        for v in variants():
-            if args.threads in (None, v.threads):
-                then, now = [r for r in table if r.variant == v], measured(v)
-                same_compiler = bool(then) and then[0].nvrtc == now[0].nvrtc
-                found += [f"{r}, in the table {t}" for r, t in zip(now, then, strict=True) if same_compiler and r != t]
-                found += [f"too much spills: {r}" for r in now if r.spilled > SPILL]
-        print("\n".join(found) or "as in the table")
-        return int(bool(found))
+def complaints(v: Variant) -> list[str]:
+    """What is wrong with the variant: spills, or other resources than the table has by the same compiler."""
+    then, now = [r for r in parsed(FILE, Resources) if r.variant == v], measured(v)
+    found = [f"too much spills: {r}" for r in now if r.spilled > SPILL]
+    if then and then[0].nvrtc != now[0].nvrtc:
+        return found
+    return found + [f"{r}, in the table {then}" for r in now if r not in then]
+
+
+def rewrite() -> int:
+    """Writes the table anew: 1 where too much spills."""
     with ProcessPoolExecutor() as pool:
         table = [resources for found in pool.map(measured, variants()) for resources in found]
-    with FILE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(f.name for f in fields(Resources))
-        writer.writerows(map(astuple, table))
-    print("\n".join(complaints(table)) or f"written to {FILE}")
-    return 0
+    write(FILE, table)
+    print("\n".join(outdated(table)) or f"written to {FILE}")
+    return int(bool(outdated(table)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("bench.chip.cuda", __doc__, variants(), complaints, rewrite))
