@@ -18,7 +18,6 @@ from hard import demand
 from helpers import HARD_ROWS, OPTIONS, PUBLISHED, UNKNOWN_GRADIENTS, as_rows, written_numbers
 from helpers import KERNEL_CASES as CASES
 
-from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu
 from qplayer_gpu.kernels.call import Sizes, memory
 from qplayer_gpu.kernels.cpu import build

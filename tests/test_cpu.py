@@ -215,7 +215,7 @@ def test_wrong_arrays_are_refused():
 
 
 @pytest.fixture
-def without_compiler(monkeypatch, tmp_path):
+def without_compiler(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     caches = (backends.why_no_cpu, cpu.load)
     for cache in caches:
