@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from qplayer_gpu.kernels.triton import linear, problem, scaling
+from qplayer_gpu.kernels import numbers
+from qplayer_gpu.kernels.interface import Adjoint, Answer, Vectors
+from qplayer_gpu.kernels.triton import linear, slots
 from qplayer_gpu.kernels.triton.adjoint import adjoint_kernel
-from qplayer_gpu.kernels.triton.factor import solve_kernel
 from qplayer_gpu.kernels.triton.forward import forward_kernel
-from qplayer_gpu.kernels.triton.launch import CHOLESKY, MAXIMAL_REGISTERS, SWEEP, TABLE, Launch
-from qplayer_gpu.kernels.triton.problem import Config
-from qplayer_gpu.kernels.triton.system import STEPS
+from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
+from qplayer_gpu.kernels.triton.problem import Arrays, Config
+from qplayer_gpu.kernels.triton.solve import solve_kernel
 
 from ..table import parsed
 from . import sass
@@ -34,13 +35,21 @@ from .variants import command, write
 
 FILE = Path(__file__).with_name("triton.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
-SOLVES = {"cholesky_solve": CHOLESKY, "sweep_solve": SWEEP}
-METHODS = ("cholesky", "sweep")
+SOLVES = {"cholesky_solve": "cholesky", "sweep_solve": "sweep"}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
-TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "failed_ptr": "*i1"}
-TYPES |= {"cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
-POINTERS = {"float64": "*fp64", "mixed": "*fp64", "float32": "*fp32"}
+NUMBERS, COUNTS, FLAGS = "*fp64", "*i64", "*i1"
+VECTORS = Vectors._make([NUMBERS] * 3)
+TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, but for integers
+    "arrays": Arrays._make([*[NUMBERS] * 7, FLAGS]),
+    **dict.fromkeys(("start", "at", "grad"), VECTORS),
+    "answer": Answer._make([*VECTORS, *[COUNTS] * 2, *[NUMBERS] * 3]),
+    "result": Adjoint._make([NUMBERS] * 7),
+    "scratch": NUMBERS,
+    "failed_ptr": FLAGS,
+    **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
+}
+POINTERS = {"float64": NUMBERS, "float32": "*fp32"}
 LINE_SEARCH_TRIALS = 3  # taken as usual
 SADDLE_POINT_PASSES = 3  # the same
 
@@ -84,11 +93,10 @@ class Resources:
 
 def variants() -> Iterator[Variant]:
     """All variants that the tables hold."""
-    for n in TABLE:
+    for n in WARPS:
         for architecture in ARCHITECTURES:
             for m in ROWS[n]:
-                for kernel, precision in (("forward", "float64"), ("forward", "mixed"), ("adjoint", "float64")):
-                    yield Variant(kernel, precision, n, m, architecture)
+                yield from (Variant(kernel, "float64", n, m, architecture) for kernel in KERNELS)
             for precision in ("float64", "float32"):
                 yield from (Variant(kernel, precision, n, 0, architecture) for kernel in SOLVES)
 
@@ -102,16 +110,24 @@ def compiled(v: Variant) -> Any:
         for p in function.params
     }
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
+    aligned = {path: [["tt.divisibility", 16]] for path, kind in leaves(signature.values()) if kind.startswith("*")}
     if v.kernel in SOLVES:
         constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
         options = {"num_warps": linear.WARPS[v.n]}
     else:
-        launch = TABLE[v.n]
-        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, v.precision == "mixed")}
-        options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
+        constants = {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}
+        options = {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
+
+
+def leaves(kinds: Iterable[Any]) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Where each type is among the arguments, and in the record that one of them may be."""
+    for i, kind in enumerate(kinds):
+        if isinstance(kind, tuple):
+            yield from (((i, j), field) for j, field in enumerate(kind))
+        else:
+            yield (i,), kind
 
 
 def extents(v: Variant) -> dict[str, float]:
@@ -119,11 +135,12 @@ def extents(v: Variant) -> dict[str, float]:
 
     A function with a loop that is inlined for each of A and C, or of H, A and C, counts with the mean of their rows.
     """
-    pivots = dict.fromkeys(("cholesky", "sweep", "back_substituted", "forward_substituted"), v.n)
+    pivots = dict.fromkeys(("cholesky", "sweep", "substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
-    rows |= {"column_sizes": v.m / 3, "clear": problem.COLUMNS.value * v.n + problem.ROWS.value * v.m}
-    few = {"line_search": LINE_SEARCH_TRIALS, "solution": STEPS.value, "solve_kernel": 1}  # right-hand side
-    once = {"measure_scaling": scaling.PASSES.value, "damped_factor": 1, "saddle_point": SADDLE_POINT_PASSES}
+    rows |= {"column_sizes": v.m / 3, "clear": slots.COLUMNS * v.n + slots.ROWS * v.m}
+    few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1}  # right-hand side
+    once = {"measure_scaling": numbers.RUIZ_PASSES, "factor_saddle_point": 1, "saddle_point": SADDLE_POINT_PASSES}
+    once |= {"factor": 1}  # the loop around it, where its last line ends that
     return pivots | rows | few | once
 
 
@@ -134,9 +151,9 @@ def measured(v: Variant, program: Any) -> Resources:
     code, step = sass.Code(program.asm["cubin"]), v.kernel == "forward"
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
-    launch = Launch(linear.WARPS[v.n], 0, SOLVES[v.kernel]) if v.kernel in SOLVES else TABLE[v.n]
+    warps, chunk = (linear.WARPS[v.n], 0) if v.kernel in SOLVES else (WARPS[v.n], CHUNK[v.n])
     usage = (registers, stack, program.metadata.shared, *code.counts(extents(v), step, infeasible), *kept)
-    return Resources(triton.__version__, *astuple(v), launch.warps, launch.chunk, METHODS[launch.method], *usage)
+    return Resources(triton.__version__, *astuple(v), warps, chunk, SOLVES.get(v.kernel, "sweep"), *usage)
 
 
 def imprecise(v: Variant, program: Any) -> list[str]:
