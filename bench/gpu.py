@@ -23,9 +23,8 @@ TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}  # of answers and gradie
 def main() -> int:
     """1 where an answer is wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--environment", action="store_true", help="only say what runs here")
-    what.add_argument("--small", action="store_true", help="only a few small problems")
+    parser.add_argument("--environment", action="store_true", help="only say what runs here")
+    parser.add_argument("--small", action="store_true", help="only a few small problems")
     args = parser.parse_args()
     print(environment(device().type), f"backends {others()}", flush=True)
     if args.environment:

@@ -30,8 +30,7 @@ def draw(results: Results, folder: Path) -> None:
     """All pictures that the rows allow."""
     with plt.rc_context(STYLE):
         for name, picture in PICTURES.items():
-            figure = picture(results)
-            if figure is not None:
+            if figure := picture(results):
                 figure.savefig(folder / f"{name}.png", bbox_inches="tight", facecolor="white")
                 plt.close(figure)
 

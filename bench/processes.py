@@ -26,7 +26,11 @@ class Worker:
     def ask(self, do: str, **question: Any) -> dict[str, Any]:
         """The answer, or {"failure": why there is none}."""
         if self.process is None:
-            self._start()
+            self.pipe, there = CONTEXT.Pipe()
+            self.process = CONTEXT.Process(target=serve, args=(self.solver, self.device, there), daemon=True)
+            with patch.dict(os.environ, self.environment):
+                self.process.start()
+            there.close()
         try:
             self.pipe.send((do, question))
             if self.pipe.poll(self.patience):
@@ -38,13 +42,6 @@ class Worker:
             why = f"process ended with code {self.process.exitcode}"
         self.close()
         return {"failure": why}
-
-    def _start(self) -> None:
-        self.pipe, there = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=serve, args=(self.solver, self.device, there), daemon=True)
-        with patch.dict(os.environ, self.environment):
-            self.process.start()
-        there.close()
 
     def close(self) -> None:
         """Ends the process, if there is one."""

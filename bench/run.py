@@ -15,8 +15,6 @@ from .rows import Row, environment, store
 from .solvers import OURS, SOLVERS, adapter
 from .table import markdown, read
 
-RESULTS = Path(__file__).parent / "results"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, stores the rows of each case when it is done, prints the table; 1 where an answer of ours is wrong."""
@@ -58,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     args.cases = args.cases or cases.names(args.size)
     args.solvers = args.solvers or [name for name in SOLVERS if args.device in adapter(name).devices]
     if args.out is None and args.size == "full":
-        args.out = RESULTS / f"{args.device}.csv"
+        args.out = Path(__file__).parent / "results" / f"{args.device}.csv"
     return args
 
 

@@ -31,14 +31,11 @@ def write(path: Path, columns: Iterable[str], lines: Iterable[dict]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _short(value) for name, value in line.items()} for line in lines)
+        for line in lines:
+            writer.writerow({k: f"{v:.{DIGITS}g}" if isinstance(v, float) else v for k, v in line.items()})
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def _short(value: object) -> object:
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else value

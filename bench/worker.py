@@ -100,16 +100,6 @@ class Bench:
         return times
 
 
-def reply(bench: Bench, do: str, question: Answers) -> Answers:
-    """The answer, or why there is none."""
-    try:
-        return getattr(bench, do)(**question)
-    except ImportError as error:
-        return {"failure": f"not installed: {error.name}"}
-    except Exception as error:  # whatever a peer raises is a row of the results
-        return {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
-
-
 def serve(name: str, device: str, pipe: Connection) -> None:
     """Answers until the other end is closed; what a solver prints goes nowhere."""
     for stream in (1, 2):
@@ -118,4 +108,11 @@ def serve(name: str, device: str, pipe: Connection) -> None:
     bench = Bench(name, device)
     with suppress(EOFError):
         while True:
-            pipe.send(reply(bench, *pipe.recv()))
+            do, question = pipe.recv()
+            try:
+                answer = getattr(bench, do)(**question)
+            except ImportError as error:
+                answer = {"failure": f"not installed: {error.name}"}
+            except Exception as error:  # whatever a peer raises is a row of the results
+                answer = {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
+            pipe.send(answer)

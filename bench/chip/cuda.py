@@ -82,7 +82,6 @@ def compiled(v: Variant, to: str = "sm", *more: str) -> str:
 
 def measured(v: Variant) -> list[Resources]:
     """The resources of a variant's kernels."""
-    compiler = (digest(), "{}.{}".format(*nvrtc.getVersion()))
     found = []
     log = compiled(v, "sm", "--ptxas-options=-v")
     for name, text in re.findall(r"entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", log, re.DOTALL):
@@ -90,7 +89,7 @@ def measured(v: Variant) -> list[Resources]:
         assert usage, text
         registers, stack, shared = map(int, usage.groups())
         spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", text)))
-        known = (*compiler, *astuple(v), name.removeprefix("qplayer_"))
+        known = (digest(), "{}.{}".format(*nvrtc.getVersion()), *astuple(v), name.removeprefix("qplayer_"))
         found.append(Resources(*known, registers, stack, spilled, shared))
     return sorted(found, key=lambda r: r.kernel)
 
