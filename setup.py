@@ -32,7 +32,7 @@ setup(
     packages=find_packages(include=["qplayer_gpu", "qplayer_gpu.*"]),
     package_data={
         "qplayer_gpu": ["py.typed"],
-        "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp", "**/*.csv"],
+        "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp"],
     },
     install_requires=["torch>=2.8,<3", "numpy>=1.26,<3"],
     extras_require={"examples": EXAMPLES, "gpu": GPU, "docs": DOCS, "dev": DEV},

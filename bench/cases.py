@@ -1,8 +1,5 @@
 """What is measured: a family of QPs, a size, a type of number, and which gradients are asked for."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +31,7 @@ SIZES = {
 class Case:
     """One line of work for every solver."""
 
-    family: Callable[[int, int], QP]  # of (batch, n)
+    family: str  # in families.py
     n: int
     batch: int
     feasible: bool = True
@@ -45,7 +42,8 @@ class Case:
 
     def problems(self, size: Size) -> QP:
         """The QPs, as many as the size allows."""
-        qp = self.family(min(self.batch, size.largest_batch), self.n)
+        family: families.Family = getattr(families, self.family)
+        qp = family(min(self.batch, size.largest_batch), self.n)
         return qp.map(lambda array: array.to(self.dtype))
 
     def wanted(self, qp: QP) -> tuple[str, ...]:
@@ -56,23 +54,23 @@ class Case:
 SMOOTH = ("H", "g", "A", "b", "l", "u")  # two half-spaces with C moved no longer exclude each other: x would jump
 
 CASES = {
-    **{f"mixed_n{n}": Case(families.mixed, n, batch=1024, quick=n == 16) for n in (4, 8, 16, 32, 64)},
-    "mixed_n128": Case(families.mixed, n=128, batch=256),
-    **{f"batch_{batch}": Case(families.mixed, n=16, batch=batch) for batch in (1, 16, 256, 4096)},
-    "batch_65536": Case(families.mixed, n=16, batch=65536, longer=4.0),
-    "layer": Case(families.layer, n=20, batch=1024),
-    "one_sided": Case(families.one_sided, n=32, batch=512),
-    "two_sided": Case(families.two_sided, n=32, batch=512),
-    "equalities": Case(families.equalities, n=32, batch=512),
-    "box": Case(families.box, n=32, batch=512),
-    "shared": Case(families.shared, n=32, batch=1024),
-    "float32": Case(families.mixed, n=32, batch=1024, dtype=torch.float32),
-    "lp": Case(families.lp, n=32, batch=512),
-    "projection": Case(families.projection, n=16, batch=1024, gradients=("g", "C", "u")),
-    "control": Case(families.control, n=30, batch=1024),
-    "contradictory": Case(families.contradictory, n=32, batch=512, feasible=False, gradients=SMOOTH),
-    "half_infeasible": Case(families.half_infeasible, n=32, batch=512, feasible=False, gradients=SMOOTH),
-    "sudoku_lp": Case(families.sudoku_lp, n=64, batch=150, feasible=False, gradients=("A", "b"), quick=True),
+    **{f"mixed_n{n}": Case("mixed", n, batch=1024, quick=n == 16) for n in (4, 8, 16, 32, 64)},
+    "mixed_n128": Case("mixed", n=128, batch=256),
+    **{f"batch_{batch}": Case("mixed", n=16, batch=batch) for batch in (1, 16, 256, 4096)},
+    "batch_65536": Case("mixed", n=16, batch=65536, longer=4.0),
+    "layer": Case("layer", n=20, batch=1024),
+    "one_sided": Case("one_sided", n=32, batch=512),
+    "two_sided": Case("two_sided", n=32, batch=512),
+    "equalities": Case("equalities", n=32, batch=512),
+    "box": Case("box", n=32, batch=512),
+    "shared": Case("shared", n=32, batch=1024),
+    "float32": Case("mixed", n=32, batch=1024, dtype=torch.float32),
+    "lp": Case("lp", n=32, batch=512),
+    "projection": Case("projection", n=16, batch=1024, gradients=("g", "C", "u")),
+    "control": Case("control", n=30, batch=1024),
+    "contradictory": Case("contradictory", n=32, batch=512, feasible=False, gradients=SMOOTH),
+    "half_infeasible": Case("half_infeasible", n=32, batch=512, feasible=False, gradients=SMOOTH),
+    "sudoku_lp": Case("sudoku_lp", n=64, batch=150, feasible=False, gradients=("A", "b"), quick=True),
 }
 
 

@@ -1,7 +1,5 @@
 """One certificate for all solvers: the optimality conditions, recomputed in numpy from the data alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +36,11 @@ class Certificate:
     @property
     def solved(self) -> float:
         """The share of the problems all of whose residuals are within the tolerance; NaN is not."""
-        return float((np.stack(list(self._residuals().values())).max(0) <= self.tolerance).mean())
+        return float((np.stack([self.primal, self.dual, self.gap, self.shift]).max(0) <= self.tolerance).mean())
 
     def worst(self) -> dict[str, float]:
         """The largest of each residual over the batch."""
-        return {name: float(residual.max()) for name, residual in self._residuals().items()}
-
-    def _residuals(self) -> dict[str, Array]:
-        return {name: getattr(self, name) for name in ("primal", "dual", "gap", "shift")}
+        return {name: float(getattr(self, name).max()) for name in ("primal", "dual", "gap", "shift")}
 
 
 def certify(qp: QP, answer: Answer) -> Certificate:
@@ -55,7 +50,7 @@ def certify(qp: QP, answer: Answer) -> Certificate:
     can be added to z without changing ``G'z``.
     """
     tolerance = TOLERANCES[qp.g.dtype]
-    qp = qp.map(torch.Tensor.double)
+    qp = qp.map(lambda t: t.double().cpu())
     G, lo, hi = (t.numpy() for t in qp.rows())
     x, z = answer.x, answer.z
     s = np.zeros_like(z) if answer.s is None else answer.s
@@ -71,13 +66,8 @@ def certify(qp: QP, answer: Answer) -> Certificate:
     distance = np.where(np.isinf(off_side), 1.0, off_side)  # a multiplier of an absent side counts as it is
     return Certificate(
         primal=violation.max(-1, initial=0.0),
-        dual=np.abs(Hx + g + _columns(G, z)).max(-1),
+        dual=np.abs(Hx + g + (z[:, None] @ G)[:, 0]).max(-1),
         gap=(np.abs(z) * distance * ~shifted).sum(-1) / (1 + np.abs(objective)),
-        shift=np.abs(_columns(G, s)).max(-1),
+        shift=np.abs((s[:, None] @ G)[:, 0]).max(-1),
         tolerance=tolerance,
     )
-
-
-def _columns(G: Array, z: Array) -> Array:
-    """``G'z``: [B|1, m, n], [B, m] -> [B, n]."""
-    return (z[:, None, :] @ G)[:, 0]

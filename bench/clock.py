@@ -1,7 +1,5 @@
 """Time and memory of one piece of work, on a CPU or a CUDA device."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from pathlib import Path

@@ -1,17 +1,18 @@
-"""Seeded families of QPs, in float64: functions of (batch, n)."""
-
-from __future__ import annotations
+"""Seeded families of QPs, in float64."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from .problems import QP
 from .sudoku import puzzles
-from .warm_start import plan
+
+Family = Callable[[int, int], QP]  # of (batch, n)
 
 
 def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", shared: bool = False) -> QP:
@@ -31,41 +32,24 @@ def feasible(batch: int, n: int, n_eq: int, n_in: int, sides: str = "mixed", sha
     return QP(g=normal(batch, n), H=H, **equalities, C=C, l=None if sides == "one_sided" else l, u=u)
 
 
-def mixed(batch: int, n: int) -> QP:
-    """Of n / 4 equalities and n inequalities, half of them two-sided."""
-    return feasible(batch, n, n // 4, n)
+def dense(equalities: float, inequalities: float, sides: str = "mixed", shared: bool = False) -> Family:
+    """The family of feasible QPs with so many rows for each variable."""
+    return lambda batch, n: feasible(batch, n, int(equalities * n), int(inequalities * n), sides, shared)
 
 
-def layer(batch: int, n: int) -> QP:
-    """Of n / 4 equalities and n inequalities with two sides."""
-    return feasible(batch, n, n // 4, n, "two_sided")
-
-
-def shared(batch: int, n: int) -> QP:
-    """As mixed, the matrices shared by the batch."""
-    return feasible(batch, n, n // 4, n, shared=True)
-
-
-def one_sided(batch: int, n: int) -> QP:
-    """2 n inequalities with an upper side only."""
-    return feasible(batch, n, 0, 2 * n, "one_sided")
-
-
-def two_sided(batch: int, n: int) -> QP:
-    """Of n inequalities with two sides."""
-    return feasible(batch, n, 0, n, "two_sided")
-
-
-def equalities(batch: int, n: int) -> QP:
-    """Of n / 2 equalities and n / 4 inequalities."""
-    return feasible(batch, n, n // 2, n // 4, "one_sided")
+mixed = dense(1 / 4, 1)
+layer = dense(1 / 4, 1, "two_sided")
+shared = dense(1 / 4, 1, shared=True)
+one_sided = dense(0, 2, "one_sided")
+two_sided = dense(0, 1, "two_sided")
+equalities = dense(1 / 2, 1 / 4, "one_sided")
 
 
 def box(batch: int, n: int) -> QP:
     """Bounds on x and one equality."""
     qp = feasible(batch, n, 1, 1)
-    ones = torch.ones(n, dtype=torch.float64)
-    inside = torch.rand(batch, n, 1, generator=_generator(n), dtype=torch.float64) - 0.5
+    ones, (_, uniform) = torch.ones(n, dtype=torch.float64), _samplers(n)
+    inside = uniform(batch, n, 1) - 0.5
     return QP(g=3 * qp.g, H=qp.H, A=qp.A, b=(qp.A @ inside).squeeze(-1), lb=-ones, ub=ones)
 
 
@@ -79,38 +63,48 @@ def lp(batch: int, n: int) -> QP:
 def projection(batch: int, n: int) -> QP:
     """The nearest point of one polytope, ``C x <= 1``, to each of a batch of points."""
     normal, _ = _samplers(n)
-    C = normal(3 * n, n)
-    C = C / C.norm(dim=-1, keepdim=True)
-    return QP(
-        g=-2 * normal(batch, n), H=torch.eye(n, dtype=torch.float64), C=C, u=torch.ones(3 * n, dtype=torch.float64)
-    )
+    C = normalize(normal(3 * n, n), dim=-1)
+    H, u = torch.eye(n, dtype=torch.float64), torch.ones(3 * n, dtype=torch.float64)
+    return QP(g=-2 * normal(batch, n), H=H, C=C, u=u)
 
 
 def control(batch: int, n: int) -> QP:
     """Double integrators driven to the origin under bounds on control and speed, n steps ahead, condensed."""
-    parts, speed = plan(n), 1.0
-    state = 2 * torch.rand(batch, 2, generator=_generator(n), dtype=torch.float64) - 1
-    coasting = torch.einsum("kij,bj->bki", parts["free"], 0.9 * state)
-    g = torch.einsum("kij,bki->bj", parts["forced"], coasting)
-    ones = torch.ones(n, dtype=torch.float64)
+    _, uniform = _samplers(n)
+    return steered(plan(n), 0.9 * (2 * uniform(batch, 2) - 1))
+
+
+def plan(horizon: int, dt: float = 0.1) -> dict[str, Tensor]:
+    """The parts of the QP of controls [horizon] of a double integrator that do not depend on its state."""
+    step = torch.tensor([[1.0, dt], [0.0, 1.0]], dtype=torch.float64)
+    push = torch.tensor([0.5 * dt**2, dt], dtype=torch.float64)
+    powers = [torch.linalg.matrix_power(step, k) for k in range(horizon + 1)]
+    free = torch.stack(powers[1:])  # [horizon, 2, 2], states without control
+    forced = torch.zeros(horizon, 2, horizon, dtype=torch.float64)  # states by control
+    for j, k in combinations_with_replacement(range(horizon), 2):
+        forced[k, :, j] = powers[k - j] @ push
+    H = torch.einsum("kij,kil->jl", forced, forced) + 1e-2 * torch.eye(horizon, dtype=torch.float64)
+    return {"H": H, "free": free, "forced": forced, "step": step, "push": push}
+
+
+def steered(plan: dict[str, Tensor], state: Tensor, speed: float = 1.0) -> QP:
+    """The QPs of a plan from states [B, 2]: position and speed."""
+    coasting = torch.einsum("kij,bj->bki", plan["free"], state)
+    g = torch.einsum("kij,bki->bj", plan["forced"], coasting)
+    ones = torch.ones(g.shape[1], dtype=torch.float64)
     l, u = -speed - coasting[..., 1], speed - coasting[..., 1]
-    return QP(g=g, H=parts["H"], C=parts["forced"][:, 1], l=l, u=u, lb=-ones, ub=ones)
+    return QP(g=g, H=plan["H"], C=plan["forced"][:, 1], l=l, u=u, lb=-ones, ub=ones)
 
 
-def contradictory(batch: int, n: int) -> QP:
-    """As mixed, but two half-spaces of each problem exclude each other."""
-    return _contradict(mixed(batch, n), slice(None))
-
-
-def half_infeasible(batch: int, n: int) -> QP:
-    """Every other problem as in contradictory, the rest feasible, in one batch."""
-    return _contradict(mixed(batch, n), slice(None, None, 2))
-
-
-def _contradict(qp: QP, which: slice) -> QP:
+def contradictory(batch: int, n: int, every: int = 1) -> QP:
+    """As mixed, but two half-spaces of every so many problems exclude each other."""
+    qp = mixed(batch, n)
     C, u = qp.C.clone(), qp.u.clone()  # rows 0 and 2 have no lower side
-    C[which, 2], u[which, 2] = -C[which, 0], -u[which, 0] - 1
+    C[::every, 2], u[::every, 2] = -C[::every, 0], -u[::every, 0] - 1
     return replace(qp, C=C, u=u)
+
+
+half_infeasible = partial(contradictory, every=2)
 
 
 def sudoku_lp(batch: int, n: int) -> QP:
@@ -118,16 +112,12 @@ def sudoku_lp(batch: int, n: int) -> QP:
 
     The reward is on the givens of each puzzle; 40 equalities ``A x = 1`` with a random A >= 0 stand for the rules.
     """
-    generator = _generator(n)
+    generator = torch.Generator().manual_seed(n)
     A = torch.rand(40, n, generator=generator, dtype=torch.float64)
-    return QP(g=-puzzles(batch, generator), A=A, b=A.new_ones(40), lb=A.new_zeros(n))
-
-
-def _generator(n: int) -> torch.Generator:
-    return torch.Generator().manual_seed(n)
+    return QP(g=-puzzles(batch, generator)[0], A=A, b=A.new_ones(40), lb=A.new_zeros(n))
 
 
 def _samplers(n: int) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """Of normal and of uniform numbers."""
-    known = {"generator": _generator(n), "dtype": torch.float64}
+    known = {"generator": torch.Generator().manual_seed(n), "dtype": torch.float64}
     return partial(torch.randn, **known), partial(torch.rand, **known)

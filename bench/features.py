@@ -1,12 +1,10 @@
 """What of PyTorch works with a QP layer: each feature is tried on each layer that is installed, and its answer checked.
 
-    python bench/features.py          # a process for each layer, a table in Markdown
-    python bench/features.py qpth     # one layer, here
+    python -m bench.features          # a process for each layer, a table in Markdown
+    python -m bench.features qpth     # one layer, here
 
 The problems are boxes, ``minimise 1/2 x'x + g'x`` subject to ``-1 <= x <= 1``, given as rows: ``x = clamp(-g, -1, 1)``.
 """
-
-from __future__ import annotations
 
 import subprocess
 import sys
@@ -18,13 +16,15 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd.function import once_differentiable
 from torch.func import grad, jvp, vmap
 
+from .table import markdown
+
 N = 3
 ACCURACY = 1e-4
 SECONDS = 300  # for one layer
 Solve = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]  # H, g, C, l, u -> x
 
 
-def ours() -> Solve:
+def qplayer_gpu() -> Solve:
     """This library."""
     import qplayer_gpu as qp
 
@@ -61,9 +61,7 @@ def moreau() -> Solve:
     def solve(H: Tensor, g: Tensor, C: Tensor, l: Tensor, u: Tensor) -> Tensor:
         G, h = _one_sided(C, l, u)
         m, n = G.shape[-2:]
-        entries = (
-            torch.arange(0, k * n + 1, n) if i == 0 else torch.arange(n).repeat(k) for k in (n, m) for i in (0, 1)
-        )
+        entries = (x for k in (n, m) for x in (torch.arange(0, k * n + 1, n), torch.arange(n).repeat(k)))
         settings = Settings(batch_size=len(g) if g.dim() > 1 else 1)
         solver = Solver(n, m, *entries, cones=Cones(num_nonneg_cones=m), settings=settings)
         return solver.solve(H.flatten(-2), G.flatten(-2), g, h.expand(*g.shape[:-1], -1)).x
@@ -132,14 +130,7 @@ def _one_sided(C: Tensor, l: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 LAYERS = {
-    "qplayer_gpu": ours,
-    "proxsuite": proxsuite,
-    "qpth": qpth,
-    "qpax": qpax,
-    "moreau": moreau,
-    "elastiqp": elastiqp,
-    "cvxpylayers": cvxpylayers,
-    "jaxopt": jaxopt,
+    layer.__name__: layer for layer in (qplayer_gpu, proxsuite, qpth, qpax, moreau, elastiqp, cvxpylayers, jaxopt)
 }
 
 
@@ -150,116 +141,73 @@ def box(B: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Ten
     return eye.repeat(B, 1, 1), g, eye.repeat(B, 1, 1), -one, one
 
 
-def _near(a: Tensor, b: Tensor, accuracy: float = ACCURACY) -> bool:
-    return a.shape == b.shape and bool((a.double() - b.double()).abs().max() <= accuracy)
+H, G, C, L, U = box(4)
+X, SLOPE = (-G).clamp(-1, 1), -(G.abs() < 1).double()  # the answer, and its derivatives with respect to g
 
 
-def _right(solve: Solve, B: int) -> bool:
+def near(a: Tensor, b: Tensor, accuracy: float = ACCURACY) -> bool:
+    """Whether the two are the same in shape and dtype and to four digits."""
+    return a.shape == b.shape and a.dtype == b.dtype and bool((a - b).abs().max() <= accuracy)
+
+
+def right(solve: Solve, B: int = 4) -> bool:
+    """Whether a batch has the right answers and gradients."""
     H, g, C, l, u = box(B)
-    g.requires_grad_()
-    x = solve(H, g, C, l, u)
+    x = solve(H, g.requires_grad_(), C, l, u)
     (first,) = torch.autograd.grad(x.sum(), g)
-    return _near(x, (-g).clamp(-1, 1)) and _near(first, -(g.abs() < 1).double())
+    return near(x, (-g).clamp(-1, 1)) and near(first, -(g.abs() < 1).double())
 
 
-def values_and_gradients(solve: Solve) -> bool:
-    """Forward and backward, batched."""
-    return _right(solve, 4)
-
-
-def compiled(solve: Solve) -> bool:
-    """torch.compile without graph breaks, forward and backward."""
-    return _right(torch.compile(solve, fullgraph=True, backend="aot_eager"), 4)
-
-
-def no_recompilation(solve: Solve) -> bool:
-    """torch.compile: no recompilation for a new batch size after the first."""
+def recompiled_once(solve: Solve) -> bool:
+    """Whether a second batch size is the last for which it is compiled."""
     counter = CompileCounterWithBackend("aot_eager")
     call = torch.compile(solve, fullgraph=True, backend=counter)
-    return all(_right(call, B) for B in (3, 5, 8, 11)) and counter.frame_count <= 2
-
-
-def mapped(solve: Solve) -> bool:
-    """torch.func.vmap over an unbatched call."""
-    H, g, C, l, u = box(4)
-    x = vmap(lambda g: solve(H[0], g, C[0], l[0], u[0]))(g)
-    return _near(x.reshape(4, N), (-g).clamp(-1, 1))
-
-
-def functional_gradient(solve: Solve) -> bool:
-    """torch.func.grad."""
-    H, g, C, l, u = box(4)
-    return _near(grad(lambda g: solve(H, g, C, l, u).sum())(g), -(g.abs() < 1).double())
-
-
-def forward_mode(solve: Solve) -> bool:
-    """torch.func.jvp."""
-    H, g, C, l, u = box(4)
-    return _near(jvp(lambda g: solve(H, g, C, l, u), (g,), (torch.ones_like(g),))[1], -(g.abs() < 1).double())
+    return all(right(call, B) for B in (3, 5, 8, 11)) and counter.frame_count <= 2
 
 
 def second_derivatives(solve: Solve) -> bool:
-    """Double backward, of sum x^2 in the size of H."""
-    H, g, C, l, u = box(4)
+    """Inside of the box, x = -g / h."""
     h = torch.ones((), dtype=torch.float64, requires_grad=True)
-    (first,) = torch.autograd.grad(solve(h * H, g, C, l, u).square().sum(), h, create_graph=True)
+    (first,) = torch.autograd.grad(solve(h * H, G, C, L, U).square().sum(), h, create_graph=True)
     (second,) = torch.autograd.grad(first, h)
-    return _near(second, 6 * g[g.abs() < 1].square().sum())  # inside of the box, x = -g / h
+    return near(second, 6 * G[G.abs() < 1].square().sum())
 
 
 def sums(solve: Solve) -> bool:
-    """The gradient of a shared parameter is the sum over the batch."""
-    H, g, C, l, u = box(4)
-    shared = u[0].clone().requires_grad_()
-    solve(H, g, C, l[0], shared).sum().backward()
-    assert shared.grad is not None
-    return _near(shared.grad, (g < -1).double().sum(0))
-
-
-def single_precision(solve: Solve) -> bool:
-    """Float32 in, float32 out."""
-    H, g, C, l, u = box(4, torch.float32)
-    x = solve(H, g, C, l, u)
-    return x.dtype == torch.float32 and _near(x, (-g).clamp(-1, 1), 1e-3)
-
-
-def autocast(solve: Solve) -> bool:
-    """Bfloat16 in a region of torch.autocast."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        H, g, C, l, u = box(4, torch.bfloat16)
-        return _near(solve(H, g, C, l, u), (-g).clamp(-1, 1), 1e-2)
-
-
-def linear_programs(solve: Solve) -> bool:
-    """H = 0."""
-    H, g, C, l, u = box(4)
-    return _near(solve(0 * H, g, C, l, u), -g.sign())
+    """By an upper bound that is active in some of the batch."""
+    shared = U[0].clone().requires_grad_()
+    (first,) = torch.autograd.grad(solve(H, G, C, L[0], shared).sum(), shared)
+    return near(first, (G < -1).double().sum(0))
 
 
 def one_bad_problem(solve: Solve) -> bool:
-    """A NaN in one problem raises nothing and leaves the gradients of the others."""
-    H, g, C, l, u = box(4)
-    g[0] = torch.nan
-    g.requires_grad_()
-    x = solve(H, g, C, l, u)
+    """The first."""
+    g = torch.cat([torch.full_like(G[:1], torch.nan), G[1:]]).requires_grad_()
+    x = solve(H, g, C, L, U)
     (first,) = torch.autograd.grad(x[1:].sum(), g)
-    return _near(x[1:], (-g[1:]).clamp(-1, 1)) and _near(first[1:], -(g[1:].abs() < 1).double())
+    return near(x[1:], X[1:]) and near(first[1:], SLOPE[1:])
 
 
-FEATURES = (
-    values_and_gradients,
-    compiled,
-    no_recompilation,
-    mapped,
-    functional_gradient,
-    forward_mode,
-    second_derivatives,
-    sums,
-    single_precision,
-    autocast,
-    linear_programs,
-    one_bad_problem,
-)
+FEATURES: dict[str, Callable[[Solve], bool]] = {
+    "Forward and backward, batched": right,
+    "torch.compile without graph breaks, forward and backward": lambda solve: right(
+        torch.compile(solve, fullgraph=True, backend="aot_eager")
+    ),
+    "torch.compile: no recompilation for a new batch size after the first": recompiled_once,
+    "torch.func.vmap over an unbatched call": lambda solve: near(
+        vmap(lambda g: solve(H[0], g, C[0], L[0], U[0]))(G).reshape(4, N), X
+    ),
+    "torch.func.grad": lambda solve: near(grad(lambda g: solve(H, g, C, L, U).sum())(G), SLOPE),
+    "torch.func.jvp": lambda solve: near(jvp(lambda g: solve(H, g, C, L, U), (G,), (U,))[1], SLOPE),
+    "Double backward, of sum x^2 in the size of H": second_derivatives,
+    "The gradient of a shared parameter is the sum over the batch": sums,
+    "Float32 in, float32 out": lambda solve: near(solve(*box(4, torch.float32)), X.float(), 1e-3),
+    "Bfloat16 in a region of torch.autocast": lambda solve: near(
+        torch.autocast("cpu", dtype=torch.bfloat16)(solve)(*box(4, torch.bfloat16)).double(), X, 1e-2
+    ),
+    "H = 0": lambda solve: near(solve(0 * H, G, C, L, U), -G.sign()),
+    "A NaN in one problem raises nothing and leaves the gradients of the others": one_bad_problem,
+}
 
 
 def attempt(feature: Callable[[Solve], bool], solve: Solve) -> str:
@@ -271,23 +219,9 @@ def attempt(feature: Callable[[Solve], bool], solve: Solve) -> str:
         return f"no ({type(error).__name__})"
 
 
-def main() -> None:
-    """Tries one layer, or all in processes of their own."""
-    if len(sys.argv) > 1:
-        solve = LAYERS[sys.argv[1]]()
-        for feature in FEATURES:
-            print(attempt(feature, solve), flush=True)
-        return
-    columns = {name: column(name) for name in LAYERS}
-    print("| feature |", " | ".join(LAYERS), "|\n|---|" + "---|" * len(LAYERS))
-    for i, feature in enumerate(FEATURES):
-        title = (feature.__doc__ or "").split("\n")[0].rstrip(".")
-        print("|", title, "|", " | ".join(cells[i] for cells in columns.values()), "|")
-
-
 def column(name: str) -> list[str]:
-    """What one layer printed, and why it printed no more."""
-    command = [sys.executable, __file__, name]
+    """What one layer printed in a process of its own, and why it printed no more."""
+    command = [sys.executable, "-m", "bench.features", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         cells, rest = done.stdout.splitlines(), "no (crash)"
@@ -296,6 +230,17 @@ def column(name: str) -> list[str]:
     except subprocess.TimeoutExpired as late:
         cells, rest = (late.stdout or b"").decode().splitlines(), "no (hangs)"
     return cells + [rest] * (len(FEATURES) - len(cells))
+
+
+def main() -> None:
+    """Tries one layer, or all."""
+    if len(sys.argv) > 1:
+        solve = LAYERS[sys.argv[1]]()
+        for feature in FEATURES.values():
+            print(attempt(feature, solve), flush=True)
+    else:
+        rows = zip(FEATURES, *map(column, LAYERS), strict=True)
+        print(markdown(["feature", *LAYERS], rows))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ part environment 40 python -m bench.gpu --environment
 
 # The kernels compile for minutes, on one core each: what tests and what compiles for the benchmark runs side by side.
 pytest=(python -m pytest -q -p no:cacheprovider)
-aside check 230 python -m bench.gpu --check
+aside check 230 python -m bench.gpu
 aside trial 230 python -m qplayer_gpu.trial # "auto" takes what was right
 aside tests-kernels 230 "${pytest[@]}" -m "gpu or not slow" tests/test_triton.py
 aside tests-parts 230 "${pytest[@]}" -m "gpu or not slow" tests/test_linear.py tests/test_triton_parts.py
@@ -27,19 +27,17 @@ for marked in "float64" "float32" "not float64 and not float32"; do
     aside "tests-gpu-${marked// /-}" 230 "${pytest[@]}" -m gpu -k "$marked" tests/test_gpu.py
 done
 aside suite 230 "${pytest[@]}" -m "gpu and not slow" --ignore tests/test_gpu.py
-if command -v compute-sanitizer >/dev/null; then
-    aside memcheck 230 compute-sanitizer --tool memcheck --error-exitcode 9 python -m bench.gpu --small
-    # racecheck looks at shared memory only. The scratch that a program writes and reads back is global memory: what
-    # speaks for its barriers is that the answers equal the reference's, over and over.
-    aside racecheck 230 compute-sanitizer --tool racecheck --error-exitcode 9 python -m bench.gpu --small
-else
-    skip memcheck "compute-sanitizer is not installed"
-    skip racecheck "compute-sanitizer is not installed"
-fi
+# racecheck looks at shared memory only. The scratch that a program writes and reads back is global memory: what speaks for
+# its barriers is that the answers equal the reference's, over and over.
+for tool in memcheck racecheck; do
+    command -v compute-sanitizer >/dev/null || { say "$tool: skipped, compute-sanitizer is not installed"; continue; }
+    aside "$tool" 230 compute-sanitizer --tool "$tool" --error-exitcode 9 python -m bench.gpu --small
+done
 together
 
 # Alone, as they measure time.
-part benchmark 110 python -m bench.gpu --out "$out/gpu.csv"
-part factor 50 python -m bench.factor --out "$out/factor.csv"
-part peers 130 python -m bench.run --device cuda --quick --out "$out/peers.csv"
+part benchmark 130 python -m bench.run --device cuda --out "$out/gpu.csv" \
+    --cases mixed_n8 mixed_n16 mixed_n32 mixed_n64 batch_4096 float32 half_infeasible \
+    --solvers qplayer_gpu_torch qplayer_gpu_triton qplayer_gpu_cuda
+part peers 120 python -m bench.run --device cuda --quick --out "$out/peers.csv"
 exit "$failed"

@@ -1,6 +1,6 @@
 """Gradients are compared as derivatives along a few directions, with central differences of certified answers."""
 
-from __future__ import annotations
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ def central_differences(qp: QP, names: tuple[str, ...], feasible: bool) -> tuple
     regular = np.ones(qp.batch, dtype=bool)
 
     def answer(name: str, direction: Tensor, step: float) -> Answer:
-        moved = qp.moved({name: direction}, step)
+        moved = replace(qp, **{name: getattr(qp, name) + step * direction})
         solver = Adapter(Task(moved, (), accuracy))
         solver.forward(differentiable=False)
         if certify(moved, solver.answer()).solved < 1:
@@ -76,5 +76,5 @@ def relative_errors(found: Derivatives, reference: Derivatives) -> dict[str, flo
     """Of each array: the error's length by the reference's."""
     lengths = {name: float(np.linalg.norm(values)) for name, values in reference.items()}
     floor = SMALL * max(lengths.values())
-    errors = {name: np.linalg.norm(np.array(found[name]) - values) for name, values in reference.items()}
+    errors = {name: np.linalg.norm(np.subtract(values, reference[name])) for name, values in found.items()}
     return {name: float(error) / max(lengths[name], floor) for name, error in errors.items()}

@@ -2,25 +2,21 @@
 # It writes $out/NAME.txt for each part, a line for each to $out/summary.txt, and sets $failed.
 failed=0
 names=()
+pids=()
 : >"$out/summary.txt"
 
-aside() { # aside NAME SECONDS COMMAND...: begins a part; its code goes to NAME.code
-    local name=$1 limit=$2
-    shift 2
-    names+=("$name")
-    rm -f "$out/$name.code"
-    (
-        timeout -k 5 "$limit" "$@" >"$out/$name.txt" 2>&1
-        echo $? >"$out/$name.code"
-    ) </dev/null &
+aside() { # aside NAME SECONDS COMMAND...: begins a part
+    timeout -k 5 "${@:2}" >"$out/$1.txt" 2>&1 </dev/null &
+    names+=("$1")
+    pids+=($!)
 }
 
 together() { # waits for all that has begun, and says how each ended
-    local name code
-    wait
-    for name in "${names[@]}"; do
-        code=$(cat "$out/$name.code")
-        rm "$out/$name.code"
+    local i name code
+    for i in "${!names[@]}"; do
+        name=${names[i]}
+        wait "${pids[i]}"
+        code=$?
         case $code in
             0) say "$name: passed" ;;
             124 | 137) say "$name: FAILED, out of time" ;;
@@ -30,15 +26,12 @@ together() { # waits for all that has begun, and says how each ended
         tail -n 3 "$out/$name.txt" | sed 's/^/    /'
     done
     names=()
+    pids=()
 }
 
 part() { # part NAME SECONDS COMMAND...: one alone
     aside "$@"
     together
-}
-
-skip() { # skip NAME WHY
-    say "$1: skipped, $2"
 }
 
 say() {

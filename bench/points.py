@@ -1,115 +1,74 @@
-"""The rows of one machine as points: a time, and what its answers are worth."""
-
-from __future__ import annotations
+"""The rows of one machine, by phase, case and solver."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from .cases import CASES
-from .rows import Line, read
+from .rows import Row
 from .solvers import OURS
-
-NAMES = {
-    "qplayer_gpu": "qplayer_gpu",
-    "qplayer_gpu_torch": "qplayer_gpu, torch",
-    "qplayer_gpu_triton": "qplayer_gpu, Triton",
-    "qplayer_gpu_cuda": "qplayer_gpu, CUDA",
-    "proxqp": "ProxQP",
-    "qplayer": "QPLayer",
-    "piqp": "PIQP",
-    "elastiqp": "ElastiQP",
-    "moreau": "Moreau IPM",
-    "moreau_active_set": "Moreau active set",
-    "cvxpylayers": "cvxpylayers",
-    "qpth": "qpth",
-    "qpax": "qpax",
-    "jaxopt": "jaxopt",
-    "cupiqp": "cuPIQP",
-}
-SWEEP_N, SWEEP_BATCH = "mixed_n", "batch_"
+from .table import parsed
 
 
-@dataclass(frozen=True)
-class Point:
-    """One row: a time, and what its answers are worth."""
+class Sweep(NamedTuple):
+    """Cases that differ in a size: how their names begin, the size, and the time that grows with it."""
 
-    case: str
-    solver: str
-    phase: str
-    n: int
-    batch: int
-    ms: float  # per QP, the median
-    low: float
-    high: float
-    error: float | None
-    solved: bool
-    verdict: str
-    floor: float | None
+    start: str
+    size: Callable[[Row], int]
+    cost: Callable[[Row], float]
 
-    @property
-    def ok(self) -> bool:
-        return self.verdict == "ok"
 
-    @property
-    def per_second(self) -> float:
-        return 1e3 / self.ms
+BY_N = Sweep("mixed_n", lambda row: row.n, lambda row: row.ms)
+BY_BATCH = Sweep("batch_", lambda row: row.batch, lambda row: row.ms * row.batch)
 
 
 @dataclass(frozen=True)
 class Results:
     """The rows of one machine."""
 
-    lines: list[Line]
-    points: list[Point]
+    rows: list[Row]
 
-    def of(self, phase: str, start: str = "", solver: str = "") -> list[Point]:
-        """Those of a phase whose case begins so, of all solvers or of one."""
-        found = [p for p in self.points if p.phase == phase and p.case.startswith(start)]
-        return [p for p in found if not solver or p.solver == solver]
+    def of(self, phase: str, start: str = "", solver: str = "") -> list[Row]:
+        """The times of a phase whose case begins so, of all solvers or of one."""
+        found = [r for r in self.rows if r.ms and r.phase == phase and r.case.startswith(start)]
+        return [r for r in found if not solver or r.solver == solver]
 
-    def sweep(self, phase: str, start: str, by: Callable[[Point], int]) -> dict[str, list[Point]]:
-        """The points of each solver that were solved, in the order of a size; one for each size."""
-        found: dict[str, dict[int, Point]] = {}
-        for point in sorted(self.of(phase, start), key=by):
-            if point.solved:
-                found.setdefault(point.solver, {}).setdefault(by(point), point)
-        return {name: list(points.values()) for name, points in found.items()}
+    def sweep(self, phase: str, by: Sweep) -> dict[str, list[Row]]:
+        """The rows of each solver that were solved, in the order of the size; one for each size."""
+        found: dict[str, dict[int, Row]] = {}
+        for row in sorted(self.of(phase, by.start), key=by.size):
+            if row.solved == 1:
+                found.setdefault(row.solver, {}).setdefault(by.size(row), row)
+        return {name: list(rows.values()) for name, rows in found.items()}
 
-    def speedups(self, phase: str) -> dict[str, list[tuple[str, float, bool]]]:
-        """How many times as fast this library is, by peer: for each case, and whether the peer's answers are right."""
-        ours = {p.case: p for p in self.of(phase, solver=OURS) if p.ok}
-        found: dict[str, list[tuple[str, float, bool]]] = {}
-        for p in self.of(phase):
-            if p.case in ours and p.solved and not p.solver.startswith(OURS):
-                found.setdefault(p.solver, []).append((p.case, p.ms / ours[p.case].ms, p.ok))
+    def speedups(self, phase: str) -> dict[str, list[tuple[float, bool]]]:
+        """How many times as fast this library is, by peer: in each case, and whether the peer's answers are right."""
+        ours = {r.case: r.ms for r in self.of(phase, solver=OURS) if r.ok}
+        found: dict[str, list[tuple[float, bool]]] = {}
+        for r in self.of(phase):
+            if r.case in ours and r.solved == 1 and not r.solver.startswith(OURS):
+                found.setdefault(r.solver, []).append((r.ms / ours[r.case], r.ok))
         return found
+
+    def floors(self) -> list[tuple[str, float, float, float]]:
+        """Of this library's forward: the case, its time, its floor, and the one by the other."""
+        found = [(r.case, r.ms, r.floor_ms_per_qp) for r in self.of("forward", solver=OURS) if r.floor_ms_per_qp]
+        return [(case, ms, floor, ms / floor) for case, ms, floor in found]
 
     @property
     def machine(self) -> str:
-        first = self.lines[-1]
-        where = f"{first['cores']} cores of an {first['machine']}" if first["device"] == "cpu" else first["machine"]
-        return f"{where}, {first['date'][:10]}, commit {first['commit']}"
+        last = self.rows[-1]
+        where = f"{last.cores} cores of an {last.machine}" if last.device == "cpu" else last.machine
+        return f"{where}, {last.date[:10]}, commit {last.commit}"
 
 
 def load(path: Path) -> Results:
     """The rows of the machine that was measured last."""
-    lines = [line for line in read(path) if line["case"] in CASES]
-    machine = max(lines, key=lambda line: line["date"])["machine"]
-    lines = sorted((line for line in lines if line["machine"] == machine), key=lambda line: line["date"])
-    return Results(lines, [_point(line) for line in lines if line["ms_per_qp_p50"]])
-
-
-def _point(line: Line) -> Point:
-    def number(name: str) -> float | None:
-        return float(line[name]) if line[name] else None
-
-    ms, low, high = (float(line[f"ms_per_qp_p{p}"]) for p in (50, 20, 80))
-    known = {"case": line["case"], "solver": line["solver"], "phase": line["phase"], "n": int(line["n"])}
-    worth = {"error": number("gradient_error"), "solved": float(line["solved"]) == 1, "verdict": line["verdict"]}
-    return Point(**known, batch=int(line["batch"]), ms=ms, low=low, high=high, **worth, floor=number("floor_ms_per_qp"))
+    rows = sorted((row for row in parsed(path, Row) if row.case in CASES), key=lambda row: row.date)
+    return Results([row for row in rows if row.machine == rows[-1].machine])
 
 
 def slope(sizes: list[int], times: list[float]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -66,31 +66,31 @@ class QP:
         """The same with f applied to each array."""
         return replace(self, **{name: f(array) for name, array in self.arrays().items()})
 
-    def moved(self, direction: dict[str, Tensor], step: float) -> QP:
-        """The same QPs, the arrays named in ``direction`` moved along it."""
-        return replace(self, **{name: getattr(self, name) + step * d for name, d in direction.items()})
-
-    def rows(self, absent: float = torch.inf) -> tuple[Tensor, Tensor, Tensor]:
-        """All constraints as ``lo <= G x <= hi`` in the order A, C, x: [B|1, m, n], [B|1, m], [B|1, m].
+    def two_sided(self, absent: float = torch.inf) -> dict[str, Tensor]:
+        """H, g, A, b, C, l, u, the bounds of x below the rows of C; what is shared stays so.
 
         ``absent`` stands for a side that is not there, with a minus for a lower one.
         """
-        n = self.n
-        counts = (self.n_eq, self.n_in, self.n_box)
-        identity = torch.eye(n, dtype=self.g.dtype, device=self.g.device)[: self.n_box]
-        G = _stacked((self.A, self.C, identity), [(count, n) for count in counts], 0.0, self.g)
-        sides = [(count,) for count in counts]
-        lo = _stacked((self.b, self.l, self.lb), sides, -absent, self.g)
-        hi = _stacked((self.b, self.u, self.ub), sides, absent, self.g)
-        return G, lo.clamp(min=-absent), hi.clamp(max=absent)
+        n, n_in, n_box = self.n, self.n_in, self.n_box
+        zeros = {"H": (n, n), "g": (n,), "A": (0, n), "b": (0,), "C": (0, n)}
+        sides = {"l": (n_in, -absent), "u": (n_in, absent), "lb": (n_box, -absent), "ub": (n_box, absent)}
+        missing = {name: self.g.new_zeros(shape) for name, shape in zeros.items()}
+        missing |= {name: self.g.new_full((rows,), value) for name, (rows, value) in sides.items()}
+        known = missing | self.arrays()
+        lb, ub = known.pop("lb"), known.pop("ub")
+        known["C"] = below(known["C"], torch.eye(n).to(self.g)[:n_box], dim=2)
+        return known | {"l": below(known["l"], lb).clamp(min=-absent), "u": below(known["u"], ub).clamp(max=absent)}
+
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All constraints as ``lo <= G x <= hi`` in the order A, C, x: [B|1, m, n], [B|1, m], [B|1, m]."""
+        _, _, A, b, C, l, u = self.two_sided().values()
+        G, lo, hi = below(A, C, dim=2), below(b, l), below(b, u)
+        return G if G.dim() == 3 else G.unsqueeze(0), torch.atleast_2d(lo), torch.atleast_2d(hi)
 
 
-def _stacked(parts: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]], fill: float, like: Tensor) -> Tensor:
-    """The parts of the given shapes below each other, batched if one of them is: [B|1, m, ...]."""
-    dtype, device = like.dtype, like.device
-    blocks = []
-    for part, shape in zip(parts, shapes, strict=True):
-        block = torch.full(shape, fill, dtype=dtype, device=device) if part is None else part
-        blocks.append(block if block.dim() > len(shape) else block.unsqueeze(0))
-    batch = max(len(block) for block in blocks)
-    return torch.cat([block.expand(batch, *block.shape[1:]) for block in blocks], 1)
+def below(*parts: Tensor, dim: int = 1) -> Tensor:
+    """Arrays of so many dimensions below each other, batched where one of them is."""
+    batch = max((len(part) for part in parts if part.dim() > dim), default=0)
+    if batch:
+        parts = tuple(part.expand(batch, *part.shape[part.dim() - dim :]) for part in parts)
+    return torch.cat(parts, -dim)

@@ -1,32 +1,30 @@
 """From the rows of a run, pictures and a summary: ``python -m bench.report``.
 
 It writes docs/bench/*.png and results/summary.md for the CPU; for another device, docs/bench/DEVICE/ and
-results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow. A second run, in
-results/DEVICE-again.csv, is compared with the first.
+results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow.
 """
-
-from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from statistics import median
 
-from .again import compared
 from .pictures import draw
-from .points import NAMES, SWEEP_BATCH, SWEEP_N, Results, load, slope
-from .rows import Line
-from .solvers import OURS
+from .points import BY_BATCH, BY_N, Results, Sweep, load, slope
+from .rows import Row
+from .solvers import NAMES
+from .table import markdown
 
 ROOT = Path(__file__).parents[1]
 
 
-def summary(results: Results, again: Results | None) -> str:
+def summary(results: Results) -> str:
     """Markdown: the speed-ups, how the cost grows, the distance from the floor, and all cases."""
-    first = results.lines[-1]
+    last, loads = results.rows[-1], [row.load for row in results.rows]
     parts = [
         f"# Results\n\nWritten by `python -m bench.report`. {results.machine}. "
-        f"PyTorch {first['torch']}, Python {first['python']}. The machine was seen to do {first['gflops']} Gflop/s in "
-        f"float64 and to copy {first['gbytes']} GB/s. Load while measuring: {_load(results)}.",
+        f"PyTorch {last.torch}, Python {last.python}. The machine was seen to do {last.gflops} Gflop/s in "
+        f"float64 and to copy {last.gbytes} GB/s. Load while measuring: {median(loads):.2g} in the median, "
+        f"{max(loads):.2g} at most.",
         "## Speed-up against each peer\n\nThe time of the peer by the time of this library, over the cases in which "
         "both are right: median, and from the least to the most.",
         _speedups(results),
@@ -38,68 +36,53 @@ def summary(results: Results, again: Results | None) -> str:
         "## All cases\n\nMilliseconds per QP, forward / forward and backward. A note says what is wrong with a time.",
         _cases(results),
     ]
-    if again:
-        parts += ["## A second run", compared(results, again)]
     return "\n\n".join(parts) + "\n"
-
-
-def _load(results: Results) -> str:
-    loads = [float(line["load"]) for line in results.lines]
-    return f"{median(loads):.2g} in the median, {max(loads):.2g} at most"
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _speedups(results: Results) -> str:
     forward, both = results.speedups("forward"), results.speedups("both")
-    rows = [[NAMES[name], _range(forward.get(name)), _range(both.get(name))] for name in NAMES if name in forward]
+    rows = [[NAMES[name], _range(forward[name]), _range(both.get(name, []))] for name in NAMES if name in forward]
     return markdown(["peer", "forward", "forward and backward"], rows)
 
 
-def _range(ratios: list[tuple[str, float, bool]] | None) -> str:
-    right = [ratio for _, ratio, ok in ratios or [] if ok]
+def _range(ratios: list[tuple[float, bool]]) -> str:
+    right = [ratio for ratio, ok in ratios if ok]
     if not right:
-        return "" if not ratios else "no right gradients"
+        return "no right gradients" if ratios else ""
     return f"{median(right):.1f} ({min(right):.2g} to {max(right):.3g}, {len(right)} cases)"
 
 
 def _slopes(results: Results) -> str:
-    by_n = results.sweep("forward", SWEEP_N, lambda p: p.n)
-    by_batch = results.sweep("forward", SWEEP_BATCH, lambda p: p.batch)
-    rows = []
-    for name in (name for name in NAMES if name in by_n):
-        n, batch = by_n[name], by_batch.get(name, [])
-        power = f"{slope([p.batch for p in batch], [p.ms * p.batch for p in batch]):.2f}" if len(batch) > 2 else ""
-        rows.append([NAMES[name], f"{slope([p.n for p in n], [p.ms for p in n]):.2f}" if len(n) > 2 else "", power])
+    sweeps = [(by, results.sweep("forward", by)) for by in (BY_N, BY_BATCH)]
+
+    def power(by: Sweep, points: list[Row]) -> str:
+        return f"{slope(list(map(by.size, points)), list(map(by.cost, points))):.2f}" if len(points) > 2 else ""
+
+    shown = [name for name in NAMES if name in sweeps[0][1]]
+    rows = [[NAMES[name], *(power(by, found.get(name, [])) for by, found in sweeps)] for name in shown]
     return markdown(["solver", "in n", "in the batch"], rows)
 
 
 def _floors(results: Results) -> str:
-    points = [p for p in results.of("forward", solver=OURS) if p.floor]
-    rows = [[p.case, f"{1e3 * p.ms:.3g}", f"{1e3 * p.floor:.3g}", f"{p.ms / p.floor:.1f}"] for p in points if p.floor]
+    found = results.floors()
+    rows = [[case, f"{1e3 * ms:.3g}", f"{1e3 * floor:.3g}", f"{ratio:.1f}"] for case, ms, floor, ratio in found]
     return markdown(["case", "µs per QP", "floor", "times"], rows)
 
 
 def _cases(results: Results) -> str:
-    cases = list(dict.fromkeys(line["case"] for line in results.lines))
-    solvers = [name for name in NAMES if any(line["solver"] == name for line in results.lines)]
-    cells = {(line["case"], line["solver"]): [] for line in results.lines}
-    for line in results.lines:
-        cells[line["case"], line["solver"]].append(line)
-    rows = [[case, *(_cell(cells.get((case, name), [])) for name in solvers)] for case in cases]
+    cells: dict[str, dict[str, list[Row]]] = {}
+    for row in results.rows:
+        cells.setdefault(row.case, {}).setdefault(row.solver, []).append(row)
+    solvers = [name for name in NAMES if any(name in row for row in cells.values())]
+    rows = [[case, *(_cell(row.get(name, [])) for name in solvers)] for case, row in cells.items()]
     return markdown(["case", *(NAMES[name] for name in solvers)], rows)
 
 
-def _cell(lines: list[Line]) -> str:
-    times = {line["phase"]: line["ms_per_qp_p50"] for line in lines}
-    verdicts = {line["verdict"] for line in lines} - {"ok"}
-    shown = " / ".join(f"{float(times[phase]):.3g}" for phase in ("forward", "both") if times.get(phase))
-    part = next((f"{line['batch']} of {line['asked']}" for line in lines if line["batch"] != line["asked"]), "")
-    notes = [*sorted(verdicts)] + [part] * bool(part and shown)
+def _cell(rows: list[Row]) -> str:
+    times = {row.phase: row.ms for row in rows if row.ms}
+    shown = " / ".join(f"{times[phase]:.3g}" for phase in ("forward", "both") if phase in times)
+    notes = sorted({row.verdict for row in rows} - {"ok"})
+    notes += list(dict.fromkeys(f"{row.batch} of {row.asked}" for row in rows if row.ms and row.batch != row.asked))
     return f"{shown} ({'; '.join(notes)})".strip() if notes else shown
 
 
@@ -109,14 +92,12 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rows", type=Path, help="a results file other than results/DEVICE.csv")
     args = parser.parse_args()
-    stored = ROOT / "bench" / "results"
-    results, second = load(args.rows or stored / f"{args.device}.csv"), stored / f"{args.device}-again.csv"
-    cpu = args.device == "cpu"
-    folder = ROOT / "docs" / "bench" / ("" if cpu else args.device)
+    stored, suffix = ROOT / "bench" / "results", "" if args.device == "cpu" else args.device
+    results = load(args.rows or stored / f"{args.device}.csv")
+    folder = ROOT / "docs" / "bench" / suffix
     folder.mkdir(parents=True, exist_ok=True)
     draw(results, folder)
-    name = "summary.md" if cpu else f"summary-{args.device}.md"
-    (stored / name).write_text(summary(results, load(second) if second.exists() else None))
+    (stored / f"summary{'-' * bool(suffix)}{suffix}.md").write_text(summary(results))
 
 
 if __name__ == "__main__":

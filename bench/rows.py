@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from . import table
+
+ROOT = Path(__file__).parents[1]
 GRADIENT_TOLERANCES = {torch.float64: 1e-3, torch.float32: 1e-2}  # relative
-DIGITS = 4
-MEASURED = (
-    "qplayer_gpu",
-    "kernels",
-    "bench",
-    ":!bench/results",
-    ":!bench/*.md",
-    ":!bench/again.py",
-    ":!bench/report.py",
-    ":!bench/pictures.py",
-)
-Line = dict[str, str]  # a row as it is in the file
+UNMEASURED = ("results", "*.md", "report.py", "pictures.py")  # files that change no row
+MEASURED = ("qplayer_gpu", "kernels", "bench", *(f":!bench/{name}" for name in UNMEASURED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +35,7 @@ class Row:
     load: float  # of the machine in the minute before
     python: str
     torch: str
+    toolkit: str = ""  # of a GPU: its driver, and what compiles for it
     device: str
     case: str
     family: str
@@ -72,6 +66,14 @@ class Row:
     floor_ms_per_qp: float | None = None  # of this library's forward
     verdict: str
 
+    @property
+    def ms(self) -> float | None:
+        return self.ms_per_qp_p50
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict == "ok"
+
 
 def environment(device: str) -> dict[str, str | int | float]:
     """Where, when and on what code: to be asked before the processes start, as they read the code then."""
@@ -84,13 +86,8 @@ def environment(device: str) -> dict[str, str | int | float]:
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "toolkit": _toolkit() if device == "cuda" else "",
     }
-
-
-def times_per_qp(seconds: list[float], batch: int) -> dict[str, float]:
-    """Median and spread in milliseconds."""
-    p20, p50, p80 = np.percentile(seconds, [20, 50, 80]) * 1e3 / batch
-    return {"ms_per_qp_p50": p50, "ms_per_qp_p20": p20, "ms_per_qp_p80": p80}
 
 
 def wrong_arrays(gradient_errors: dict[str, float], dtype: torch.dtype) -> list[str]:
@@ -105,47 +102,40 @@ def judge(solved: float, gradient_errors: dict[str, float], dtype: torch.dtype) 
     return ", ".join(parts) or "ok"
 
 
-def read(path: Path) -> list[Line]:
-    """The lines of a results file, none where it is not there."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def store(path: Path, rows: list[Row]) -> None:
     """Puts the rows into the file, in place of older ones of the same machine, case, solver and phase."""
-    new = [{name: str(_short(value)) for name, value in vars(row).items()} for row in rows]
-    replaced = {(line["machine"], line["device"], line["case"], line["solver"]) for line in new}
-    kept = [x for x in read(path) if (x["machine"], x["device"], x["case"], x["solver"]) not in replaced]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept + new)
-
-
-def _short(value: object) -> object:
-    if value is None:
-        return ""
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else value
+    replaced = {(row.machine, row.device, row.case, row.solver) for row in rows}
+    kept = [x for x in table.read(path) if (x["machine"], x["device"], x["case"], x["solver"]) not in replaced]
+    table.write(path, (field.name for field in fields(Row)), kept + list(map(vars, rows)))
 
 
 def _commit() -> str:
     """The commit, with a "+" where what is measured differs from it."""
-    root = Path(__file__).parents[1]
+    commit = _said("git", "rev-parse", "--short", "HEAD")
+    differs = _said("git", "status", "--porcelain", "--", *MEASURED)
+    return (commit or "unknown") + "+" * bool(differs or not commit)
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", *MEASURED) else "")
+def _toolkit() -> str:
+    found = {"driver": _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").partition("\n")[0]}
+    found |= {"CUDA": torch.version.cuda}
+    for package in ("triton", "cupy-cuda12x", "cupy-cuda13x"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return ", ".join(f"{name} {known}" for name, known in found.items())
+
+
+def _said(*command: str) -> str:
+    """What a program says; nothing where it is not there, or fails."""
+    with suppress(OSError):
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return ""
 
 
 @cache
 def _processor() -> str:
     """The name of the processor; platform.processor() is empty or "x86_64" on Linux."""
-    try:
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()

@@ -1,7 +1,5 @@
 """Every case on every solver: ``python -m bench.run``; see README.md."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
@@ -13,10 +11,9 @@ from . import cases, floor
 from .cases import CASES, SIZES
 from .measure import Run
 from .processes import Worker
-from .rows import Row, environment, read, store
+from .rows import Row, environment, store
 from .solvers import OURS, SOLVERS, adapter
-
-RESULTS = Path(__file__).parent / "results"
+from .table import markdown, read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,31 +23,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"measured peak: {peak.gflops:.0f} Gflop/s in float64, {peak.gbytes:.0f} GB/s", flush=True)
     done = _done(args.out, args.device) if args.size == "full" else set()
     todo = [case for case in args.cases if not {(case, name) for name in args.solvers} <= done]
-    patience = SIZES[args.size].patience
-    workers = {name: Worker(name, args.device, patience) for name in args.solvers}
-    reference = Worker("reference", "cpu", patience)
+    workers = {name: Worker(name, args.device, SIZES[args.size].patience) for name in args.solvers}
     rows: list[Row] = []
     with tqdm(total=len(todo) * (len(workers) + SIZES[args.size].rounds), unit="step") as progress:
-        run = Run(args.size, args.device, peak, workers, reference, progress)
+        run = Run(args.size, args.device, peak, workers, progress)
         for case in todo:
             found = run.rows(case)
             rows += found
             if args.out:
                 store(args.out, found)
-    for worker in (*workers.values(), reference):
+    for worker in workers.values():
         worker.close()
-    print(table(rows))
-    return int(any(row.solver == OURS and row.verdict != "ok" for row in rows))
+    print(printed(rows))
+    ours = (row.verdict for row in rows if row.solver.startswith(OURS))
+    return int(any(verdict != "ok" and "cannot run here" not in verdict for verdict in ours))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="This library and its peers, side by side")
     sizes = parser.add_mutually_exclusive_group()
-    quick = "a few cases, small batches, few repeats, no rows written unless --out"
-    sizes.add_argument("--quick", dest="size", action="store_const", const="quick", default="full", help=quick)
-    tiny = "every case that may be tiny, for the Triton interpreter; no rows written unless --out"
-    sizes.add_argument("--tiny", dest="size", action="store_const", const="tiny", help=tiny)
+    known = {"quick": "a few cases, small batches, few repeats", "tiny": "all small cases, for the Triton interpreter"}
+    for size, what in known.items():
+        says = f"{what}; no rows written unless --out"
+        sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, default="full", help=says)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, metavar="SOLVER", help=", ".join(SOLVERS))
@@ -60,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     args.cases = args.cases or cases.names(args.size)
     args.solvers = args.solvers or [name for name in SOLVERS if args.device in adapter(name).devices]
     if args.out is None and args.size == "full":
-        args.out = RESULTS / f"{args.device}.csv"
+        args.out = Path(__file__).parent / "results" / f"{args.device}.csv"
     return args
 
 
@@ -73,21 +69,17 @@ def _done(path: Path, device: str) -> set[tuple[str, str]]:
     return {(x["case"], x["solver"]) for x in read(path) if all(x[name] == here[name] for name in same)}
 
 
-def table(rows: list[Row]) -> str:
+def printed(rows: list[Row]) -> str:
     """Each solver beside this library: "ours" is how many times as fast this library is."""
-    ours = {(row.case, row.phase): row.ms_per_qp_p50 for row in rows if row.solver == OURS}
-    lines = [
-        f"{'case':15} {'solver':18} {'phase':9} {'batch':>6} {'ms per QP':>10} {'ours':>8} {'solved':>7} "
-        f"{'gradient error':>14}  verdict"
-    ]
+    ours = {(row.case, row.phase): row.ms for row in rows if row.solver == OURS and row.ms}
+    lines = []
     for r in rows:
-        ms, base = r.ms_per_qp_p50, ours.get((r.case, r.phase))
-        ratio = f"{ms / base:.2f}x" if ms and base else ""
-        numbers = (r.batch or "", f"{ms:.4g}" if ms else "", ratio, "" if r.solved is None else f"{r.solved:.1%}")
+        base = ours.get((r.case, r.phase))
+        times = (f"{r.ms:.4g}", f"{r.ms / base:.2f}x" if base else "", f"{r.solved:.1%}") if r.ms else ("", "", "")
         error = "" if r.gradient_error is None else f"{r.gradient_error:.1e}"
-        form = "{:15} {:18} {:9} {:>6} {:>10} {:>8} {:>7} {:>14}  {}"
-        lines.append(form.format(r.case, r.solver, r.phase, *numbers, error, r.verdict))
-    return "\n".join(lines)
+        lines.append([r.case, r.solver, r.phase, r.batch or "", *times, error, r.verdict])
+    head = ["case", "solver", "phase", "batch", "ms per QP", "ours", "solved", "gradient error", "verdict"]
+    return markdown(head, lines)
 
 
 if __name__ == "__main__":

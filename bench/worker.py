@@ -1,28 +1,17 @@
-"""One solver, in a process of its own that answers questions, a line of JSON each way.
+"""One solver, in a process of its own that answers questions: to "check" a case, then to "time" it again and again."""
 
-    python -m bench.worker SOLVER DEVICE
-
-It is asked to "check" a case, and then to "time" it again and again. "reference" as the solver has central differences
-for an answer to "check".
-"""
-
-from __future__ import annotations
-
-import json
 import os
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
-from qplayer_gpu import Settings
-
-from . import clock, gradient, systems
+from . import clock, gradient
 from .cases import CASES, SIZES
 from .certificate import certify
-from .problems import QP
 from .rows import wrong_arrays
 from .solvers import adapter
 from .solvers.base import LADDER, Adapter, Task
@@ -43,54 +32,53 @@ class Bench:
         self.solver = None
         qp = CASES[case].problems(SIZES[size])
         wanted = CASES[case].wanted(qp) if self.kind.differentiable else ()
-        task = Task(qp.map(lambda t: t.to(self.device)), wanted, self.kind.ladder[0], CASES[case].feasible)
-        objection = self.kind.objection(task)
-        if objection:
+        task = Task(qp.map(lambda t: t.to(self.device)), wanted, LADDER[0], CASES[case].feasible)
+        if objection := self.kind.objection(task):
             return {"failure": objection}
-        head = replace(task, qp=task.qp.head(SIZES[size].head))
-        found = self._least_accuracy(head, reference)
-        return found | self._whole(task, found, head.qp.batch, SIZES[size].seconds * CASES[case].longer)
+        limit = SIZES[size].seconds * CASES[case].longer
+        return self._whole(task, self._least_accuracy(task, SIZES[size].head, reference), limit)
 
-    def _least_accuracy(self, task: Task, reference: Answers) -> Answers:
+    def _least_accuracy(self, task: Task, count: int, reference: Answers) -> Answers:
         """The first accuracy at which the head of the batch is right, else the best; and its first time."""
+        task = replace(task, qp=task.qp.head(count))
         grad_x = gradient.cotangent(task.qp)
         grad_x *= torch.tensor(reference["regular"]).unsqueeze(-1).to(grad_x)
-        tried: list[tuple[tuple[float, int], Answers]] = []
-        for accuracy in self.kind.ladder:
+        tried: list[Answers] = []
+        for accuracy in LADDER:
             solver = self.kind(replace(task, accuracy=accuracy))
             first, second = (sum(self._solve(solver, grad_x).values()) for _ in range(2))
-            errors = _gradient_errors(solver, reference["derivatives"]) if task.gradients else {}
-            solved = _certificate(solver).solved
-            known = {"accuracy": accuracy, "seconds": second, "first_s": first, "version": solver.version()}
-            wrong = wrong_arrays(errors, task.qp.g.dtype)
-            tried.append(((solved, -len(wrong)), known | {"gradient_errors": errors}))
+            gradients = {name: solver.gradient(name) for name in task.gradients}
+            slopes = {name: gradient.along_directions(task.qp, name, found) for name, found in gradients.items()}
+            errors = gradient.relative_errors(slopes, reference["derivatives"])
+            solved, wrong = certify(task.qp, solver.answer()).solved, wrong_arrays(errors, task.qp.g.dtype)
+            known = {"accuracy": accuracy, "batch": task.qp.batch, "gradient_errors": errors}
+            tried.append(known | {"seconds": second, "first_s": first, "worth": (solved, -len(wrong))})
             if (solved == 1 and not wrong) or second > LONG:
                 break
-        best = max(tried, key=lambda pair: pair[0])[1]
-        return best | {"first_s": tried[0][1]["first_s"]}
+        return max(tried, key=lambda found: found["worth"]) | {"first_s": tried[0]["first_s"]}
 
-    def _whole(self, task: Task, found: Answers, batch: int, limit: float) -> Answers:
-        """The answers to as much of the batch as is solved in time, from so many on."""
-        seconds = found["seconds"]
+    def _whole(self, task: Task, found: Answers, limit: float) -> Answers:
+        """The answers to as much of the batch as is solved in time, from that of the head on."""
+        batch, seconds = found["batch"], found["seconds"]
         while batch < task.qp.batch and 2 * seconds <= limit:
             batch = min(task.qp.batch, batch << max(1, int(limit / seconds).bit_length() - 1))
-            part = replace(task, qp=task.qp.head(batch), accuracy=found["accuracy"])
-            self.solver = self.kind(part)
+            self.solver = self.kind(replace(task, qp=task.qp.head(batch), accuracy=found["accuracy"]))
             self._solve(self.solver)
             seconds = sum(self._solve(self.solver).values())
         part = replace(task, qp=task.qp.head(batch))
-        for accuracy in (a for a in self.kind.ladder if a <= found["accuracy"]):
-            self.solver = self.kind(replace(part, accuracy=accuracy))
-            self._solve(self.solver)
-            memory = clock.peak_megabytes(lambda: self._solve(self.solver), self.device)
-            certificate = _certificate(self.solver)
+        for accuracy in (a for a in LADDER if a <= found["accuracy"]):
+            self.solver = solver = self.kind(replace(part, accuracy=accuracy))
+            self._solve(solver)
+            memory = clock.peak_megabytes(lambda solver=solver: self._solve(solver), self.device)
+            certificate = certify(part.qp, solver.answer())
             if certificate.solved == 1 or seconds > LONG:
                 break
-        answer = self.solver.answer()
-        stored = self.solver.qp.n_eq + self.solver.qp.n_in
-        active = float((abs(answer.z[:, :stored]) > certificate.tolerance).sum(-1).mean())
-        known = {"batch": batch, "accuracy": accuracy, "memory_mb": memory, "iterations": answer.iterations}
-        return known | {"active": active, "solved": certificate.solved} | certificate.worst()
+        answer = solver.answer()
+        row = {"first_s": found["first_s"], "version": solver.version(), "batch": batch, "accuracy": accuracy}
+        row |= {"memory_mb": memory, "iterations": answer.iterations, "solved": certificate.solved}
+        stored = abs(answer.z[:, : solver.qp.n_eq + solver.qp.n_in]) > certificate.tolerance
+        known = {"active": float(stored.sum(-1).mean()), "gradient_errors": found["gradient_errors"]}
+        return known | {"row": row | certificate.worst()}
 
     def time(self) -> Answers:
         """Seconds of a forward, of the backward after one, and of both."""
@@ -112,48 +100,19 @@ class Bench:
         return times
 
 
-class Reference:
-    """Answers to "check" with the derivatives that gradients are compared with, and what the floor counts."""
-
-    def check(self, case: str, size: str) -> Answers:
-        """Central differences of answers of this library, on the head of the batch; the share of steps that factor."""
-        kind = CASES[case]
-        head = kind.problems(SIZES[size]).head(SIZES[size].head)
-        derivatives, regular = gradient.central_differences(head, kind.wanted(head), kind.feasible)
-        _, factored = systems.count(head, Settings(eps_abs=LADDER[0]))
-        return {"derivatives": derivatives, "regular": regular, "factored": factored}
-
-
-def _certificate(solver: Adapter):
-    return certify(solver.qp.map(torch.Tensor.cpu), solver.answer())
-
-
-def _gradient_errors(solver: Adapter, reference: gradient.Derivatives) -> dict[str, float]:
-    qp: QP = solver.qp
-    found = {name: gradient.along_directions(qp, name, solver.gradient(name)) for name in solver.task.gradients}
-    return gradient.relative_errors(found, reference)
-
-
-def reply(bench: Bench | Reference, question: dict[str, Any]) -> Answers:
-    """The answer, or why there is none."""
-    try:
-        return getattr(bench, question.pop("do"))(**question)
-    except ImportError as error:
-        return {"failure": f"not installed: {error.name}"}
-    except Exception as error:  # whatever a peer raises is a row of the results
-        return {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
-
-
-def main() -> None:
-    """Answers until standard input ends; what a solver prints goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    name, device = sys.argv[1:]
+def serve(name: str, device: str, pipe: Connection) -> None:
+    """Answers until the other end is closed; what a solver prints goes nowhere."""
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     torch.set_num_threads(os.cpu_count() or 1)
-    bench = Reference() if name == "reference" else Bench(name, device)
-    for line in sys.stdin:
-        print(json.dumps(reply(bench, json.loads(line))), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    bench = Bench(name, device)
+    with suppress(EOFError):
+        while True:
+            do, question = pipe.recv()
+            try:
+                answer = getattr(bench, do)(**question)
+            except ImportError as error:
+                answer = {"failure": f"not installed: {error.name}"}
+            except Exception as error:  # whatever a peer raises is a row of the results
+                answer = {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
+            pipe.send(answer)

@@ -96,9 +96,9 @@ class Chooser(nn.Module):
 
     def forward(self, predicted: Tensor, covariance: Tensor) -> Tensor:
         """[B, n], [B, n, n] -> [B, n]."""
-        one, each = self.C.new_ones(ASSETS), self.C.new_ones(SECTORS)
-        sides = {"l": LEAST_IN_SECTOR * each, "u": MOST_IN_SECTOR * each, "lb": 0 * one, "ub": MOST_IN_ASSET * one}
-        return self.layer(RISK * covariance, -predicted, one[None], one[:1], self.C, **sides).check().x
+        one = self.C.new_ones(1, ASSETS)
+        sides = {"l": LEAST_IN_SECTOR, "u": MOST_IN_SECTOR, "lb": 0.0, "ub": MOST_IN_ASSET}
+        return self.layer(RISK * covariance, -predicted, one, 1.0, C=self.C, **sides).check().x
 
 
 def utility(weights: Tensor, returns: Tensor, covariance: Tensor) -> Tensor:

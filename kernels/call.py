@@ -111,7 +111,7 @@ class Pointers:
             batch,
             Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded),
             *[self.array(t) for t in (*arrays, hard)],
-            OptionsStruct(*[numbers[name] for name, _ in OptionsStruct._fields_]),
+            OptionsStruct(*[numbers[name] for name, *_ in OptionsStruct._fields_]),
         )
 
     def forward(self, rows: Rows, options: Options, start: Vectors | None) -> tuple[ForwardCall, Answer]:

@@ -141,6 +141,7 @@ VECTORS_OF_ROWS = 36
 def cpp() -> str:
     """The numbers and codes as C++17, in the namespace ``qplayer``."""
     numbers = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, (int, float))}
-    lines = [f"constexpr {'int' if isinstance(v, int) else 'double'} {k} = {v!r};" for k, v in numbers.items()]
+    types = {k: "int" if isinstance(v, int) else "double" for k, v in numbers.items()}
+    lines = [f"[[maybe_unused]] constexpr {types[k]} {k} = {v!r};" for k, v in numbers.items()]
     codes = (f"enum {e.__name__} : int {{ {', '.join(f'{c.name} = {c.value}' for c in e)} }};" for e in (Status, Phase))
     return "\n".join(["namespace qplayer {", *codes, *lines, "}  // namespace qplayer\n"])

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import json
 import os
 import warnings
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
 
+from . import kernels as implementations
 from .errors import BackendError
 from .kernels import cpu, reference
+from .kernels.cpu.build import cache_folder
 from .kernels.interface import Kernels, Rows
-from .tried import passed
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
 LAZY = ("triton", "cuda")  # imported when asked for
@@ -58,12 +63,10 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     """
     if name == "auto":
         name = fastest(rows, mixed)
-    why = obstacle(name, rows.g.device)
-    if why:
+    if why := obstacle(name, rows.g.device):
         raise BackendError(f"backend {name!r} cannot run here: {why}, or take 'torch' or 'auto'")
     kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
-    why = kernels.obstacle(rows, mixed)
-    if why:
+    if why := kernels.obstacle(rows, mixed):
         raise BackendError(f"backend {name!r} cannot take these problems: {why}; or take 'torch' or 'auto'")
     return kernels
 
@@ -90,17 +93,12 @@ def obstacle(name: str, device: torch.device) -> str:
     if name == "cpu":
         return why_no_cpu() if device.type == "cpu" else f"the tensors are on {device}; move them with .cpu()"
     if name == "triton":
-        return _why_no_triton(device)
+        otherwise = "; set TRITON_INTERPRET=1 before the first import to have it interpreted, slowly"
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        return _why_no_package("triton", "triton>=3.6") or ("" if interpreted else _why_no_device(device, otherwise))
     if name == "cuda":
         return _why_no_package("cupy", "cupy-cuda13x>=13") or _why_no_device(device)
     return ""
-
-
-def _why_no_triton(device: torch.device) -> str:
-    missing = _why_no_package("triton", "triton>=3.6")
-    if missing or os.environ.get("TRITON_INTERPRET") == "1":
-        return missing
-    return _why_no_device(device, "; set TRITON_INTERPRET=1 before the first import to have it interpreted, slowly")
 
 
 def _why_no_package(name: str, requirement: str) -> str:
@@ -121,3 +119,27 @@ def why_no_cpu() -> str:
     except (cpu.BuildError, OSError) as error:
         return str(error)
     return ""
+
+
+@cache
+def passed(device: torch.device) -> dict[str, int] | None:
+    """The largest n at which each backend was right in the trial (trial.py) on this device; None before it."""
+    if not torch.cuda.is_available():
+        return None
+    path = record(device)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def record(device: torch.device) -> Path:
+    """The file for this GPU, these versions and this code."""
+    known = [torch.cuda.get_device_name(device), torch.__version__]
+    for package in ("triton", "cupy-cuda13x", "cupy-cuda12x"):
+        try:
+            known.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    digest = hashlib.sha256("\n".join(known).encode())
+    folder = Path(implementations.__file__).parent
+    for source in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".h", ".cu")):
+        digest.update(source.read_bytes())
+    return cache_folder() / f"trial_{digest.hexdigest()[:24]}.json"

@@ -26,14 +26,9 @@ class QpthQPFunction:
     """
 
     def __init__(
-        self,
-        eps: float = 1e-12,
-        verbose: int = 0,
-        notImprovedLim: int = 3,
-        maxIter: int = 20,
-        solver: object = None,
-        check_Q_spd: bool = True,
-    ):
+        self, eps: float = 1e-12, verbose: int = 0, notImprovedLim: int = 3, maxIter: int = 20, solver: object = None,
+        check_Q_spd: bool = True
+    ):  # fmt: skip
         self.settings = Settings(eps_abs=max(eps, ACCURACY))
         self.check_Q_spd = check_Q_spd
 

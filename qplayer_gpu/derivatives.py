@@ -41,17 +41,16 @@ class Change(NamedTuple):
     @classmethod
     def of(cls, rows: Rows, d: Rows) -> Change:
         """From tangents of the rows, absent where nothing changes."""
-        H, A, C = (None if M is None else torch.zeros_like(M) if dM is None else dM for M, dM in (
-            (rows.H, d.H), (rows.A, d.A), (rows.C, d.C)))  # fmt: skip
-        log_w = torch.zeros_like(rows.lo[:1]) if rows.w is None or d.w is None else d.w / rows.w
-        return cls(H, A, C, log_w)  # type: ignore[arg-type]
+        A, C = (torch.zeros_like(M) if dM is None else dM for M, dM in ((rows.A, d.A), (rows.C, d.C)))
+        return cls(d.H, A, C, torch.zeros_like(rows.lo[:1]) if rows.w is None or d.w is None else d.w / rows.w)
 
     def hessian(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x) if self.H is None else _product(self.H, x)
 
     def rows(self, x: Tensor) -> Tensor:
         """``dG x``, with zeros for the identity rows: [B, n] -> [B, m]."""
-        return _stored_rows(self.A, self.C, x, self.log_w.shape[-1])
+        n_box = self.log_w.shape[-1] - self.A.shape[-2] - self.C.shape[-2]
+        return _rows(self.A, self.C, x, x.new_zeros(x.shape[0], n_box))
 
     def columns(self, z: Tensor) -> Tensor:
         """``dG'z``: [B, m] -> [B, n]."""
@@ -62,9 +61,13 @@ def _product(M: Tensor, x: Tensor) -> Tensor:
     return (M @ x.unsqueeze(-1)).squeeze(-1)
 
 
-def _stored_rows(A: Tensor, C: Tensor, x: Tensor, m: int) -> Tensor:
-    zeros = x.new_zeros(x.shape[0], m - A.shape[-2] - C.shape[-2])
-    return torch.cat([_product(A, x), _product(C, x), zeros], -1)
+def _rows(A: Tensor, C: Tensor, x: Tensor, box: Tensor) -> Tensor:
+    return torch.cat([_product(A, x), _product(C, x), box], -1)
+
+
+def _all_rows(rows: Rows, x: Tensor) -> Tensor:
+    """``G x``: [B, n] -> [B, m]."""
+    return _rows(rows.A, rows.C, x, x[..., : rows.m - rows.n_eq - rows.n_in])
 
 
 def _stored_columns(A: Tensor, C: Tensor, z: Tensor) -> Tensor:
@@ -186,15 +189,9 @@ class Linearized:
         return v.b_x, v.p + fitted.q_z, v.b_s - fitted.b_x, q_z
 
 
-def _all_rows(rows: Rows, x: Tensor) -> Tensor:
-    """``G x``: [B, n] -> [B, m]."""
-    return torch.cat([_product(rows.A, x), _product(rows.C, x), x[..., : rows.m - rows.n_eq - rows.n_in]], -1)
-
-
 def gradients(rows: Rows, needed: Sequence[bool], x: Tensor, z: Tensor, adjoint: Adjoint) -> list[Tensor | None]:
     """The gradient of each array of the rows that needs one, in its shape: outer products of the adjoint vectors."""
     need = dict(zip(Rows._fields, needed, strict=True))
-    stored = slice(0, rows.n_eq), slice(rows.n_eq, rows.n_eq + rows.n_in)
     found: dict[str, Tensor] = {}
     if rows.H is not None and need["H"]:
         found["H"] = outer_symmetric(adjoint.b_x, x, rows.H)
@@ -203,8 +200,8 @@ def gradients(rows: Rows, needed: Sequence[bool], x: Tensor, z: Tensor, adjoint:
     if need["A"] or need["C"]:
         left = torch.stack([adjoint.z, adjoint.p, adjoint.ws, -adjoint.q_z], 1)
         right = torch.stack([adjoint.b_x, x, adjoint.b_s, adjoint.b_z], 1)
-        found |= {name: outer(left[..., part], right, M) for name, part, M in zip(
-            "AC", stored, (rows.A, rows.C), strict=True)}  # fmt: skip
+        found["A"] = outer(left[..., : rows.n_eq], right, rows.A)
+        found["C"] = outer(left[..., rows.n_eq : rows.n_eq + rows.n_in], right, rows.C)
     for name, side in (("lo", rows.lo), ("hi", rows.hi)):
         if need[name]:
             found[name] = summed(adjoint.p * share(name == "hi", rows, z, adjoint.ws), side)

@@ -26,7 +26,6 @@ TAGS = (torch.Tag.cudagraph_unsafe,)  # the number of steps depends on the data:
 TYPES = {"Tensor": "Tensor", "Tensor | None": "Tensor?", "float": "float", "int": "SymInt", "bool": "bool"}
 SOLVE = {"": Rows, "start_": Vectors, "option_": Options}
 ADJOINT = {"": Rows, "point_": Vectors, "grad_": Vectors, "option_": Options}
-COLD: Vectors = Vectors(None, None, None)  # type: ignore[arg-type]
 
 
 def schema(records: dict[str, Any], more: str, result: Any) -> str:
@@ -51,7 +50,7 @@ def solve(rows: Rows, start: Vectors | None, options: Options, on_failure: bool,
 
     A problem that was not solved has derivatives of zero, or with ``on_failure`` those at the iterate returned.
     """
-    arguments = (*rows, *(start or COLD), *options, on_failure, backend)
+    arguments = (*rows, *(start or (None,) * 3), *options, on_failure, backend)
     return Answer(*(_Solve.apply if _derivatives_are_wanted() else solve_operator)(*arguments))
 
 
@@ -199,53 +198,40 @@ def _vmap(operator: Any, info: Any, in_dims: Any, *arguments: Any) -> tuple[Any,
     return tuple(t.unflatten(0, (size, batch)) for t in output), (0,) * len(output)
 
 
-def _operator(name: str, arguments: str, compute: Any, fake: Any, setup: Any, backward: Any) -> Any:
-    """An operator of PyTorch with all its rules."""
-    name = f"qplayer_gpu::{name}"
-    torch.library.define(name, arguments, tags=TAGS)
-    torch.library.impl(name, "CompositeExplicitAutograd", compute)
-    torch.library.register_fake(name, fake)
-    torch.library.register_autograd(name, backward, setup_context=setup)
-    overload = getattr(torch.ops.qplayer_gpu, name.partition("::")[2]).default
-    torch.library.register_vmap(name, partial(_vmap, overload))
+def _operator(name: str, arguments: str, compute: Any, fake: Any, **rules: Any) -> tuple[Any, Any]:
+    """An operator of PyTorch, and the autograd.Function by which eager code calls it, under any transform.
+
+    It is computed by the one function on any device, its results have the shapes of the other's, and the rules are
+    ``setup_context`` and ``backward`` of both, and ``jvp``.
+    """
+    full = f"qplayer_gpu::{name}"
+    torch.library.define(full, arguments, tags=TAGS)
+    torch.library.impl(full, "CompositeExplicitAutograd", compute)
+    torch.library.register_fake(full, fake)
+    torch.library.register_autograd(full, rules["backward"], setup_context=rules["setup_context"])
+    operator = getattr(torch.ops.qplayer_gpu, name).default
+    torch.library.register_vmap(full, partial(_vmap, operator))
     for device in ("cpu", "cuda"):
-        torch.library.register_autocast(name, device, torch.float32)
-    return overload
-
-
-solve_operator = _operator(
-    "solve",
-    schema(SOLVE, "bool on_failure, str backend", Answer),
-    _compute_solve,
-    _fake_solve,
-    _setup_solve,
-    _solve_backward,
-)
-adjoint_operator = _operator(
-    "adjoint",
-    schema(ADJOINT, "str backend", Adjoint),
-    _compute_adjoint,
-    _fake_adjoint,
-    _setup_adjoint,
-    _adjoint_backward,
-)
-
-
-def _as_function(name: str, operator: Any, setup: Any, backward: Any, jvp: Any) -> Any:
-    """The operator as eager code takes it, under any transform; its own rule for autograd is passed over."""
+        torch.library.register_autocast(full, device, torch.float32)
 
     def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        with torch._C._AutoDispatchBelowAutograd():
+        with torch._C._AutoDispatchBelowAutograd():  # its own rule is this function's
             return operator(*arguments)
 
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-        return _vmap(function.apply, info, in_dims, *arguments)
+        return _vmap(function.apply, info, in_dims, *arguments)  # type: ignore[attr-defined]
 
     forward.__signature__ = signature(forward)  # type: ignore[attr-defined]  # which each apply asks for
-    rules = {"forward": forward, "setup_context": setup, "backward": backward, "jvp": jvp, "vmap": vmap}
-    function: Any = type(name, (torch.autograd.Function,), {k: staticmethod(rule) for k, rule in rules.items()})
-    return function
+    static = {k: staticmethod(rule) for k, rule in {"forward": forward, "vmap": vmap, **rules}.items()}
+    function: Any = type(name, (torch.autograd.Function,), static)
+    return operator, function
 
 
-_Solve = _as_function("_Solve", solve_operator, _setup_solve, _solve_backward, _solve_jvp)
-_Adjoint = _as_function("_Adjoint", adjoint_operator, _setup_adjoint, _adjoint_backward, _adjoint_jvp)
+solve_operator, _Solve = _operator(
+    "solve", schema(SOLVE, "bool on_failure, str backend", Answer), _compute_solve, _fake_solve,
+    setup_context=_setup_solve, backward=_solve_backward, jvp=_solve_jvp,
+)  # fmt: skip
+adjoint_operator, _Adjoint = _operator(
+    "adjoint", schema(ADJOINT, "str backend", Adjoint), _compute_adjoint, _fake_adjoint,
+    setup_context=_setup_adjoint, backward=_adjoint_backward, jvp=_adjoint_jvp,
+)  # fmt: skip

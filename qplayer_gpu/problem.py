@@ -73,7 +73,8 @@ def sizes_of(qp: QP) -> Sizes:
     g = qp.g
     for name, value in (("g", g), *zip(QP._fields, qp, strict=True)):
         if isinstance(value, Number) and name not in (*MATRICES, "g"):
-            _check_number(name, value)
+            if name in WEIGHTS and not value > 0:
+                raise ProblemError(f"{name} must be > 0, not {value!r}; infinite for rows that never shift")
         elif value is not None or name == "g":
             _check_tensor(name, value, g)
     _check_pairs(qp)
@@ -121,17 +122,12 @@ def _check_tensor(name: str, t: object, g: Tensor) -> None:
         )
 
 
-def _check_number(name: str, value: float) -> None:
-    if name in WEIGHTS and not value > 0:
-        raise ProblemError(f"{name} must be > 0, not {value!r}; infinite for rows that never shift")
-
-
 def _check_pairs(qp: QP) -> None:
     for rows, M, sides in (("A", qp.A, {"b": qp.b}), ("C", qp.C, {"l": qp.l, "u": qp.u})):
-        given = [name for name, side in sides.items() if side is not None]
-        if (M is None) == bool(given):
-            missing = rows if given else " or ".join(sides)
-            raise ProblemError(f"{rows} and {' or '.join(sides)} go together: {missing} is missing")
+        given = any(side is not None for side in sides.values())
+        if (M is None) == given:
+            names = " or ".join(sides)
+            raise ProblemError(f"{rows} and {names} go together: {rows if given else names} is missing")
 
 
 def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor]:

@@ -54,18 +54,6 @@ class _Record:
         return self.map(lambda t: t[index])
 
 
-def _register(record: type[_Record]) -> None:
-    pytree.register_pytree_node(
-        record,
-        lambda r: (list(vars(r).values()), None),
-        lambda values, _: record(*values),
-        flatten_with_keys_fn=lambda r: ([(pytree.GetAttrKey(k), v) for k, v in vars(r).items()], None),
-        serialized_type_name=f"qplayer_gpu.{record.__name__}",
-        to_dumpable_context=lambda _: None,
-        from_dumpable_context=lambda _: None,
-    )
-
-
 @dataclass(frozen=True)
 class Info(_Record):
     """How well each problem was solved, in the units of the data."""
@@ -142,5 +130,6 @@ class Solution(_Record):
         return self
 
 
-_register(Info)
-_register(Solution)
+for record in (Info, Solution):
+    pytree.register_dataclass(record, serialized_type_name=f"qplayer_gpu.{record.__name__}")
+torch.serialization.add_safe_globals([Info, Solution])  # torch.load(weights_only=True) takes an answer

@@ -18,10 +18,9 @@ import sys
 import torch
 from torch import Tensor
 
-from .backend import ON_CUDA, obstacle
+from .backend import ON_CUDA, obstacle, record
 from .layer import solve_qp
 from .settings import Settings
-from .tried import record
 
 SIZES = (3, 8, 16, 32, 64, 100, 256)
 BATCH = 32

@@ -5,7 +5,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from qplayer_gpu.kernels.triton import sass
+from bench.chip import sass
 
 
 @triton.jit

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import qplayer_gpu as qp
-from bench import again, families, floor, gradient, measure, points, rows, run
+from bench import families, floor, gradient, measure, points, processes, rows, run, table
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
-from bench.solvers.one_sided import OneSided
+from bench.solvers.forms import OneSided
 from bench.solvers.qplayer_gpu import Adapter
 
 ARRAYS = [families.mixed, families.box, families.lp, families.control, families.projection]
@@ -33,7 +33,7 @@ def solved(problem, feasible=True, gradients=()):
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].n <= 32])
 def test_every_case_is_feasible_as_it_says(name):
     case = CASES[name]
-    problem = case.family(3, case.n)
+    problem = case.problems(replace(SIZES["full"], largest_batch=3))
     solution = solved(problem, case.feasible).solution.check()
     shifted = solution.status == qp.Status.SOLVED_CLOSEST_FEASIBLE
     assert shifted.any() != case.feasible
@@ -67,11 +67,15 @@ class TestCertificate:
         assert found.solved == 0
 
 
+class Sided(OneSided):
+    answer = None
+
+
 @pytest.mark.parametrize("family", ARRAYS)
 def test_one_sided_rows_hold_the_same_points_and_multipliers(family):
     problem = tiny(family)
-    sides = OneSided(problem)
-    native = sides.convert(problem.arrays())
+    sides = Sided(Task(problem, (), 1e-6))
+    native = sides.native
     x = torch.randn(3, problem.n, dtype=torch.float64)
     G, lo, hi = problem.rows()
     Gx = (G @ x.unsqueeze(-1)).squeeze(-1)
@@ -147,25 +151,11 @@ def test_rows_replace_those_of_the_same_case_and_solver(tmp_path: Path):
     path = tmp_path / "rows.csv"
     rows.store(path, [row(repeats=1), row(phase="both"), row(solver="c")])
     rows.store(path, [row(repeats=2)])
-    assert [(line["solver"], line["phase"], line["repeats"]) for line in rows.read(path)] == [
+    assert [(line["solver"], line["phase"], line["repeats"]) for line in table.read(path)] == [
         ("c", "forward", "0"),
         ("b", "forward", "2"),
     ]
-    assert rows.read(path)[0]["solved"] == ""
-
-
-def test_a_second_run_in_another_order_is_told():
-    def timed(**times: float) -> points.Results:
-        known = {"case": "lp", "phase": "both", "n": 32, "batch": 512, "error": None, "solved": True, "floor": None}
-        found = [points.Point(**known, solver=k, ms=v, low=v, high=v, verdict="ok") for k, v in times.items()]
-        return points.Results([{"cores": "2", "machine": "x", "device": "cpu", "date": "", "commit": "y"}], found)
-
-    first = timed(qplayer_gpu=1.0, piqp=2.0, qpth=2.1, qpax=5.0)
-    second = timed(qplayer_gpu=1.0, piqp=2.1, qpth=2.0, jaxopt=9.0)  # two near each other have changed places
-    assert [(p.one, p.other, p.tie) for p in again.pairs(first, second) if p.swapped] == [("piqp", "qpth", True)]
-    assert "of 3 pairs" in again.compared(first, second)
-    third = timed(qplayer_gpu=3.0, piqp=2.0)
-    assert "lp, both: qplayer_gpu by PIQP 0.50, there 1.50" in again.compared(first, third)
+    assert table.read(path)[0]["solved"] == ""
 
 
 def test_the_growth_is_the_power():
@@ -185,9 +175,21 @@ class Answering:
 def test_a_slow_solver_leaves_the_rounds(monkeypatch):
     workers = {"slow": Answering(10.0), "fast": Answering(0.01)}
     bar = type("Bar", (), {"update": lambda self: None})()
-    found = measure.Run("full", "cpu", floor.Peak(1, 1), workers, None, bar)._rounds(["slow", "fast"])
+    found = measure.Run("full", "cpu", floor.Peak(1, 1), workers, bar)._rounds(["slow", "fast"])
     assert len(found["slow"]["forward"]) == measure.LEAST_ROUNDS
     assert len(found["fast"]["forward"]) == SIZES["full"].rounds
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_or_is_late_is_a_row_and_is_begun_anew():
+    worker = processes.Worker("qplayer_gpu", "cpu", patience=0.0)
+    assert worker.ask("time") == {"failure": "no answer in 0 s"}
+    worker.patience = 60.0
+    assert worker.ask("time")["failure"].startswith("AttributeError")  # nothing was checked before
+    worker.process.kill()
+    worker.process.join()
+    assert worker.ask("time") == {"failure": "process ended with code -9"}
+    worker.close()
 
 
 @pytest.mark.slow
@@ -195,6 +197,6 @@ def test_a_tiny_run_from_end_to_end(tmp_path: Path):
     path = tmp_path / "rows.csv"
     solvers = ["qplayer_gpu", "cupiqp"]
     assert run.main(["--tiny", "--cases", "mixed_n4", "--solvers", *solvers, "--out", str(path)]) == 0
-    lines = rows.read(path)
+    lines = table.read(path)
     assert {line["phase"] for line in lines if line["solver"] == "qplayer_gpu"} == {"forward", "backward", "both"}
     assert [line["verdict"] for line in lines if line["solver"] == "cupiqp"] == ["not installed: cupiqp"]

@@ -18,14 +18,13 @@ from hard import demand
 from helpers import HARD_ROWS, OPTIONS, PUBLISHED, UNKNOWN_GRADIENTS, as_rows, written_numbers
 from helpers import KERNEL_CASES as CASES
 
-from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu
 from qplayer_gpu.kernels.call import Sizes, memory
 from qplayer_gpu.kernels.cpu import build
 from qplayer_gpu.kernels.interface import Vectors
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
+pytestmark = pytest.mark.usefixtures("compiler")
 ANSWER = ("x", "z", "s", "primal", "dual", "gap")
 ADJOINT = ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")
 SAME = 1e-9  # rounding errors of other orders of summation, next to the size of a vector

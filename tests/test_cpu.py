@@ -18,7 +18,7 @@ from qplayer_gpu.kernels.cpu import build
 from qplayer_gpu.kernels.interface import Answer, Status, Vectors
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
+pytestmark = pytest.mark.usefixtures("compiler")
 
 # Rounding errors of two orders of summation, where the data let an optimum be known; else the tolerance of the solve.
 SAME, SAME_MULTIPLIERS, SAME_ADJOINT = 1e-8, 1e-7, 1e-7
@@ -215,7 +215,7 @@ def test_wrong_arrays_are_refused():
 
 
 @pytest.fixture
-def without_compiler(monkeypatch, tmp_path):
+def without_compiler(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     caches = (backends.why_no_cpu, cpu.load)
     for cache in caches:

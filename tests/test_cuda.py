@@ -18,7 +18,7 @@ from qplayer_gpu.kernels.call import BackwardCall, ForwardCall
 from qplayer_gpu.kernels.cpu.library import Threads
 from qplayer_gpu.kernels.interface import Vectors
 
-pytestmark = pytest.mark.skipif(bool(backends.why_no_cpu()), reason="no C++ compiler")
+pytestmark = pytest.mark.usefixtures("compiler")
 
 STREAM, SHARED_LIMIT, PROCESSORS, BLOCKS_EACH = 1234, 100_000, 3, 2
 CALLS = {"qplayer_forward": ForwardCall, "qplayer_backward": BackwardCall}

@@ -6,24 +6,28 @@ from pathlib import Path
 
 import pytest
 
-resources = pytest.importorskip("qplayer_gpu.kernels.cuda.resources")
+cuda = pytest.importorskip("bench.chip.cuda")
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_table_is_of_this_source_and_little_spills():
-    assert resources.complaints(resources.read()) == []
+    table = cuda.parsed(cuda.FILE, cuda.Resources)
+    assert list(dict.fromkeys(r.variant for r in table)) == list(cuda.variants())
+    assert {r.source for r in table} == {cuda.digest()}, "run python -m bench.chip.cuda"
+    assert cuda.spilling(table) == []
 
 
 @pytest.mark.parametrize("scalar", ["double", "float"])
 def test_the_source_compiles(scalar):
-    resources.compiled(resources.Variant(32, scalar, 80), "compute")
+    cuda.compiled(cuda.Variant(32, scalar, 80), "compute")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", resources.THREADS)
+@pytest.mark.parametrize("threads", cuda.THREADS)
 def test_each_variant_is_as_in_the_table(threads):
-    command = [sys.executable, "-m", "qplayer_gpu.kernels.cuda.resources", "--check", "--threads", str(threads)]
+    command = [sys.executable, "-m", "bench.chip.cuda", "--check", "--threads", str(threads)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

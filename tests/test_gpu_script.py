@@ -1,16 +1,21 @@
 """The script for machines with a GPU, as far as it goes without one: what it does with parts that fail or hang."""
 
-import csv
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench import factor, gpu
+from bench import gpu, run
+from bench.cases import CASES
+from qplayer_gpu import backend
+from qplayer_gpu.kernels import cpu, linear
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +35,7 @@ def test_a_part_that_fails_or_hangs_does_not_lose_the_others(tmp_path):
         aside one 9 bash -c 'sleep 1; echo slow'
         aside deaf 1 bash -c 'trap "" TERM; for i in {1..50}; do sleep 1; done'
         together
-        skip absent 'not installed'
+        say 'absent: skipped'
         part last 9 echo fine
         exit $failed""",
         tmp_path,
@@ -42,7 +47,7 @@ def test_a_part_that_fails_or_hangs_does_not_lose_the_others(tmp_path):
         "hung: FAILED, out of time",
         "one: passed",
         "deaf: FAILED, out of time",
-        "absent: skipped, not installed",
+        "absent: skipped",
         "last: passed",
     ]
     assert (tmp_path / "bad.txt").read_text() == "trouble\n"
@@ -54,7 +59,7 @@ PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$CALLS"
 case "$*" in
     *test_triton.py*) echo 'one test failed'; exit 1 ;;
-    *bench.factor*) sleep 60 ;;
+    *bench.run*quick*) sleep 60 ;;
 esac
 """
 
@@ -81,16 +86,16 @@ def test_the_whole_script(environment_works, tmp_path):
     if not environment_works:
         assert said == {"environment": "FAILED (1)"}
         return
-    assert {name for name, how in said.items() if how == "passed"} == set(said) - {"tests-kernels", "factor"}
+    assert {name for name, how in said.items() if how == "passed"} == set(said) - {"tests-kernels", "peers"}
     assert said["tests-kernels"] == "FAILED (1)"
-    assert said["factor"] == "FAILED, out of time"
-    assert list(said)[-3:] == ["benchmark", "factor", "peers"]
+    assert said["peers"] == "FAILED, out of time"
+    assert list(said)[-2:] == ["benchmark", "peers"]
     assert {"memcheck", "racecheck", "check", "tests-gpu-float64", "tests-gpu-float32"} <= set(said)
     assert (out / "tests-kernels.txt").read_text() == "one test failed\n"
     made = calls.read_text()
     for tool in ("memcheck", "racecheck"):
         assert f"sanitizer --tool {tool} --error-exitcode 9 python -m bench.gpu --small" in made
-    assert f"-m bench.gpu --out {out}/gpu.csv" in made
+    assert f"-m bench.run --device cuda --out {out}/gpu.csv" in made
 
 
 def timeout():
@@ -114,46 +119,47 @@ def test_without_a_gpu_it_says_so(tmp_path):
     assert done.stderr.startswith("no CUDA device that PyTorch")
 
 
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_solves_are_measured(tmp_path, monkeypatch):
-    out = tmp_path / "factor.csv"
-    monkeypatch.setattr(sys, "argv", ["factor", "--quick", "--out", str(out)])
-    assert factor.main() == 0
-    lines = rows(out)
-    assert len(lines) == len(factor.SIZES) * (3 if torch.cuda.is_available() else 2) * 2
-    assert {line["verdict"] for line in lines} == {"ok"}
-    monkeypatch.setitem(factor.METHODS, "torch", lambda K, r: (r, torch.zeros(len(r), dtype=torch.bool)))
-    assert factor.main() == 1
-    assert {line["verdict"] for line in rows(out)[len(lines) :] if line["method"] == "torch"} == {"wrong"}
-
-
-def test_the_backends_are_compared_and_measured(tmp_path, monkeypatch):
-    """With the compiled kernels of the CPU in the place of a backend for GPUs."""
+@pytest.fixture
+def on_a_cpu(monkeypatch):
+    """The compiled kernels of the CPU in the place of a backend for GPUs."""
     monkeypatch.setattr(gpu, "others", lambda: ["cpu"])
     monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
-    out = tmp_path / "gpu.csv"
-    for options, code in ((["--environment"], 0), (["--small"], 0), (["--quick", "--out", str(out)], 0)):
-        monkeypatch.setattr(sys, "argv", ["gpu", *options])
-        assert gpu.main() == code
-    lines = rows(out)
-    assert [(line["backend"], line["dtype"]) for line in lines[:2]] == [
-        ("cpu", "torch.float64"),
-        ("torch", "torch.float64"),
-    ]
-    assert all(float(line["error"]) < 1e-3 for line in lines)
-    monkeypatch.setattr(gpu, "both", wrong(gpu.both))
-    assert gpu.main() == 1
-    monkeypatch.setattr(sys, "argv", ["gpu", "--check"])
-    assert gpu.main() == 1
 
 
-def wrong(both):
-    def changed(args, backend, settings=None):
-        sol, gradient = both(args, backend, settings)
-        return sol, gradient * (1.01 if backend == "cpu" else 1.0)
+@pytest.mark.parametrize("options", [["--environment"], ["--small"], []])
+def test_right_backends_pass(options, on_a_cpu, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu", *options])
+    assert gpu.main() == 0
+
+
+def test_a_wrong_backend_is_found(on_a_cpu, monkeypatch, capsys):
+    spoiled = SimpleNamespace(**vars(cpu) | {"adjoint": wrong(cpu.adjoint)})
+    monkeypatch.setitem(backend.BACKENDS, "cpu", spoiled)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu.main() == 1
+    assert "cpu, n = 8, torch.float64: error 1." in capsys.readouterr().out
+
+
+def test_a_wrong_solve_is_found(on_a_cpu, monkeypatch, capsys):
+    solve = linear.sweep_solve
+    monkeypatch.setattr(linear, "sweep_solve", lambda K, r: solve(1.01 * K, r))
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu.main() == 1
+    assert "sweep_solve, n = 8, torch.float64: error 9.9e-03" in capsys.readouterr().out
+
+
+def wrong(adjoint):
+    def changed(*arguments):
+        found = adjoint(*arguments)
+        found.b_x.mul_(1.01)
+        return found
 
     return changed
+
+
+def test_what_is_timed_is_there_and_was_compiled_by_the_check():
+    script = (ROOT / "bench/gpu.sh").read_text().replace("\\\n", "")
+    (line,) = re.findall(r"^part benchmark .* python -m bench.run (.*)", script, re.MULTILINE)
+    call = run.parse(shlex.split(line))
+    assert {CASES[name].n for name in call.cases} == set(gpu.SIZES)
+    assert {CASES[name].family for name in call.cases} == {"mixed", "half_infeasible"}

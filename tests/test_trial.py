@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from qplayer_gpu import Settings, trial, tried
+from qplayer_gpu import Settings, backend, trial
 from qplayer_gpu.kernels import cpu
 from qplayer_gpu.kernels.interface import Status
 
@@ -59,12 +59,12 @@ def test_what_it_finds_is_kept_for_this_gpu_and_this_code(monkeypatch, tmp_path)
     monkeypatch.setattr(trial, "obstacle", lambda *_: "")
     monkeypatch.setattr(trial, "in_its_own_process", lambda name: (32, "") if name == "triton" else (8, "wrong"))
     monkeypatch.setattr(sys, "argv", ["trial"])
-    tried.passed.cache_clear()
-    assert tried.passed(CUDA) is None
+    backend.passed.cache_clear()
+    assert backend.passed(CUDA) is None
     assert trial.main() == 1
-    tried.passed.cache_clear()
-    assert tried.passed(CUDA) == {"triton": 32, "cuda": 8}
+    backend.passed.cache_clear()
+    assert backend.passed(CUDA) == {"triton": 32, "cuda": 8}
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "another")
-    tried.passed.cache_clear()
-    assert tried.passed(CUDA) is None
-    tried.passed.cache_clear()
+    backend.passed.cache_clear()
+    assert backend.passed(CUDA) is None
+    backend.passed.cache_clear()

@@ -3,19 +3,18 @@
 import importlib
 import itertools
 import math
-from dataclasses import fields
 
 import families as f
 import pytest
 import torch
+from helpers import as_rows, leaves_of
 from interpreted import patch_once
 
 import qplayer_gpu as qp
-from bench.systems import watched
+from bench.floor import watched
 from qplayer_gpu import backend
 from qplayer_gpu.kernels import reference
-from qplayer_gpu.kernels.interface import Start
-from qplayer_gpu.problem import Parameters, Problem
+from qplayer_gpu.kernels.interface import Vectors
 
 kernels = pytest.importorskip("qplayer_gpu.kernels.triton")
 launch = pytest.importorskip("qplayer_gpu.kernels.triton.launch")
@@ -30,7 +29,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.
 
 
 def moved(args):
-    return {k: v if v is None else v.to(DEVICE) for k, v in args.items()}
+    return {k: v.to(DEVICE) if isinstance(v, torch.Tensor) else v for k, v in args.items()}
 
 
 def degenerate():
@@ -68,8 +67,8 @@ CASES = {
 }
 
 
-def rows_of(args, settings=None):
-    return Problem.of(Parameters(*(args.get(name) for name in Parameters._fields)), settings or qp.Settings()).rows
+def options_of(settings):
+    return settings.options(torch.float64, DEVICE)
 
 
 def assert_same(ours, theirs):
@@ -100,7 +99,7 @@ MARKS = dict.fromkeys(SLOW, pytest.mark.slow) | dict.fromkeys(LARGE, pytest.mark
 
 def solved_by(name, args):
     """The solution, and the gradients of the arguments for random cotangents of all that has one."""
-    leaves = {k: v if v is None else v.clone().requires_grad_() for k, v in args.items()}
+    leaves = leaves_of(args)
     sol = qp.solve_qp(**{"H": None, **leaves}, backend=name)
     torch.manual_seed(1)
     outputs = (sol.x, sol.y, sol.z, sol.z_box, sol.s_eq, sol.s_in, sol.s_box)
@@ -126,39 +125,11 @@ def test_forward_and_gradients_are_the_reference_s(case):
     assert_as_the_reference(moved(ALL[case]()), 1e-8, 1e-7, 1e-6)
 
 
-SINGLE = {"lp": (), "degenerate-lp": pytest.mark.slow, "feasible": pytest.mark.slow, "overdetermined": ()}
-SINGLE |= {"shared-A": pytest.mark.slow, "positive-lp": pytest.mark.slow, "feasible-33": pytest.mark.gpu}
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, marks=marks) for case, marks in SINGLE.items()])
-def test_float32_is_solved_in_mixed_precision(case):
-    """To the tolerance of float64, then rounded: what is left is float32's rounding, of multipliers too."""
+@pytest.mark.parametrize("case", ["lp", pytest.param("overdetermined", marks=pytest.mark.slow)])
+def test_float32_is_solved_in_float64(case):
+    """Then rounded: what is left is float32's rounding, of multipliers too."""
     args = {k: v if v is None else v.float() for k, v in ALL[case]().items()}
     assert_as_the_reference(moved(args), 1e-5, 1e-5, 1e-4)
-
-
-def test_what_mixed_precision_does_not_solve_is_solved_again(monkeypatch):
-    for module in (launch, importlib.import_module("qplayer_gpu.kernels.reference.forward")):
-        monkeypatch.setattr(module, "MIXED_STEPS", 3)
-    rows, options = rows_of(moved(f.feasible(2, 1))), qp.Settings(precision="mixed").options(torch.float64)
-    answer, expected = kernels.forward(rows, options), reference.forward(rows, options)
-    assert answer.iterations.tolist() == expected.iterations.tolist()
-    assert sorted((expected.iterations > 3).tolist()) == [False, True]  # one is solved at once, and left alone
-    assert_same(answer, expected)
-
-
-@pytest.mark.parametrize("case", ["overdetermined", pytest.param("feasible", marks=pytest.mark.slow)])
-def test_the_cholesky_factor_solves_as_the_sweep_does(case):
-    cholesky = launch.Launch(1, 4, launch.CHOLESKY)
-    rows, options = rows_of(moved(CASES[case]())), qp.Settings().options(torch.float64)
-    answer, expected = launch.launch_forward(rows, options, None, cholesky), reference.forward(rows, options)
-    assert answer.status.tolist() == expected.status.tolist()
-    torch.testing.assert_close(answer.x, expected.x, rtol=1e-8, atol=1e-8)
-    seeds = kernels.Seeds(*(torch.randn_like(t) for t in (answer.x, answer.z, answer.s)))
-    ours = launch.launch_adjoint(rows, expected, seeds, options, cholesky)
-    theirs = reference.adjoint(rows, expected, seeds, options)
-    for field in fields(ours):
-        torch.testing.assert_close(getattr(ours, field.name), getattr(theirs, field.name), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.skipif(GPU, reason="it counts calls in the interpreter")
@@ -167,8 +138,8 @@ def test_a_step_factors_only_where_its_system_has_changed(monkeypatch):
     system, calls = importlib.import_module("qplayer_gpu.kernels.triton.system"), []
     anew = system.factor_anew
     monkeypatch.setattr(system, "factor_anew", lambda *a: (calls.append(1), anew(*a))[1])
-    rows, options = rows_of(f.feasible(1, 4, two_sided=True, bounds=True)), qp.Settings().options(torch.float64)
-    answer = kernels.forward(rows, options)
+    rows, options = as_rows(f.feasible(1, 4, two_sided=True, bounds=True)), options_of(qp.Settings())
+    answer = kernels.forward(rows, options, None)
     with watched() as systems:
         assert reference.forward(rows, options).iterations == answer.iterations == len(systems)
     changes = sum(not torch.equal(now, before) for before, now in itertools.pairwise(systems))
@@ -184,12 +155,12 @@ def test_problems_of_every_kind_in_one_batch():
     args["H"][2] = 0.0
     args["g"][2] = torch.tensor([-1.0, 1.0])  # along which no row stops
     args["C"][3, 0, 0] = math.nan
-    rows, options = rows_of(moved(args)), qp.Settings().options(torch.float64)
-    answer = kernels.forward(rows, options)
+    rows, options = as_rows(moved(args)), options_of(qp.Settings())
+    answer = kernels.forward(rows, options, None)
     wanted = (qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.UNBOUNDED, qp.Status.NONFINITE_INPUT)
     assert answer.status.tolist() == list(wanted)
     assert_same(answer, reference.forward(rows, options))
-    leaves = {k: v.clone().requires_grad_() for k, v in moved(args).items()}
+    leaves = leaves_of(moved(args))
     qp.solve_qp(**leaves, backend="triton").x.square().sum().backward()
     assert all(leaf.grad.isfinite().all() and (leaf.grad[2:] == 0).all() for leaf in leaves.values())
 
@@ -200,32 +171,54 @@ def test_warm_start():
     again = qp.solve_qp(**args, backend="triton", warm_start=first)
     assert (again.info.iterations == 0).all()
     torch.testing.assert_close(again.x, first.x, rtol=0, atol=0)
-    rows, options = rows_of(moved(f.overdetermined(1, 3))), qp.Settings().options(torch.float64)
+    rows, options = as_rows(moved(f.overdetermined(1, 3))), options_of(qp.Settings())
     cold = reference.forward(rows, options)
-    start = Start(cold.x, cold.z, cold.s)  # begins in phase SHIFT
+    start = cold.point  # begins in phase SHIFT
     assert_same(kernels.forward(rows, options, start), reference.forward(rows, options, start))
 
 
 @pytest.mark.parametrize(
-    ("settings", "status"),
+    ("settings", "weights", "status"),
     [
-        (qp.Settings(max_iter=2), qp.Status.MAX_ITERATIONS),
-        (qp.Settings(closest_feasible=False), qp.Status.INFEASIBLE),
-        pytest.param(qp.Settings(w_eq=math.inf), qp.Status.INFEASIBLE, marks=pytest.mark.slow),
-        (qp.Settings(w_eq=[1.0, 2, 3, 4], eps_rel=1e-7, equilibrate=False), qp.Status.SOLVED_CLOSEST_FEASIBLE),
-        (qp.Settings(w_in=math.inf), qp.Status.SOLVED_CLOSEST_FEASIBLE),
+        (qp.Settings(max_iter=2), {}, qp.Status.MAX_ITERATIONS),
+        (qp.Settings(closest_feasible=False), {}, qp.Status.INFEASIBLE),
+        pytest.param(qp.Settings(), {"w_eq": math.inf}, qp.Status.INFEASIBLE, marks=pytest.mark.slow),
+        (
+            qp.Settings(eps_rel=1e-7, equilibrate=False),
+            {"w_eq": torch.tensor([1.0, 2, 3, 4]).double()},
+            qp.Status.SOLVED_CLOSEST_FEASIBLE,
+        ),
+        (qp.Settings(), {"w_in": math.inf}, qp.Status.SOLVED_CLOSEST_FEASIBLE),
     ],
     ids=["max_iter", "infeasible", "hard", "weighted", "hard-inequalities"],
 )
-def test_settings(settings, status):
-    args = f.overdetermined(2, 3)
+def test_settings_and_weights(settings, weights, status):
+    args = f.overdetermined(2, 3) | weights
     args["u"] += 3
     if status == qp.Status.INFEASIBLE:  # the hard ones take a hundred steps to be given up
-        args = {k: v[:1] for k, v in args.items()}
-    rows, options = rows_of(moved(args), settings), settings.options(torch.float64)
-    answer = kernels.forward(rows, options)
+        args = {k: v if k in weights else v[:1] for k, v in args.items()}
+    rows, options = as_rows(moved(args)), options_of(settings)
+    answer = kernels.forward(rows, options, None)
     assert (answer.status == status).all()
     assert_same(answer, reference.forward(rows, options))
+
+
+def test_each_problem_may_have_its_own_weights_and_hard_rows():
+    """Rows that exclude each other, one of them hard in one problem; 0 and NaN are no weights."""
+    C = torch.tensor([[1.0, 1], [-1, -1], [1, 0]]).double()
+    sides = {"C": C, "u": torch.tensor([-1.0, -2, 0]).double(), "l": torch.tensor([-math.inf, -math.inf, -1]).double()}
+    w = torch.tensor([[1.0, 3, 2], [1, math.inf, 2], [2, 0, 1], [2, 1, math.nan]]).double()
+    args = moved({"H": torch.eye(2).double(), "g": torch.ones(2).double(), "w_in": w} | sides)
+    rows, options = as_rows(args), options_of(qp.Settings())
+    answer, expected = kernels.forward(rows, options, None), reference.forward(rows, options)
+    solved, unusable = qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.NONFINITE_INPUT
+    assert answer.status.tolist() == [solved, solved, unusable, unusable]
+    assert_same(answer, expected)
+    at = Vectors(*(t.nan_to_num() for t in expected.point))
+    grad = Vectors(*(torch.randn_like(t) * (expected.status == solved).unsqueeze(-1) for t in at))
+    adjoints = (implementation.adjoint(rows, at, grad, options) for implementation in (kernels, reference))
+    for ours, theirs in zip(*adjoints, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.slow
@@ -236,30 +229,34 @@ def test_hard_rows_have_their_gradient():
     args |= {"lb": torch.zeros(3).double(), "ub": torch.ones(3).double()}
     gradients = []
     for name in ("torch", "triton"):
-        leaves = {k: v.clone().requires_grad_() for k, v in moved(args).items()}
-        sol = qp.solve_qp(**leaves, settings=qp.Settings(w_box=math.inf), backend=name).check()
+        leaves = leaves_of(moved(args))
+        sol = qp.solve_qp(**leaves, w_box=math.inf, backend=name).check()
         (sol.x.sum() + sol.s_in.square().sum()).backward()
         gradients.append(leaves)
     for k in args:
         torch.testing.assert_close(gradients[1][k].grad, gradients[0][k].grad, rtol=1e-6, atol=1e-6)
 
 
-def test_larger_than_the_tile_goes_to_the_reference(monkeypatch):
-    def refuse(*_):
-        raise AssertionError("launched")
+def test_it_says_what_it_cannot_take():
+    def bounded(n):
+        return as_rows({"g": torch.ones(n), "lb": torch.zeros(n)})
 
-    monkeypatch.setattr(kernels, "launch_forward", refuse)
-    monkeypatch.setattr(kernels, "launch_adjoint", refuse)
-    g = torch.randn(1, launch.LARGEST_N + 1, dtype=torch.float64, device=DEVICE, requires_grad=True)
-    eye = torch.eye(g.shape[1], dtype=torch.float64, device=DEVICE)
-    x = qp.solve_qp(eye, g, backend="triton").x
-    torch.testing.assert_close(x, -g)
-    x.sum().backward()
-    torch.testing.assert_close(g.grad, -torch.ones_like(g))
+    assert kernels.obstacle(bounded(launch.LARGEST_N), False) == ""
+    assert "64 variables and 256 rows at most (bounds are rows), not 65 and 65" in kernels.obstacle(bounded(65), False)
+    many = as_rows({"g": torch.ones(1), "C": torch.ones(257, 1), "u": torch.ones(257)})
+    assert "not 1 and 257" in kernels.obstacle(many, False)
+    assert "take precision='float64'" in kernels.obstacle(bounded(2), True)
+
+
+def test_the_option_of_nvidia_s_assembler_is_not_given_to_amd_s(monkeypatch):
+    rows = as_rows({"g": torch.ones(3)})
+    assert ("maxnreg" in launch.variant(rows)[1]) == (torch.version.hip is None)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert launch.variant(rows)[1] == {"num_warps": 1}
 
 
 def test_the_backend_says_what_it_wants(monkeypatch):
-    rows, cuda = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows, torch.device("cuda")
+    rows, cuda = as_rows({"g": torch.ones(2)}), torch.device("cuda")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(qp.BackendError, match=r"there is no CUDA device; set TRITON_INTERPRET=1"):
@@ -274,5 +271,5 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 
 def test_it_is_not_taken_unasked():
     """Not before it has been seen to work on a GPU."""
-    rows = Problem.of(Parameters(None, torch.ones(2), *(None,) * 7), qp.Settings()).rows
+    rows = as_rows({"g": torch.ones(2)})
     assert backend.select("auto", rows, False) is not kernels

@@ -1,17 +1,18 @@
 """What a CUDA graph cannot capture is not there: no number asked of the device, no copy between it and the host."""
 
 from contextlib import contextmanager
+from typing import get_type_hints
 
 import pytest
 import torch
+from helpers import as_rows, problem
 from interpreted import patch_once
-from qplayer_gpu.solve import solve
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import qplayer_gpu as qp
 from qplayer_gpu import operators
-from qplayer_gpu.kernels.interface import Options, Seeds, Start
-from qplayer_gpu.problem import Parameters, Problem
+from qplayer_gpu.kernels.interface import Options, Vectors
+from qplayer_gpu.problem import rows_of, sizes_of
 
 tl = pytest.importorskip("triton.language")
 kernels = pytest.importorskip("qplayer_gpu.kernels.triton")
@@ -57,10 +58,9 @@ def device(monkeypatch):
     return torch.device("meta")
 
 
-@pytest.mark.parametrize("precision", ["float64", "mixed"])
 @pytest.mark.parametrize("start", [False, True], ids=["cold", "warm"])
-def test_nothing_is_asked_of_the_device(device, precision, start):
-    def empty(*shape):
+def test_nothing_is_asked_of_the_device(device, start):
+    def empty(*shape, device=device):
         return torch.empty(*shape, dtype=torch.float64, device=device)
 
     B, n, n_eq, n_in = 3, 4, 2, 5
@@ -73,16 +73,14 @@ def test_nothing_is_asked_of_the_device(device, precision, start):
         "l": (n_in,),
         "u": (B, n_in),
     }
-    shapes |= {"lb": (n,), "ub": (B, n)}
-    settings = qp.Settings(precision=precision)
-    options = settings.options(torch.float64, device)
+    shapes |= {"lb": (n,), "ub": (B, n), "w_in": (B, n_in)}
+    options = qp.Settings().options(torch.float64, device, "triton")
+    sizes = sizes_of(problem({k: empty(*shape, device="cpu") for k, shape in shapes.items()}))
     with Copies() as copies:
-        problem = Problem.of(Parameters(**{k: empty(*shape) for k, shape in shapes.items()}), settings)
-        m = problem.rows.m
-        before = Start(empty(B, n), empty(B, m), empty(B, m)) if start else None
-        answer = solve(problem, options, kernels, before)
-        seeds = Seeds(*(torch.empty_like(t) for t in (answer.x, answer.z, answer.s)))
-        kernels.adjoint(problem.rows, answer, seeds, options)
+        rows, _ = rows_of(problem({k: empty(*shape) for k, shape in shapes.items()}), sizes)
+        before = Vectors(empty(B, n), empty(B, rows.m), empty(B, rows.m)) if start else None
+        answer = kernels.forward(rows, options, before)
+        kernels.adjoint(rows, answer.point, Vectors(*map(torch.empty_like, answer.point)), options)
     assert not copies.found
 
 
@@ -105,15 +103,14 @@ def test_the_launch_is_on_the_device_of_the_tensors(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_of", device_of)
     for kernel in ("forward_kernel", "adjoint_kernel"):
         monkeypatch.setattr(launch, kernel, Noted())
-    parameters = Parameters(**dict.fromkeys(Parameters._fields) | {"g": torch.zeros(2, 3, dtype=torch.float64)})
-    rows = Problem.of(parameters, qp.Settings()).rows
+    rows = as_rows({"g": torch.zeros(2, 3, dtype=torch.float64)})
     options = qp.Settings().options(torch.float64, rows.g.device)
     answer = kernels.forward(rows, options)
-    kernels.adjoint(rows, answer, Seeds(answer.x, answer.z, answer.s), options)
+    kernels.adjoint(rows, answer.point, answer.point, options)
     assert launched == [[True], [True]]
 
 
-BODIES = {"solve": operators.solve_operator._init_fn, "adjoint": operators.adjoint_operator._init_fn}
+BODIES = {"solve": operators._compute_solve, "adjoint": operators._compute_adjoint}
 
 
 class NoQuestions(TorchDispatchMode):
@@ -130,20 +127,19 @@ class NoQuestions(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def solve_and_differentiate(backend, **settings):
+def solve_and_differentiate(backend):
     """Problems with two parallel rows that exclude each other in the second one: the status, and gradients."""
     C, u = [[1.0, 1], [-1, -1]], [[1.0, 1], [-1, -2]]
     args = {"H": torch.eye(2), "g": torch.randn(2, 2), "C": torch.tensor(C), "u": torch.tensor(u), "lb": -torch.ones(2)}
     leaves = {k: v.double().to("cuda" if GPU else "cpu").requires_grad_() for k, v in args.items()}
     with NoQuestions():
-        sol = qp.solve_qp(**leaves, backend=backend, settings=qp.Settings(**settings))
+        sol = qp.solve_qp(**leaves, w_box=float("inf"), backend=backend)
         loss = sol.x.square().sum() + sol.s_in.sum() + sol.z.sum()
         return sol.status, torch.autograd.grad(loss, list(leaves.values()))
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("mixed", marks=pytest.mark.slow)])
-def test_nothing_is_asked_on_the_way_from_a_user_and_back(precision):
-    status, gradients = solve_and_differentiate("triton", precision=precision, w_box=float("inf"))
+def test_nothing_is_asked_on_the_way_from_a_user_and_back():
+    status, gradients = solve_and_differentiate("triton")
     assert status.tolist() == [qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE]
     assert all(g.isfinite().all() for g in gradients)
 
@@ -155,7 +151,7 @@ def test_the_reference_does_ask():
 
 def test_a_tolerance_recompiles_nothing():
     """A number of the settings is an argument of the kernels, in double precision; no variant is made for it."""
-    floats = {name for name, kind in Options.__annotations__.items() if kind == "float"}
+    floats = {name for name, kind in get_type_hints(Options).items() if kind is float}
     assert floats.isdisjoint(launch.Config._fields)
     for kernel in (launch.forward_kernel, launch.adjoint_kernel):
         taken = floats & set(kernel.arg_names)

@@ -22,14 +22,14 @@ def python(*arguments):
 
 @pytest.mark.parametrize("n", [pytest.param(n, marks=pytest.mark.slow) for n in SIZES])
 def test_each_variant_is_as_in_the_table(n):
-    code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", "--n", str(n))
+    code, text = python("-m", "bench.chip.triton", "--check", "--n", str(n))
     assert code == 0, text
 
 
 def test_the_largest_variant_is_as_in_the_table():
     """It is the first to spill."""
     largest = ("--kernel", "forward", "--precision", "float64", "--n", "64", "--m", "256", "--architecture", "90")
-    code, text = python("-m", "qplayer_gpu.kernels.triton.resources", "--check", *largest)
+    code, text = python("-m", "bench.chip.triton", "--check", *largest)
     assert code == 0, text
     assert "1 of the variants" in text
 

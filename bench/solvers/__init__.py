@@ -1,31 +1,31 @@
-"""The solvers: a module each, with a class ``Adapter`` that imports its package only when it is made."""
-
-from __future__ import annotations
+"""The solvers: classes that import their packages only when they are made."""
 
 from importlib import import_module
 
 from .base import Adapter
 
 OURS = "qplayer_gpu"
-SOLVERS = (
-    OURS,
-    "qplayer_gpu_torch",
-    "qplayer_gpu_triton",
-    "qplayer_gpu_cuda",
-    "proxqp",
-    "qplayer",
-    "piqp",
-    "elastiqp",
-    "moreau",
-    "moreau_active_set",
-    "cvxpylayers",
-    "qpth",
-    "qpax",
-    "jaxopt",
-    "cupiqp",
-)
+SOLVERS = {  # what the report calls each, its module and its class
+    OURS: ("qplayer_gpu", "qplayer_gpu", "Adapter"),
+    "qplayer_gpu_torch": ("qplayer_gpu, torch", "qplayer_gpu", "Torch"),
+    "qplayer_gpu_triton": ("qplayer_gpu, Triton", "qplayer_gpu", "Triton"),
+    "qplayer_gpu_cuda": ("qplayer_gpu, CUDA", "qplayer_gpu", "Cuda"),
+    "proxqp": ("ProxQP", "proxsuite", "ProxQP"),
+    "qplayer": ("QPLayer", "proxsuite", "QPLayer"),
+    "piqp": ("PIQP", "piqp", "PIQP"),
+    "elastiqp": ("ElastiQP", "layers", "ElastiQP"),
+    "moreau": ("Moreau IPM", "moreau", "Adapter"),
+    "moreau_active_set": ("Moreau active set", "moreau", "ActiveSet"),
+    "cvxpylayers": ("cvxpylayers", "layers", "CvxpyLayers"),
+    "qpth": ("qpth", "layers", "Qpth"),
+    "qpax": ("qpax", "jax", "Qpax"),
+    "jaxopt": ("jaxopt", "jax", "JaxOpt"),
+    "cupiqp": ("cuPIQP", "piqp", "CuPIQP"),
+}
+NAMES = {name: known[0] for name, known in SOLVERS.items()}
 
 
 def adapter(name: str) -> type[Adapter]:
     """The adapter of a solver by its name."""
-    return import_module(f".{name}", __name__).Adapter
+    _, module, kind = SOLVERS[name]
+    return getattr(import_module(f".{module}", __name__), kind)

@@ -1,10 +1,10 @@
 """What the benchmark asks of a solver."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from importlib.metadata import version
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,9 +35,12 @@ class Adapter(ABC):
         ImportError: the package is not installed.
     """
 
+    package: str
     devices: tuple[str, ...] = ("cpu",)
     differentiable = True
-    ladder = LADDER
+    infeasible = True  # whether it is asked for answers to infeasible problems
+    single = True  # whether it takes float32
+    averages = False  # whether gradients of shared arrays are means over the batch: they are multiplied by its size
     on_stream = True  # on a GPU: whether its work is on PyTorch's current stream
 
     def __init__(self, task: Task):
@@ -47,42 +50,59 @@ class Adapter(ABC):
             self.converted = self.convert(self.leaves)
         self.native = {k: v.detach().clone().requires_grad_(v.requires_grad) for k, v in self.converted.items()}
 
-    @staticmethod
-    def objection(task: Task) -> str:
+    @classmethod
+    def objection(cls, task: Task) -> str:
         """Why the solver is not asked to solve such problems, empty where it is."""
-        return ""
+        if not (task.feasible or cls.infeasible):
+            return "feasible problems only"
+        return "" if cls.single or task.qp.g.dtype == torch.float64 else "float64 only"
 
-    @staticmethod
-    @abstractmethod
-    def version() -> str: ...
+    @classmethod
+    def version(cls) -> str:
+        return version(cls.package)
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         """The arrays as the solver takes them."""
         return leaves
 
-    @abstractmethod
+    def solve(self) -> Tensor:
+        """The x of the native arrays, as torch differentiates it; keeps what the answer needs."""
+        raise NotImplementedError
+
     def forward(self, differentiable: bool) -> None:
         """Solves, and where it shall be differentiable keeps what the backward needs."""
+        with torch.set_grad_enabled(differentiable):
+            self.x = self.solve()
 
     @abstractmethod
     def answer(self) -> Answer: ...
 
     def backward(self, grad_x: Tensor) -> None:  # [B, n]
         """From the cotangent of x to the gradients of the native arrays."""
-        raise NotImplementedError
+        self.x.backward(grad_x)
+
+    def shares(self, name: str) -> bool:
+        """Whether one native array stands for all problems."""
+        return self.native[name].dim() == 1 + (name in "HPACG")
+
+    def problems(self) -> list[dict[str, np.ndarray]]:
+        """The native arrays of each problem, on the host."""
+        arrays = {name: array.contiguous().numpy() for name, array in self.native.items()}
+        return [{k: v if self.shares(k) else v[i] for k, v in arrays.items()} for i in range(self.qp.batch)]
 
     def native_gradient(self, name: str) -> Tensor | None:
         """Of one native array, in its own shape: summed over the batch where it is shared."""
-        return self.native[name].grad
+        found = self.native[name].grad
+        return found * self.qp.batch if self.averages and self.shares(name) and found is not None else found
 
     def gradient(self, name: str) -> Tensor:
         """Of one array of the QP, in its own shape."""
         leaf = self.leaves[name]
-        found = {k: self.native_gradient(k) for k, v in self.converted.items() if v.requires_grad}
-        pairs = [(self.converted[k], gradient) for k, gradient in found.items() if gradient is not None]
+        found = ((v, self.native_gradient(k)) for k, v in self.converted.items() if v.requires_grad)
         pulled = [
             torch.autograd.grad(array, leaf, gradient.to(array), retain_graph=True, allow_unused=True)[0]
-            for array, gradient in pairs
+            for array, gradient in found
+            if gradient is not None
         ]
         return sum((p for p in pulled if p is not None), torch.zeros_like(leaf))
 
@@ -95,12 +115,3 @@ class Adapter(ABC):
 def numpy(*tensors: Tensor) -> list:
     """As arrays of float64 on the host."""
     return [t.detach().double().cpu().numpy() for t in tensors]
-
-
-def below(*parts: tuple[Tensor, int]) -> Tensor:
-    """The parts, each with its number of dimensions, below each other; batched where one of them is."""
-    batch = max((part.shape[0] for part, dim in parts if part.dim() > dim), default=0)
-    at = -parts[0][1]
-    if not batch:
-        return torch.cat([part for part, _ in parts], at)
-    return torch.cat([part.expand(batch, *part.shape[part.dim() - dim :]) for part, dim in parts], at)

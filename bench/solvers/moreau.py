@@ -1,28 +1,26 @@
 """Moreau's interior point method: Rust on the CPU, CUDA on a GPU."""
 
-from __future__ import annotations
-
-from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..certificate import Answer
-from . import base
+from ..problems import below
 from .base import Task, numpy
-from .one_sided import OneSided
+from .forms import OneSided
 
 
-class Adapter(base.Adapter):
+class Adapter(OneSided):
     """``moreau.torch.Solver``: made once for the sizes and the entries that are not zero, outside of the time."""
 
+    package = "moreau"
     devices = ("cpu", "cuda")
+    single = False
     on_stream = False
     method = "ipm"
 
     def __init__(self, task: Task):
-        self.sides = OneSided(task.qp)
         super().__init__(task)
         import moreau
         from moreau.torch import Solver
@@ -37,48 +35,45 @@ class Adapter(base.Adapter):
 
     def settings(self, moreau: Any) -> dict[str, Any]:
         """The tolerances of the method; the smoothing of its gradients is left out."""
-        tolerances = ("tol_gap_abs", "tol_gap_rel", "tol_feas")
-        known = dict.fromkeys(tolerances, self.task.accuracy)
+        known = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), self.task.accuracy)
         return {"ipm_settings": moreau.IPMSettings(**known)}
-
-    @staticmethod
-    def objection(task: Task) -> str:
-        return "float64 only" if task.qp.g.dtype.itemsize < 8 else ""
-
-    @staticmethod
-    def version() -> str:
-        return version("moreau")
 
     def masks(self) -> tuple[Tensor, Tensor]:
         """Which entries of H and of the rows may be other than zero: an identity row has one."""
         qp = self.qp
-        P = torch.ones(qp.n, qp.n, dtype=torch.bool) if qp.H is not None else torch.zeros(qp.n, qp.n, dtype=torch.bool)
-        identity = torch.eye(qp.n, dtype=torch.bool)[: qp.n_box]
-        C = torch.cat([torch.ones(qp.n_in, qp.n, dtype=torch.bool), identity])
+        P = torch.full((qp.n, qp.n), qp.H is not None)
+        C = torch.cat([torch.ones(qp.n_in, qp.n, dtype=torch.bool), torch.eye(qp.n, dtype=torch.bool)[: qp.n_box]])
         equalities = torch.ones(qp.n_eq, qp.n, dtype=torch.bool)
-        return P, torch.cat([equalities, C[self.sides.upper.cpu()], C[self.sides.lower.cpu()]])
+        return P, torch.cat([equalities, C[self.upper.cpu()], C[self.lower.cpu()]])
 
     def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-        parts = self.sides.convert(leaves)
+        parts = super().convert(leaves)
         P, A = self.masks()
-        rows = base.below((parts["A"], 2), (parts["G"], 2))
-        b = base.below((parts["b"], 1), (parts["h"], 1))
+        rows = below(parts["A"], parts["G"], dim=2)
+        b = below(parts["b"], parts["h"])
         P, A, batch = parts["H"][..., P], rows[..., A], self.qp.batch
         if P.dim() != A.dim():  # it wants both shared or neither
             P, A = P.expand(batch, -1), A.expand(batch, -1)
         return {"P": P, "A": A, "q": parts["g"], "b": b.expand(batch, -1)}
 
-    def forward(self, differentiable: bool) -> None:
-        with torch.set_grad_enabled(differentiable):
-            self.solution = self.solver.solve(*self.native.values())
-
-    def backward(self, grad_x: Tensor) -> None:
-        self.solution.x.backward(grad_x)
+    def solve(self) -> Tensor:
+        self.solution = self.solver.solve(*self.native.values())
+        return self.solution.x
 
     def answer(self) -> Answer:
         y, z = self.solution.z.detach().split([self.qp.n_eq, self.solution.z.shape[-1] - self.qp.n_eq], -1)
         iterations = torch.as_tensor(self.solver.info.iterations).double().mean().item()
-        return Answer(*numpy(self.solution.x, torch.cat([y, self.sides.rows(z)], -1)), iterations=iterations)
+        return Answer(*numpy(self.solution.x, torch.cat([y, self.rows(z)], -1)), iterations=iterations)
+
+
+class ActiveSet(Adapter):
+    """By its dual active set method, for small QPs on the CPU."""
+
+    devices = ("cpu",)
+    method = "active_set"
+
+    def settings(self, moreau: Any) -> dict[str, Any]:
+        return {"active_set_settings": moreau.ActiveSetSettings(primal_tol=self.task.accuracy)}
 
 
 def _offsets(mask: Tensor) -> tuple[Tensor, Tensor]:

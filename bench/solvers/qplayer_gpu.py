@@ -1,6 +1,6 @@
-"""This library, with the backend that it chooses itself."""
+"""This library, with the backend that it chooses itself or another."""
 
-from __future__ import annotations
+import os
 
 import torch
 from torch import Tensor
@@ -23,17 +23,14 @@ class Adapter(base.Adapter):
         super().__init__(task)
         self.settings = Settings(eps_abs=task.accuracy)
 
-    @staticmethod
-    def version() -> str:
+    @classmethod
+    def version(cls) -> str:
         return qplayer_gpu.__version__
 
-    def forward(self, differentiable: bool) -> None:
-        with torch.set_grad_enabled(differentiable):
-            arguments = {"H": None} | self.native
-            self.solution = qplayer_gpu.solve_qp(**arguments, settings=self.settings, backend=self.backend)
-
-    def backward(self, grad_x: Tensor) -> None:
-        self.solution.x.backward(grad_x)
+    def solve(self) -> Tensor:
+        arguments = {"H": None} | self.native
+        self.solution = qplayer_gpu.solve_qp(**arguments, settings=self.settings, backend=self.backend)
+        return self.solution.x
 
     def answer(self) -> Answer:
         sol = self.solution
@@ -41,3 +38,23 @@ class Adapter(base.Adapter):
         z = torch.cat([sol.y, sol.z, sol.z_box], -1)[:, :m]
         s = torch.cat([sol.s_eq, sol.s_in, sol.s_box], -1)[:, :m]
         return Answer(*numpy(sol.x, z, s), iterations=sol.info.iterations.double().mean().item())
+
+
+class Torch(Adapter):
+    """By its batched torch operations: what runs on any device, and where there is no compiler."""
+
+    backend = "torch"
+
+
+class Triton(Adapter):
+    """By its Triton kernels: on a GPU, or with TRITON_INTERPRET=1 slowly anywhere."""
+
+    backend = "triton"
+    devices = ("cpu", "cuda") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
+
+
+class Cuda(Adapter):
+    """By its CUDA kernels, compiled by CuPy: on a GPU."""
+
+    backend = "cuda"
+    devices = ("cuda",)

@@ -1,17 +1,5 @@
-// The backward solve: the adjoint of the optimality conditions, in the least-squares sense where they lose rank.
-//
-// At a solution the rows split into W, the rows that an infeasible problem shifts (s != 0, and all its equalities) and
-// K, the other active rows (z != 0, or an equality). The conditions are
-//
-//     H x + g + W' z_W + K' z_K = 0,   z_W = w W beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
-//
-// (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique).
-// Their adjoint for the cotangents grad_x, grad_z, grad_s is
-//
-//     H b_x + W' q_W + K' q_K = grad_x + W' grad_s,   W b_x = W eta,   K b_x = grad_z_K,   q_W = w W b_s
-//
-// with eta the weighted least-squares solution of W eta = grad_z_W. With p = (q_W - grad_s, q_K), b_z = beta and
-// q_z = w (grad_z_W - W b_x), a change of G alters the loss by -(z b_x' + p x' + w s b_s' - q_z b_z').
+// The backward solve: the adjoint of the optimality conditions, in the least-squares sense where they lose rank. Its
+// formulas are in kernels/reference/adjoint.py.
 #pragma once
 
 #include "least_squares.h"
@@ -22,8 +10,7 @@ namespace qplayer {
 // than a rounding error of the heaviest rows.
 template <class F>
 __device__ void factor_saddle_point(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     QP_EACH(i, p.matrices.mp) {
         Pack E = load(work.E + i), shifted = p.row_unit * load(work.w + i);
         Pack weight = pick(load(work.in_W + i) != 0, shifted, load(work.in_K + i) * E * E);
@@ -47,9 +34,7 @@ __device__ void factor_saddle_point(Problem<F>& p) {
 // taking these steps back leaves the least-squares solution.
 template <class F>
 __device__ void saddle_point(Problem<F>& p) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     factor_saddle_point(p);
     set(block, work.x, mat.np, 0);
     set(block, work.q, mat.mp, 0);
@@ -93,9 +78,7 @@ __device__ void saddle_point(Problem<F>& p) {
 // W and K, the right-hand side grad_x + W'grad_s in push, the target on K, z / w in v; whether the problem is infeasible.
 template <class F>
 __device__ bool prepare_adjoint(Problem<F>& p) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const bool infeasible = shifted_rows(p, work.x, work.s);
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
@@ -121,9 +104,7 @@ template <class F>
 __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
     measure_scaling(posed, same_matrices);
     Problem<F> p = posed;  // whose weights are not those of the next problem
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const bool infeasible = prepare_adjoint(p);
     if (infeasible) {
         factor_shifted(p);

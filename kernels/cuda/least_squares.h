@@ -8,9 +8,7 @@ namespace qplayer {
 // The factor of H (unless it is null) + diag(diagonal) + G' diag(weight) G, with weights of all rows, many of them 0.
 template <class F>
 __device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     p.H_in_K = H;
     if (IS_SINGLE<F>) copy(block, work.factored, weight, mat.mp);
     const int count = list_those(block, mat.stored, work.list, [&](int i) { return weight[i] != 0; });
@@ -25,8 +23,7 @@ __device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight
 // equilibration, would leave the range of W.
 template <class F>
 QP_PART bool factor_shifted(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     QP_EACH(j, p.matrices.np) {
         Pack D = load(work.D + j);
         store(work.diagonal + j, FIT_DAMPING / (D * D));
@@ -39,9 +36,7 @@ QP_PART bool factor_shifted(Problem<F>& p) {
 // b = argmin sum_W w_i (W b - t)_i^2 by proximal passes with that factor; fitted gets G b.
 template <class F>
 QP_PART void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     set(block, b, mat.np, 0);
     set(block, fitted, mat.mp, 0);
     double goal = 0;
@@ -66,9 +61,7 @@ QP_PART void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
 // w s = lambda is finite and their shift, in s_W, is next to nothing. Changes w and row_unit; x as the answer has it.
 template <class F>
 __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const double heavy = HARD_WEIGHT * largest(block, mat.mp, [&](int i) { return load(work.w + i); });
     const double size =
         largest(block, mat.mp, [&](int i) { return load(work.w + i) * load(work.s_W + i); });
@@ -100,8 +93,7 @@ __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
 // the hard rows that press on them. Whether there is one. Given the answer's x and s.
 template <class F>
 QP_PART bool shifted_rows(Problem<F>& p, const double* x, const double* s) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     if (!any(block, p.matrices.mp, [&](int i) { return load(s + i) != 0; })) {
         set(block, work.in_W, p.matrices.mp, 0);
         set(block, work.s_W, p.matrices.mp, 0);

@@ -21,8 +21,7 @@ struct Measure {
 // What concerns the rows; writes the violation Gx - clamp(Gx, low, high).
 template <class F>
 __device__ void measure_rows_at(Problem<F>& p, Measure& at) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     Most primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier;
     Sum gap;
     QP_EACH(i, p.matrices.mp) {
@@ -50,8 +49,7 @@ QP_FN double larger(double a, double b) { return a > b || a != a ? a : b; }
 // What concerns x; needs Gz.
 template <class F>
 __device__ void measure_x(Problem<F>& p, const State& st, Measure& at) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const double sigma = st.phase == SHIFT ? 0 : 1;
     Most dual, inner_scaled, inner_absolute, size;
     Sum objective;
@@ -82,8 +80,7 @@ QP_PART Measure measure(Problem<F>& p, const State& st) {
 // push = G' (omega violation), with z for the hard rows of phase SHIFT; t_m gets what is pushed.
 template <class F>
 __device__ void measure_push(Problem<F>& p, const State& st) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     QP_EACH(i, p.matrices.mp) {
         Pack push = load(work.omega + i) * load(work.violation + i);
         if (st.phase == SHIFT) push = pick(load(work.hard + i) != 0, load(work.z + i), push);

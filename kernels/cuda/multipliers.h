@@ -1,12 +1,5 @@
-// The multipliers of the rows W that an infeasible problem shifts.
-//
-// Those rows lose rank (W's = 0), so that many multipliers fit one optimum. The answer has those of least norm among
-// the ones with the signs of inequalities:
-//
-//     minimise 1/2 sum z_i^2 / w_i   subject to   W'z_W = r,   z_i >= 0 where s_i > 0,   z_i <= 0 where s_i < 0
-//
-// Its dual, minimise 1/2 sum w_i d_i(beta)^2 - r'beta with d the part of W beta that has the signs, is of the form that
-// the inner loop minimises.
+// The multipliers of the rows W that an infeasible problem shifts, and the dual that makes them unique: see
+// kernels/reference/multipliers.py.
 #pragma once
 
 #include "least_squares.h"
@@ -18,9 +11,7 @@ namespace qplayer {
 // The dual as a problem without H, started at beta; r takes the place of beta, -r in unit weights that of g.
 template <class F>
 __device__ State begin_dual(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
-    const Matrices& mat = p.matrices;
+    QP_PARTS(p);
     copy(block, work.x, work.beta, mat.np);
     set(block, work.z, mat.mp, 0);
     set(block, work.s, mat.mp, 0);
@@ -52,11 +43,9 @@ __device__ State begin_dual(Problem<F>& p) {
 // the state.
 template <class F>
 __device__ bool solve_dual(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     Problem<F> dual = p;
     dual.matrices.H = nullptr;
-    const Matrices& mat = dual.matrices;
     copy(block, work.u_x, work.g, mat.np);
     State st = begin_dual(dual);
     bool found = false;
@@ -80,9 +69,7 @@ __device__ bool solve_dual(Problem<F>& p) {
 template <class F>
 QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     Problem<F> p = posed;  // whose weights are not those of the next problem
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     copy(block, work.grad_x, work.x, mat.np);  // the answer, while the dual takes the state
     copy(block, work.grad_z, work.z, mat.mp);
     copy(block, work.grad_s, work.s, mat.mp);

@@ -1,10 +1,5 @@
-// The inner loop: semi-smooth Newton on the augmented Lagrangian, with an exact line search.
-//
-//     phi(x) = sigma (1/2 x'Hx + g'x) + 1/2 ||x - x_k||_P^2 + sum_i omega_i / 2 d_i(x)^2
-//     d(x)   = v - clamp(v, low, high),  v = G x + z_k / omega
-//
-// The step solves (sigma H + P + G_J' Omega G_J) dx = -grad phi on the active rows J (Bambade, El-Kazdadi, Taylor,
-// Carpentier: ProxQP, RSS 2022).
+// The inner loop: semi-smooth Newton on the augmented Lagrangian phi, with an exact line search. The function and the
+// system of a step are in kernels/reference/newton.py.
 #pragma once
 
 #include "state.h"
@@ -14,8 +9,7 @@ namespace qplayer {
 // The minimiser over alpha > 0: a root of phi', which increases and is piecewise linear, by bracketed Newton.
 template <class F>
 QP_PART double exact_line_search(Problem<F>& p, double slope, double curvature) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     double alpha = 1, left = 0, right = INFINITY;
     for (int trial = 0; trial < LINE_SEARCH_TRIALS; trial++) {
         Sum values, slopes;
@@ -41,9 +35,7 @@ QP_PART double exact_line_search(Problem<F>& p, double slope, double curvature) 
 // Whether there was anything to do.
 template <class F>
 QP_PART bool update_sums(Problem<F>& p, State& st) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const double* metric = st.phase == SHIFT ? work.omega : work.metric_rows;
     const bool anew = st.sums_are_old;
     if (anew) {
@@ -98,9 +90,7 @@ __device__ bool factor_step(Problem<F>& p, State& st, bool diagonal_changed) {
 // v, the multipliers omega d and the active rows at x; the gradient of phi, and the diagonal of K. Whether that changed.
 template <class F>
 __device__ bool prepare_step(Problem<F>& p, const State& st) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     QP_EACH(i, mat.mp) {
         Pack low = load(work.low + i), high = load(work.high + i);
         Pack v = load(work.Gx + i) + load(work.z_k + i) * load(work.omega_inverse + i);
@@ -135,8 +125,7 @@ __device__ bool prepare_step(Problem<F>& p, const State& st) {
 // inactive row may pass its side by a rounding error.
 template <class F>
 __device__ bool full_step(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const double size = largest(block, p.matrices.np, [&](int j) { return load(work.x + j) / load(work.D + j); });
     Any wrong;
     QP_EACH(i, p.matrices.mp) {
@@ -156,9 +145,7 @@ __device__ bool full_step(Problem<F>& p) {
 // One step in place; where the factorization fails, rho grows and x stays.
 template <class F>
 QP_PART void newton_step(Problem<F>& p, State& st) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const bool diagonal_changed = prepare_step(p, st);
     bool failed = !factor_step(p, st, diagonal_changed);
     if (!failed) {

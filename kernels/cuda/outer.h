@@ -1,8 +1,4 @@
-// The outer loop: ending a problem, moving multipliers, penalties and phases.
-//
-// The multipliers follow the bound-constrained Lagrangian rule of ProxQP (Bambade, El-Kazdadi, Taylor, Carpentier, RSS
-// 2022). A problem suspected of being infeasible leaves phase AS_POSED for SHIFT, which finds the shift of least norm,
-// and ends in SHIFTED; a false alarm finds no shift and is then solved as posed.
+// The outer loop: ending a problem, moving multipliers, penalties and phases, as kernels/reference/outer.py says.
 #pragma once
 
 #include "measure.h"
@@ -20,8 +16,7 @@ __device__ int verdict(const Problem<F>& p, const State& st, const Measure& at) 
 // Whether the increment v = omega violation of the multipliers has G'v = 0, as where no x is feasible.
 template <class F>
 __device__ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     if (!(at.primal > SUSPECT_VIOLATION * at.primal_tolerance)) return false;
     measure_push(p, st);
     double increment =
@@ -34,8 +29,7 @@ __device__ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
 // Whether the last step of the centre is a direction of descent with no curvature that approaches no side.
 template <class F>
 __device__ bool is_unbounded(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     Most size, curvature, approach;
     Sum descent;
     QP_EACH(j, p.matrices.np) {
@@ -62,8 +56,7 @@ __device__ double hard_violation(Problem<F>& p) {
 // Whether x is feasible, or the shift s has G'(w s) = 0, up to rounding errors and next to the size of s.
 template <class F>
 __device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     if (at.primal <= at.primal_tolerance) return true;
     if (p.has_hard && !(hard_violation(p) <= SHIFT_FLOOR * at.primal_tolerance)) return false;
     measure_push(p, st);
@@ -91,8 +84,7 @@ QP_FN void shrink_rho(State& st) { st.rho = fmax(st.rho * RHO_SHRINK, RHO_FLOOR)
 // Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu.
 template <class F>
 __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const double proximal = largest(block, p.matrices.np, [&](int j) {
         return st.rho * load(work.metric_x + j) * (load(work.x + j) - load(work.x_k + j));
     });
@@ -134,8 +126,7 @@ __device__ void centre(Problem<F>& p, State& st, const Measure& at) {
 // The sides after a shift: a row that is shifted holds with equality at every feasible point, and becomes one.
 template <class F>
 __device__ void shift_sides(Problem<F>& p, const double* s) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     QP_EACH(i, p.matrices.mp) {
         Pack by = load(s + i), low = load(work.low + i), high = load(work.high + i);
         store(work.low + i, pick(by > 0, high, low) + by);
@@ -147,8 +138,7 @@ __device__ void shift_sides(Problem<F>& p, const double* s) {
 // Shifts the rows by their violation, which makes x feasible.
 template <class F>
 __device__ void shift(Problem<F>& p, State& st, const Measure& at) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     if (at.primal <= at.primal_tolerance) return;
     const double floor = SHIFT_FLOOR * at.primal_tolerance;
     Any shifted;

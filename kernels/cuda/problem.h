@@ -81,4 +81,10 @@ struct Problem {
     double row_unit = 1;  // brings w to about E^2, the weights of equilibrated rows
 };
 
+// What most functions take of a problem.
+#define QP_PARTS(p)                                      \
+    [[maybe_unused]] const Block block = p.block;        \
+    [[maybe_unused]] const Matrices& mat = p.matrices;   \
+    [[maybe_unused]] Workspace<F>& work = p.work
+
 }  // namespace qplayer

@@ -1,8 +1,5 @@
-// Equilibration as vectors: the data is never scaled.
-//
-// Ruiz (A scaling algorithm to equilibrate both rows and columns norms in matrices, 2001) finds diagonal D and E, and a
-// cost scale c, for which c D H D and E G D have rows and columns of size about 1. They enter only as the metric in
-// which rows and steps weigh: E_i^2 / c and 1 / (c D_j^2).
+// Equilibration as vectors D and E and a cost scale c (Ruiz 2001): the data is never scaled, see
+// kernels/reference/scaling.py.
 #pragma once
 
 #include "problem.h"
@@ -14,9 +11,7 @@ QP_FN double inverse_root(double size) { return size > 0 ? 1 / sqrt(size) : 1; }
 // One pass: t_x gets the size of each column of D H D and E G D, t_m that of each stored row.
 template <class F>
 __device__ void measure_sizes(Problem<F>& p) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     set(block, work.t_x, mat.np, 0);
     if (mat.H)
         each_row<Most>(
@@ -40,9 +35,7 @@ __device__ void measure_sizes(Problem<F>& p) {
 // 1 / max(mean column size of D H D, max |D g|)
 template <class F>
 __device__ double cost_scale(Problem<F>& p) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     double size = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.g + j); });
     if (mat.H) {
         set(block, work.t_x, mat.np, 0);
@@ -61,9 +54,7 @@ __device__ double cost_scale(Problem<F>& p) {
 // D and E of the matrices, and the mean of E^2.
 template <class F>
 __device__ void measure_rows(Problem<F>& p) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     set(block, work.D, mat.np, 1);
     set(block, work.E, mat.mp, 1);
     for (int pass = 0; pass < (p.options.equilibrate ? RUIZ_PASSES : 0); pass++) {

@@ -25,8 +25,7 @@ struct State {
 // The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift.
 template <class F>
 __device__ void set_omega(Problem<F>& p, const State& st) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     const bool searches = st.phase == SHIFT;
     QP_EACH(i, p.matrices.mp) {
         Pack mu_inverse = pick(load(work.is_firm + i) != 0, all(1 / st.mu_eq), all(1 / st.mu_in));
@@ -41,8 +40,7 @@ __device__ void set_omega(Problem<F>& p, const State& st) {
 // A row whose sides are equal is always active.
 template <class F>
 __device__ void mark_firm_rows(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     QP_EACH(i, p.matrices.mp)
     store(work.is_firm + i, pick(load(work.low + i) == load(work.high + i), all(1), all(0)));
     block.sync();
@@ -51,8 +49,7 @@ __device__ void mark_firm_rows(Problem<F>& p) {
 // Everything that belongs to x, and the centre at x.
 template <class F>
 __device__ void begin_at_x(Problem<F>& p) {
-    Block block = p.block;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     hessian(block, p.matrices, work.x, work.Hx);
     rows(block, p.matrices, work.x, work.Gx);
     copy(block, work.x_k, work.x, p.matrices.np);
@@ -64,9 +61,7 @@ __device__ void begin_at_x(Problem<F>& p) {
 // The first iterate, at x and z; the answer to an infeasible problem (its shift in s) searches the shift first.
 template <class F>
 QP_PART State begin(Problem<F>& p) {
-    Block block = p.block;
-    const Matrices& mat = p.matrices;
-    Workspace<F>& work = p.work;
+    QP_PARTS(p);
     State st;
     st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
     if (any(block, mat.mp, [&](int i) { return load(work.s + i) != 0; })) {

@@ -1,27 +1,34 @@
-"""Triton kernels: one program solves one problem from start to finish. Imported only where they are asked for."""
+"""Triton kernels, the portable path on GPUs: one program solves one problem from start to finish, in float64.
+
+They are tried in Triton's interpreter and compiled offline, for NVIDIA (sm_80, sm_90) and for AMD (gfx942), where they
+are untried. Imported only where they are asked for.
+"""
 
 from __future__ import annotations
 
 import torch
 
-from .. import reference
-from ..interface import Adjoint, Answer, Options, Rows, Seeds, Start
-from .launch import fits, launch_adjoint, launch_forward
+from ..interface import Adjoint, Answer, Options, Rows, Vectors
+from .launch import LARGEST_M, LARGEST_N, launch_adjoint, launch_forward
 
-__all__ = ["adjoint", "forward"]
+__all__ = ["adjoint", "forward", "obstacle"]
 
 
-def forward(rows: Rows, options: Options, start: Start | None = None) -> Answer:
+def obstacle(rows: Rows, mixed: bool) -> str:
+    """Why the kernels cannot take such problems, as advice; empty where they can."""
+    if rows.n > LARGEST_N or rows.m > LARGEST_M:
+        most = f"{LARGEST_N} variables and {LARGEST_M} rows at most"
+        return f"it takes {most} (bounds are rows), not {rows.n} and {rows.m}"
+    return "it has no mixed precision; take precision='float64'" if mixed else ""
+
+
+def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
     """As the reference's forward."""
-    if not fits(rows):
-        return reference.forward(rows, options, start)
     with torch.cuda.device_of(rows.g):  # Triton launches on the current device
         return launch_forward(rows, options, start)
 
 
-def adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options) -> Adjoint:
+def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
     """As the reference's adjoint."""
-    if not fits(rows):
-        return reference.adjoint(rows, answer, seeds, options)
     with torch.cuda.device_of(rows.g):
-        return launch_adjoint(rows, answer, seeds, options)
+        return launch_adjoint(rows, at, grad, options)

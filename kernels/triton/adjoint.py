@@ -4,144 +4,84 @@ A feasible problem takes one factorization, an infeasible one three (and a fourt
 solve is refined with residuals taken with H and G.
 """
 
-from typing import Any, NamedTuple
-
 import triton
 import triton.language as tl
 
-from ..reference.adjoint import ACCURACY as _ACCURACY
-from ..reference.adjoint import MU as _MU
-from ..reference.adjoint import PASSES as _PASSES
-from ..reference.adjoint import RHO as _RHO
-from .least_squares import find_shifted_rows, fit
-from .problem import (
-    BETA,
-    C_SCALE,
-    DX,
-    EPS_ABS,
-    FITTED,
-    GP,
-    HIGH,
-    IN_W,
-    LOW,
-    S_W,
-    TARGET,
-    UNIT,
-    D,
-    E,
-    Q,
-    R,
-    S,
-    T,
-    U,
-    V,
-    W,
-    X,
-    Z,
-    at_problem,
-    column_vector,
-    columns_at,
-    count_rows,
-    data_of,
-    get,
-    largest,
-    number,
-    put,
-    put_columns,
-    put_number,
-    put_rows,
-    row_vector,
-    some,
-)
+from .. import numbers
+from ..interface import Adjoint, Vectors
+from . import slots
+from .least_squares import fit, shifted_rows
+from .problem import count_rows, data_of, load_vectors
 from .products import columns_of, columns_product, row_product
 from .scaling import measure_scaling
-from .start import load_problem
+from .scratch import column_vector, columns_at, get, number, put, put_columns, put_number, put_rows, row_vector
 from .system import factor, solution
-
-MU, RHO, PASSES, ACCURACY = tl.constexpr(_MU), tl.constexpr(_RHO), tl.constexpr(_PASSES), tl.constexpr(_ACCURACY)
-
-
-class Cotangents(NamedTuple):
-    """Pointers to those of one problem's answer."""
-
-    x: Any  # [n]
-    z: Any  # [m]
-    s: Any  # [m]
-
-
-class Result(NamedTuple):
-    """Pointers to the adjoint vectors of one problem."""
-
-    b_x: Any  # [n]
-    p: Any  # [m]
-    z: Any  # [m]
-    ws: Any  # [m]
-    b_s: Any  # [n]
-    q_z: Any  # [m]
-    b_z: Any  # [n]
+from .vectors import largest, some
 
 
 @triton.jit
-def damped_factor(data, cfg: tl.constexpr):
+def factor_saddle_point(data, cfg: tl.constexpr):
     """The factor of ``H + rho P + G'diag(t)G``, with a larger rho where that is not definite."""
-    one = 0.0 * number(data, C_SCALE, cfg) + 1.0
-    rho, definite = one * RHO, one < 0
-    while (definite == 0) & (rho < 10):  # at first it may be less than a rounding error of the heaviest rows
+    one = 0.0 * number(data, slots.C_SCALE, cfg) + 1.0
+    rho, definite, factors = one * numbers.ADJOINT_RHO, one < 0, 0
+    while (definite == 0) & (factors < numbers.ADJOINT_FACTORS):
         definite = factor(data, one, rho, cfg)
-        rho *= 100
+        rho *= numbers.ADJOINT_RHO_GROWTH
+        factors += 1
 
 
 @triton.jit(noinline=True)
 def saddle_point(data, cfg: tl.constexpr):
-    """Solves ``H b + G_S'q = r, G_S b = target`` on the rows of S = W + K; r, target, b and q in R, TARGET, X and Q.
+    """Solves ``H b + G_S'q = r, G_S b = target`` on the rows S = W + K; r in slot RIGHT, b in X, q in Q.
 
     A proximal method of multipliers with one factor; the last step, taken back once for each pass, is the part along
-    the null space of a singular system. The rows of S are those with weights in slot T.
+    the null space of a singular system. The rows of S are those with weights in slot ROW_WEIGHT.
     """
-    c, r = number(data, C_SCALE, cfg), column_vector(data, R, cfg)
-    put_columns(data, X, 0.0 * r, cfg)
-    put_rows(data, Q, 0.0 * row_vector(data, T, cfg), cfg)
-    put_rows(data, V, -row_vector(data, TARGET, cfg), cfg)
-    damped_factor(data, cfg)
-    step, q_step = 0.0 * r, 0.0 * row_vector(data, T, cfg)
+    tl.debug_barrier()
+    c, r = number(data, slots.C_SCALE, cfg), column_vector(data, slots.RIGHT, cfg)
+    step, q_step = 0.0 * r, 0.0 * row_vector(data, slots.ROW_WEIGHT, cfg)
+    put_columns(data, slots.X, step, cfg)
+    put_rows(data, slots.Q, q_step, cfg)
+    put_rows(data, slots.V, -row_vector(data, slots.TARGET, cfg), cfg)
+    factor_saddle_point(data, cfg)
     moving, passes = c > 0, 0
-    while moving & (passes < PASSES):
-        weight, v = row_vector(data, T, cfg), row_vector(data, V, cfg)
-        put_rows(data, U, row_vector(data, Q, cfg) + weight * v, cfg)
-        residual = r - columns_of(data, U, cfg)
+    while moving & (passes < numbers.ADJOINT_PASSES):
+        weight, v = row_vector(data, slots.ROW_WEIGHT, cfg), row_vector(data, slots.V, cfg)
+        put_rows(data, slots.PULL, row_vector(data, slots.Q, cfg) + weight * v, cfg)
+        residual = r - columns_of(data, slots.PULL, cfg)
         if cfg.has_h:
-            residual -= columns_product(data.H, data.n, columns_at(data, X, cfg), cfg)  # H is symmetric
+            residual -= columns_product(data.H, data.n, columns_at(data, slots.X, cfg), cfg)  # H is symmetric
         step = solution(data, residual, cfg)
-        put_columns(data, DX, step, cfg)
-        row_product(data, DX, GP, cfg)
-        v += tl.where(weight > 0, row_vector(data, GP, cfg), 0.0)
+        put_columns(data, slots.DX, step, cfg)
+        row_product(data, slots.DX, slots.GDX, cfg)
+        v += tl.where(weight > 0, row_vector(data, slots.GDX, cfg), 0.0)
         q_step = weight * v
-        b, q = column_vector(data, X, cfg) + step, row_vector(data, Q, cfg) + q_step
-        put_rows(data, V, v, cfg)
-        put_columns(data, X, b, cfg)
-        put_rows(data, Q, q, cfg)
-        columns, rows = column_vector(data, D, cfg), row_vector(data, E, cfg)
+        b, q = column_vector(data, slots.X, cfg) + step, row_vector(data, slots.Q, cfg) + q_step
+        put_rows(data, slots.V, v, cfg)
+        put_columns(data, slots.X, b, cfg)
+        put_rows(data, slots.Q, q, cfg)
+        columns, rows = column_vector(data, slots.D, cfg), row_vector(data, slots.E, cfg)
         size = largest(b / columns) + largest(c * q / rows)
-        moving = largest(step / columns) + largest(c * q_step / rows) > size * ACCURACY
+        moving = largest(step / columns) + largest(c * q_step / rows) > size * numbers.ADJOINT_ACCURACY
         passes += 1
-    put_columns(data, X, column_vector(data, X, cfg) - passes * step, cfg)
-    put_rows(data, Q, row_vector(data, Q, cfg) - passes * q_step, cfg)
+    put_columns(data, slots.X, column_vector(data, slots.X, cfg) - passes * step, cfg)
+    put_rows(data, slots.Q, row_vector(data, slots.Q, cfg) - passes * q_step, cfg)
 
 
 @triton.jit
-def set_weights(data, in_W, in_K, cfg: tl.constexpr):
-    """Writes the weights of the rows of W, which are those of their shifts, and of K to slot T."""
-    scale, c = row_vector(data, E, cfg), number(data, C_SCALE, cfg)
-    shifted = row_vector(data, W, cfg) * number(data, UNIT, cfg)
+def set_row_weights(data, in_W, in_K, cfg: tl.constexpr):
+    """Writes the weights of the rows of W, which are those of their shifts, and of K."""
+    scale, c = row_vector(data, slots.E, cfg), number(data, slots.C_SCALE, cfg)
+    shifted = row_vector(data, slots.SHIFT_WEIGHT, cfg) * number(data, slots.SHIFT_UNIT, cfg)
     weight = tl.where(in_W, shifted, tl.where(in_K, scale * scale / c, 0.0))
-    put_rows(data, T, weight * (1 / MU), cfg)
+    put_rows(data, slots.ROW_WEIGHT, weight * (1 / numbers.ADJOINT_MU), cfg)
 
 
 @triton.jit
-def cleared(data, bar, result, cfg: tl.constexpr):
+def cleared(data, grad, result, cfg: tl.constexpr):
     """Writes zeros to the result; returns whether some cotangent is not zero."""
     m = count_rows(data, cfg)
-    x, z, s = get(bar.x, cfg.n, 0.0, cfg.N), get(bar.z, m, 0.0, cfg.M), get(bar.s, m, 0.0, cfg.M)
+    x, z, s = get(grad.x, cfg.n, 0.0, cfg.N), get(grad.z, m, 0.0, cfg.M), get(grad.s, m, 0.0, cfg.M)
     put(result.b_x, 0.0 * x, cfg.n, cfg.N)
     put(result.p, 0.0 * z, m, cfg.M)
     put(result.z, 0.0 * z, m, cfg.M)
@@ -153,68 +93,62 @@ def cleared(data, bar, result, cfg: tl.constexpr):
 
 
 @triton.jit
-def settle_multipliers(data, infeasible, bar, result, cfg: tl.constexpr):
-    """Writes z and w s and, of an infeasible problem, b_z and q_z; FITTED gets the part of z's cotangent in W's range.
+def write_multipliers(data, infeasible, grad, result, cfg: tl.constexpr):
+    """Writes z and w s and, of an infeasible problem, b_z and q_z; FITTED gets the part of grad_z in W's range.
 
     The multipliers of W are those of least norm, ``w W b`` with b fitted to ``W b = z / w``.
     """
     m = count_rows(data, cfg)
-    in_W, w, z = row_vector(data, IN_W, cfg) != 0, row_vector(data, W, cfg), row_vector(data, Z, cfg)
-    put(result.ws, w * row_vector(data, S_W, cfg), m, cfg.M)
+    in_W, w = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.SHIFT_WEIGHT, cfg)
+    z = row_vector(data, slots.Z, cfg)
+    put(result.ws, w * row_vector(data, slots.S_W, cfg), m, cfg.M)
     if infeasible:
-        put_rows(data, TARGET, z / w, cfg)
+        put_rows(data, slots.TARGET, z / w, cfg)
         fit(data, cfg)
-        z = tl.where(in_W, w * row_vector(data, FITTED, cfg), z)
-        put(result.b_z, column_vector(data, BETA, cfg), cfg.n, cfg.N)
-        z_ = get(bar.z, m, 0.0, cfg.M)
-        put_rows(data, TARGET, z_, cfg)
+        z = tl.where(in_W, w * row_vector(data, slots.FITTED, cfg), z)
+        put(result.b_z, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
+        grad_z = get(grad.z, m, 0.0, cfg.M)
+        put_rows(data, slots.TARGET, grad_z, cfg)
         fit(data, cfg)
-        put(result.q_z, tl.where(in_W, w * (z_ - row_vector(data, FITTED, cfg)), 0.0), m, cfg.M)
+        rest = grad_z - row_vector(data, slots.FITTED, cfg)
+        put(result.q_z, tl.where(in_W, w * rest, 0.0), m, cfg.M)
     put(result.z, z, m, cfg.M)
 
 
 @triton.jit
-def pull_back(data, bar, result, cfg: tl.constexpr):
-    """Writes b_x and p, from the saddle point in X and Q of the cotangents, those of z by way of FITTED."""
+def pull_back(data, infeasible, grad, result, cfg: tl.constexpr):
+    """Writes b_x, p and, of an infeasible problem, b_s, from the saddle point of the cotangents.
+
+    Of grad_z on W it takes the part in FITTED; b_s is fitted to ``w W b_s = q_W``.
+    """
     m = count_rows(data, cfg)
-    in_W, equality = row_vector(data, IN_W, cfg) != 0, row_vector(data, LOW, cfg) == row_vector(data, HIGH, cfg)
-    in_K = (in_W == 0) & ((row_vector(data, Z, cfg) != 0) | equality)
-    z_ = tl.where(in_K, get(bar.z, m, 0.0, cfg.M), 0.0)
-    put_rows(data, TARGET, tl.where(in_W, row_vector(data, FITTED, cfg), z_), cfg)
-    set_weights(data, in_W, in_K, cfg)
-    put_rows(data, U, tl.where(in_W, get(bar.s, m, 0.0, cfg.M), 0.0), cfg)
-    put_columns(data, R, get(bar.x, cfg.n, 0.0, cfg.N) + columns_of(data, U, cfg), cfg)
+    in_W, z = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.Z, cfg)
+    equality = row_vector(data, slots.LOW, cfg) == row_vector(data, slots.HIGH, cfg)
+    in_K = (in_W == 0) & ((z != 0) | equality)
+    grad_z = tl.where(in_K, get(grad.z, m, 0.0, cfg.M), 0.0)
+    put_rows(data, slots.TARGET, tl.where(in_W, row_vector(data, slots.FITTED, cfg), grad_z), cfg)
+    set_row_weights(data, in_W, in_K, cfg)
+    put_rows(data, slots.PULL, tl.where(in_W, get(grad.s, m, 0.0, cfg.M), 0.0), cfg)
+    put_columns(data, slots.RIGHT, get(grad.x, cfg.n, 0.0, cfg.N) + columns_of(data, slots.PULL, cfg), cfg)
     saddle_point(data, cfg)
-    s_ = tl.where(row_vector(data, IN_W, cfg) != 0, get(bar.s, m, 0.0, cfg.M), 0.0)
-    put(result.b_x, column_vector(data, X, cfg), cfg.n, cfg.N)
-    put(result.p, row_vector(data, Q, cfg) - s_, m, cfg.M)
+    grad_s = tl.where(row_vector(data, slots.IN_W, cfg) != 0, get(grad.s, m, 0.0, cfg.M), 0.0)
+    put(result.b_x, column_vector(data, slots.X, cfg), cfg.n, cfg.N)
+    put(result.p, row_vector(data, slots.Q, cfg) - grad_s, m, cfg.M)
+    if infeasible:
+        q, w = row_vector(data, slots.Q, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
+        put_rows(data, slots.TARGET, q / w, cfg)
+        fit(data, cfg)
+        put(result.b_s, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
 
 
 @triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "equilibrate"])
 def adjoint_kernel(
-    H_ptr,  # [B|1, n, n]
-    A_ptr,  # [B|1, n_eq, n]
-    C_ptr,  # [B|1, n_in, n]
-    g_ptr,  # [B|1, n]
-    lo_ptr,  # [B|1, m]
-    hi_ptr,  # [B|1, m]
-    w_ptr,  # [m]
-    hard_ptr,  # [m] bool
-    x_ptr,  # [B, n] the answer
-    z_ptr,  # [B, m]
-    s_ptr,  # [B, m]
-    x__ptr,  # [B, n] cotangents
-    z__ptr,  # [B, m]
-    s__ptr,  # [B, m]
-    scratch_ptr,  # [B, scratch_size(cfg)]
-    b_x_ptr,  # [B, n]: outputs from here on
-    p_ptr,  # [B, m]
-    multipliers_ptr,  # [B, m]
-    ws_ptr,  # [B, m]
-    b_s_ptr,  # [B, n]
-    q_z_ptr,  # [B, m]
-    b_z_ptr,  # [B, n]
-    batched,  # bit k: whether array k of the first six has a batch
+    arrays,  # of pointers: Arrays
+    at,  # Vectors [B, .], the answer
+    grad,  # Vectors [B, .], its cotangents
+    result,  # Adjoint, the output
+    scratch,  # [B, scratch_size(N, M)]
+    batched,  # bit k: whether array k has a batch
     order,  # n
     n_eq,
     n_in,
@@ -224,33 +158,26 @@ def adjoint_kernel(
 ):
     """The adjoint vectors of problem ``program_id(0)``; zeros where its cotangents are."""
     b = tl.program_id(0).to(tl.int64)
-    n: tl.constexpr = cfg.n
-    data = data_of(H_ptr, A_ptr, C_ptr, scratch_ptr, b, batched, order, n_eq, n_in, cfg)
+    data = data_of(arrays, scratch, b, batched, order, n_eq, n_in, cfg)
     m = count_rows(data, cfg)
-    of_x, of_rows = b * n, b * m
-    bar = Cotangents(x__ptr + of_x, z__ptr + of_rows, s__ptr + of_rows)
-    result = Result(
-        b_x_ptr + of_x,
-        p_ptr + of_rows,
-        multipliers_ptr + of_rows,
-        ws_ptr + of_rows,
-        b_s_ptr + of_x,
-        q_z_ptr + of_rows,
-        b_z_ptr + of_x,
+    of_x, of_rows = b * cfg.n, b * m
+    grad = Vectors(grad.x + of_x, grad.z + of_rows, grad.s + of_rows)
+    result = Adjoint(
+        result.b_x + of_x,
+        result.p + of_rows,
+        result.z + of_rows,
+        result.ws + of_rows,
+        result.b_s + of_x,
+        result.q_z + of_rows,
+        result.b_z + of_x,
     )
-    if cleared(data, bar, result, cfg):
-        g = at_problem(g_ptr, b, batched, 3, n)
-        lo, hi = at_problem(lo_ptr, b, batched, 4, m), at_problem(hi_ptr, b, batched, 5, m)
-        load_problem(data, g, lo, hi, w_ptr, hard_ptr, cfg)
-        put_number(data, EPS_ABS, eps_abs, cfg)
-        put_columns(data, X, get(x_ptr + of_x, n, 0.0, cfg.N), cfg)
-        put_rows(data, Z, get(z_ptr + of_rows, m, 0.0, cfg.M), cfg)
-        put_rows(data, S, get(s_ptr + of_rows, m, 0.0, cfg.M), cfg)
+    if cleared(data, grad, result, cfg):
+        load_vectors(data, arrays, b, batched, cfg)
+        put_number(data, slots.EPS_ABS, eps_abs, cfg)
+        put_columns(data, slots.X, get(at.x + of_x, cfg.n, 0.0, cfg.N), cfg)
+        put_rows(data, slots.Z, get(at.z + of_rows, m, 0.0, cfg.M), cfg)
+        put_rows(data, slots.S, get(at.s + of_rows, m, 0.0, cfg.M), cfg)
         measure_scaling(data, equilibrate, cfg)
-        infeasible = find_shifted_rows(data, cfg)
-        settle_multipliers(data, infeasible, bar, result, cfg)
-        pull_back(data, bar, result, cfg)
-        if infeasible:
-            put_rows(data, TARGET, row_vector(data, Q, cfg) / row_vector(data, W, cfg), cfg)
-            fit(data, cfg)
-            put(result.b_s, column_vector(data, BETA, cfg), n, cfg.N)
+        infeasible = shifted_rows(data, cfg)
+        write_multipliers(data, infeasible, grad, result, cfg)
+        pull_back(data, infeasible, grad, result, cfg)

@@ -1,115 +1,96 @@
 """From rows to a launch: which variant of a kernel, with how many warps, on which arrays.
 
-The table is static: nothing is tuned in a user's run, and a shape that it does not hold goes to the reference. Nothing
-here looks at a number of the problems: a solve can be captured in a CUDA graph.
+The tables are static: nothing is tuned in a user's run. Nothing here looks at a number of the problems: a solve can be
+captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+import inspect
+from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import triton
 from torch import Tensor
 
-from ..interface import MIXED_STEPS, Adjoint, Answer, Options, Rows, Seeds, Start
+from .. import numbers
+from ..interface import Adjoint, Answer, Options, Rows, Vectors
+from . import slots
 from .adjoint import adjoint_kernel
 from .forward import forward_kernel
-from .problem import Config, scratch_size
+from .problem import Arrays, Config
+from .scratch import scratch_size
 
-CHOLESKY, SWEEP = 0, 1
+Record = TypeVar("Record", Arrays, Vectors)
 
-
-class Launch(NamedTuple):
-    """How a variant is launched."""
-
-    warps: int
-    chunk: int  # rows of a matrix read at once
-    method: int  # of factor.py
+WARPS = {8: 1, 16: 1, 32: 2, 64: 8}  # by n rounded up to a power of two
+CHUNK = {8: 4, 16: 4, 32: 4, 64: 8}  # rows of a matrix read at once
+LARGEST_N, LARGEST_M = max(WARPS), 256  # the tile of K stays in registers, and the vectors of rows are short
+MAXIMAL_REGISTERS = 255  # said to NVIDIA's assembler, or it spills a little so as to have more programs at once
 
 
-# By padded n, for as many rows as fit. resources.csv has what each needs on the chip. The sweep takes as many Newton
-# steps as the Cholesky factor does, in a third of its instructions.
-TABLE = {
-    8: Launch(1, 4, SWEEP),
-    16: Launch(1, 4, SWEEP),
-    32: Launch(2, 4, SWEEP),
-    64: Launch(8, 8, SWEEP),
-}
-LARGEST_N, LARGEST_M = 64, 256
-SMALLEST = 8  # tile
-MAXIMAL_REGISTERS = 255  # said to the assembler, or it spills a little so as to have more programs at once
+def digest(*sources: str) -> str:
+    """Of what Triton's own key of a compiled kernel leaves out: the numbers that it reads off modules."""
+    return hashlib.sha256("".join(sources).encode()).hexdigest()
 
 
-def padded(count: int, least: int = SMALLEST) -> int:
+VERSION = digest(inspect.getsource(numbers), inspect.getsource(slots))
+
+
+def padded(count: int) -> int:
     """The power of two that holds so many."""
-    return max(least, triton.next_power_of_2(count))
+    return max(min(WARPS), triton.next_power_of_2(count))
 
 
-def fits(rows: Rows) -> bool:
-    """Whether the tile of K stays in registers and the vectors of rows are short: the one place that decides."""
-    return rows.n <= LARGEST_N and rows.m <= LARGEST_M
-
-
-def config(rows: Rows, mixed: bool, launch: Launch | None) -> tuple[Config, dict[str, int]]:
+def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
     """The variant for these rows, and how the compiler is to build it."""
-    N = padded(rows.n)
-    warps, chunk, method = TABLE[N] if launch is None else launch
-    cfg = Config(rows.n, N, padded(rows.m), chunk, method, rows.H is not None, rows.bounded, mixed)
-    return cfg, {"num_warps": warps, "maxnreg": MAXIMAL_REGISTERS}
+    N, M = padded(rows.n), padded(rows.m)
+    cfg = Config(rows.n, N, M, CHUNK[N], rows.H is not None, rows.bounded, VERSION)
+    build = {"num_warps": WARPS[N]}
+    if torch.version.hip is None:  # AMD's refuses what it does not know
+        build["maxnreg"] = MAXIMAL_REGISTERS
+    return cfg, build
 
 
-def batched(arrays: tuple[Tensor, ...]) -> int:
+def arrays_of(rows: Rows) -> Arrays:
+    """What the kernels take first, contiguous; H is never read where there is none."""
+    H = rows.g if rows.H is None else rows.H
+    return contiguous(Arrays(H, rows.g, rows.A, rows.C, rows.lo, rows.hi, *rows.weights()))
+
+
+def contiguous(record: Record) -> Record:
+    """The same with copies of what is not contiguous."""
+    return type(record)(*(array.contiguous() for array in record))
+
+
+def batched(arrays: Iterable[Tensor]) -> int:
     """Bit k says whether array k has a batch."""
     return sum((array.shape[0] > 1) << k for k, array in enumerate(arrays))
 
 
-def problem_arrays(rows: Rows) -> tuple[Tensor, ...]:
-    """What the kernels take first; H is never read where there is none."""
-    return rows.g if rows.H is None else rows.H, rows.A, rows.C, rows.g, rows.lo, rows.hi
-
-
-def launch_forward(rows: Rows, options: Options, start: Start | None, launch: Launch | None = None) -> Answer:
-    """One launch over the batch; in mixed precision a second one, for what the first has not solved."""
-    new = rows.g.new_empty
+def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answer:
+    """One launch over the batch."""
+    new, zeros = rows.g.new_empty, rows.g.new_zeros
+    vectors = (new(rows.batch, size) for size in (rows.n, rows.m, rows.m))
     counts = (new(rows.batch, dtype=torch.int64) for _ in range(2))
-    vectors = (new(rows.batch, k) for k in (rows.n, rows.m, rows.m))
     answer = Answer(*vectors, *counts, *(new(rows.batch) for _ in range(3)))
-    first = min(options.max_iter, MIXED_STEPS) if options.mixed else options.max_iter
-    _forward(answer, rows, options, start, launch, mixed=options.mixed, max_iter=first, again=False)
-    if options.max_iter > first:
-        _forward(answer, rows, options, None, launch, mixed=False, max_iter=options.max_iter - first, again=True)
-    return answer
-
-
-def _forward(
-    answer: Answer,
-    rows: Rows,
-    options: Options,
-    start: Start | None,
-    launch: Launch | None,
-    *,
-    mixed: bool,
-    max_iter: int,
-    again: bool,
-) -> None:
-    if start is None:
-        zeros = rows.g.new_zeros
-        start = Start(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m))
-    arrays = (*problem_arrays(rows), start.x, start.z, start.s)
-    cfg, build = config(rows, mixed, launch)
+    start = contiguous(start or Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m)))
+    arrays = arrays_of(rows)
+    cfg, build = variant(rows)
     forward_kernel[(rows.batch,)](
-        *(t.contiguous() for t in (*arrays, rows.w, rows.hard)),
-        rows.g.new_empty(rows.batch, scratch_size(cfg)),
-        *vars(answer).values(),
-        batched(arrays),
+        arrays,
+        start,
+        answer,
+        new(rows.batch, scratch_size(cfg.N, cfg.M)),
+        batched((*arrays, *start)),
         rows.n,
         rows.n_eq,
         rows.n_in,
-        max_iter,
+        options.max_iter,
         int(options.equilibrate),
         int(options.closest_feasible),
-        int(again),
         options.eps_abs,
         options.eps_rel,
         options.mu_eq,
@@ -118,18 +99,21 @@ def _forward(
         cfg,
         **build,
     )
+    return answer
 
 
-def launch_adjoint(rows: Rows, answer: Answer, seeds: Seeds, options: Options, launch: Launch | None = None) -> Adjoint:
+def launch_adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint:
     """One launch over the batch."""
-    arrays = problem_arrays(rows)
-    x, z = answer.x, answer.z
+    x, z, _ = at
     result = Adjoint(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, z, x, z, x)))
-    cfg, build = config(rows, False, launch)
+    arrays = arrays_of(rows)
+    cfg, build = variant(rows)
     adjoint_kernel[(rows.batch,)](
-        *(t.contiguous() for t in (*arrays, rows.w, rows.hard, x, z, answer.s, *vars(seeds).values())),
-        x.new_empty(rows.batch, scratch_size(cfg)),
-        *vars(result).values(),
+        arrays,
+        contiguous(at),
+        contiguous(grad),
+        result,
+        x.new_empty(rows.batch, scratch_size(cfg.N, cfg.M)),
         batched(arrays),
         rows.n,
         rows.n_eq,

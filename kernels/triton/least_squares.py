@@ -3,90 +3,66 @@
 import triton
 import triton.language as tl
 
-from ..reference import least_squares as _least_squares
-from .problem import (
-    BETA,
-    EPS_ABS,
-    FITTED,
-    HARD,
-    IN_W,
-    S_W,
-    TARGET,
-    UNIT,
-    R,
-    S,
-    T,
-    U,
-    W,
-    X,
-    column_vector,
-    count_rows,
-    largest,
-    number,
-    put_columns,
-    put_rows,
-    row_vector,
-    sides,
-    some,
-)
+from .. import numbers
+from . import slots
+from .problem import count_rows, sides
 from .products import columns_of, row_product
-from .scaling import set_unit
+from .scaling import set_shift_unit
+from .scratch import column_vector, number, put_columns, put_rows, row_vector
 from .system import factor, solution
-
-DAMPING = tl.constexpr(_least_squares.DAMPING)
-PASSES = tl.constexpr(_least_squares.PASSES)
-ACCURACY = tl.constexpr(_least_squares.ACCURACY)
-HEAVY = tl.constexpr(_least_squares.HARD)
-PRESSING = tl.constexpr(_least_squares.PRESSING)
+from .vectors import largest, some
 
 
 @triton.jit
 def pulled(data, rest, cfg: tl.constexpr):
     """``W'diag(w) rest``: [M] -> [N]."""
-    put_rows(data, U, row_vector(data, T, cfg) * rest, cfg)
-    return columns_of(data, U, cfg)
+    put_rows(data, slots.PULL, row_vector(data, slots.ROW_WEIGHT, cfg) * rest, cfg)
+    return columns_of(data, slots.PULL, cfg)
 
 
 @triton.jit
 def fit(data, cfg: tl.constexpr):
     """``argmin_b sum_W w_i (W b - t)_i^2``, t in slot TARGET: writes b to BETA and W b to FITTED; proximal passes."""
-    put_rows(data, T, row_vector(data, IN_W, cfg) * row_vector(data, W, cfg) * number(data, UNIT, cfg), cfg)
-    residual = pulled(data, row_vector(data, TARGET, cfg), cfg)
-    put_columns(data, BETA, 0.0 * residual, cfg)
-    put_rows(data, FITTED, 0.0 * row_vector(data, T, cfg), cfg)
+    w = row_vector(data, slots.SHIFT_WEIGHT, cfg) * number(data, slots.SHIFT_UNIT, cfg)
+    put_rows(data, slots.ROW_WEIGHT, row_vector(data, slots.IN_W, cfg) * w, cfg)
+    residual = pulled(data, row_vector(data, slots.TARGET, cfg), cfg)
+    put_columns(data, slots.BETA, 0.0 * residual, cfg)
+    put_rows(data, slots.FITTED, 0.0 * w, cfg)
     if some(residual != 0):
-        put_columns(data, R, residual, cfg)
+        put_columns(data, slots.RIGHT, residual, cfg)
         fit_again(data, cfg)
 
 
 @triton.jit(noinline=True)
 def fit_again(data, cfg: tl.constexpr):
-    """The passes: each takes ``K^-1`` of what is left (at first in slot R), with K of slot T and a little damping."""
-    residual = column_vector(data, R, cfg)
-    zero = 0.0 * number(data, UNIT, cfg)
-    factor(data, zero, zero + DAMPING, cfg)
-    goal = largest(residual) * ACCURACY
+    """The passes, with one factor a little damped: each solves for what is left, at first what is in slot RIGHT."""
+    tl.debug_barrier()
+    residual = column_vector(data, slots.RIGHT, cfg)
+    zero = 0.0 * number(data, slots.SHIFT_UNIT, cfg)
+    factor(data, zero, zero + numbers.FIT_DAMPING, cfg)
+    goal = largest(residual) * numbers.FIT_ACCURACY
     passes = 0
-    while (passes < PASSES) & (largest(residual) > goal):
-        put_columns(data, BETA, column_vector(data, BETA, cfg) + solution(data, residual, cfg), cfg)
-        row_product(data, BETA, FITTED, cfg)
-        residual = pulled(data, row_vector(data, TARGET, cfg) - row_vector(data, FITTED, cfg), cfg)
+    while (passes < numbers.FIT_PASSES) & (largest(residual) > goal):
+        beta = column_vector(data, slots.BETA, cfg) + solution(data, residual, cfg)
+        put_columns(data, slots.BETA, beta, cfg)
+        row_product(data, slots.BETA, slots.FITTED, cfg)
+        rest = row_vector(data, slots.TARGET, cfg) - row_vector(data, slots.FITTED, cfg)
+        residual = pulled(data, rest, cfg)
         passes += 1
 
 
 @triton.jit
-def find_shifted_rows(data, cfg: tl.constexpr):
+def shifted_rows(data, cfg: tl.constexpr):
     """Given x and s, marks the shifted rows and the equalities of an infeasible problem in IN_W; S_W gets the shifts.
 
-    Hard rows that press on the shift (``W'(w s) + T'lambda = 0``) are among them, with a weight so large that their
-    ``w s = lambda`` is finite and their shift is next to nothing. Returns whether the problem is infeasible.
+    Hard rows that press on the shift are among them, see the reference. Returns whether the problem is infeasible.
     """
     low, high = sides(data, cfg)
-    s = row_vector(data, S, cfg)
-    hard, infeasible = row_vector(data, HARD, cfg) != 0, some(s != 0)
+    s = row_vector(data, slots.S, cfg)
+    hard, infeasible = row_vector(data, slots.IS_HARD, cfg) != 0, some(s != 0)
     in_W = infeasible & (hard == 0) & ((low == high) | (s != 0))
-    put_rows(data, IN_W, in_W.to(tl.float64), cfg)
-    put_rows(data, S_W, s, cfg)
+    put_rows(data, slots.IN_W, in_W.to(tl.float64), cfg)
+    put_rows(data, slots.S_W, s, cfg)
     if infeasible & some(hard):
         add_pressing_rows(data, cfg)
     return infeasible
@@ -96,18 +72,20 @@ def find_shifted_rows(data, cfg: tl.constexpr):
 def add_pressing_rows(data, cfg: tl.constexpr):
     """Adds the hard rows that press on the shift; changes the weights and their unit."""
     low, high = sides(data, cfg)
-    row_product(data, X, FITTED, cfg)
-    Gx, w, s = row_vector(data, FITTED, cfg), row_vector(data, W, cfg), row_vector(data, S_W, cfg)
+    row_product(data, slots.X, slots.FITTED, cfg)
+    Gx, w = row_vector(data, slots.FITTED, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
+    s, in_W = row_vector(data, slots.S_W, cfg), row_vector(data, slots.IN_W, cfg)
     size = largest(w * s)
-    near = tl.minimum(tl.abs(Gx - low), tl.abs(high - Gx)) <= 10 * number(data, EPS_ABS, cfg)
-    touches = near & (row_vector(data, HARD, cfg) != 0)
+    reach = number(data, slots.EPS_ABS, cfg) * numbers.HARD_TOUCHING
+    near = tl.minimum(tl.abs(Gx - low), tl.abs(high - Gx)) <= reach
+    touches = near & (row_vector(data, slots.IS_HARD, cfg) != 0)
     heaviest = largest(tl.where(tl.arange(0, cfg.M) < count_rows(data, cfg), w, 0.0))
-    put_rows(data, W, tl.where(touches, heaviest * HEAVY, w), cfg)
-    put_rows(data, IN_W, tl.where(touches, 1.0, row_vector(data, IN_W, cfg)), cfg)
-    put_rows(data, TARGET, -s, cfg)
-    set_unit(data, cfg)
+    put_rows(data, slots.SHIFT_WEIGHT, tl.where(touches, heaviest * numbers.HARD_WEIGHT, w), cfg)
+    put_rows(data, slots.IN_W, tl.where(touches, 1.0, in_W), cfg)
+    put_rows(data, slots.TARGET, -s, cfg)
+    set_shift_unit(data, cfg)
     fit(data, cfg)
-    pressed = row_vector(data, FITTED, cfg)
-    presses = tl.abs(row_vector(data, W, cfg) * pressed) > size * PRESSING
-    put_rows(data, S_W, tl.where(touches, tl.where(presses, pressed, 0.0), s), cfg)
-    put_rows(data, IN_W, tl.where(touches & (presses == 0), 0.0, row_vector(data, IN_W, cfg)), cfg)
+    pressed = row_vector(data, slots.FITTED, cfg)
+    presses = tl.abs(row_vector(data, slots.SHIFT_WEIGHT, cfg) * pressed) > size * numbers.HARD_PRESSING
+    put_rows(data, slots.S_W, tl.where(touches, tl.where(presses, pressed, 0.0), s), cfg)
+    put_rows(data, slots.IN_W, tl.where(touches, presses.to(tl.float64), in_W), cfg)

@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .factor import CHOLESKY, SWEEP, solve_kernel
+from .solve import solve_kernel
 
 WARPS = {8: 1, 16: 1, 32: 2, 64: 4}  # by n rounded up to a power of two
 LARGEST = max(WARPS)
@@ -14,15 +14,15 @@ LARGEST = max(WARPS)
 
 def cholesky_solve(K: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """By the Cholesky factor."""
-    return launch(K, r, CHOLESKY.value)
+    return launch(K, r, "cholesky")
 
 
 def sweep_solve(K: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """By the scaled symmetric sweep."""
-    return launch(K, r, SWEEP.value)
+    return launch(K, r, "sweep")
 
 
-def launch(K: Tensor, r: Tensor, method: int) -> tuple[Tensor, Tensor]:
+def launch(K: Tensor, r: Tensor, method: str) -> tuple[Tensor, Tensor]:
     """One launch over the batch."""
     B, k, n = r.shape
     x, failed = torch.empty_like(r, memory_format=torch.contiguous_format), K.new_empty(B, dtype=torch.bool)

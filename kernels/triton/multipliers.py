@@ -7,55 +7,16 @@ Newton steps. It has no H, and is divided by c like all else.
 import triton
 import triton.language as tl
 
-from ..reference import multipliers as _multipliers
-from .least_squares import find_shifted_rows, fit
+from .. import numbers
+from . import slots
+from .least_squares import fit, shifted_rows
+from .measure import measure
 from .newton import newton_step
-from .outer import measure
-from .problem import (
-    BEST,
-    BEST_X,
-    BEST_Z,
-    BETA,
-    DUAL,
-    EPS_ABS,
-    FITTED,
-    HI,
-    HIGH,
-    IN_W,
-    INF,
-    LO,
-    LOW,
-    OMEGA,
-    S_W,
-    SHIFTED,
-    TARGET,
-    UNIT,
-    X_K,
-    Z_K,
-    G,
-    Q,
-    R,
-    S,
-    U,
-    W,
-    X,
-    Z,
-    column_vector,
-    largest,
-    number,
-    put_columns,
-    put_number,
-    put_rows,
-    row_vector,
-    shift_sides,
-    some,
-)
+from .problem import as_posed, shift_sides
 from .products import columns_of
-from .start import as_posed, begin_at_x, first_state
-
-STEPS = tl.constexpr(_multipliers.STEPS)
-ACCURACY = tl.constexpr(_multipliers.ACCURACY)
-ROUNDING = tl.constexpr(_multipliers.ROUNDING)
+from .scratch import column_vector, number, put_columns, put_number, put_rows, row_vector
+from .start import begin_at, first_state
+from .vectors import INF, largest, some
 
 
 @triton.jit(noinline=True)
@@ -64,16 +25,16 @@ def settle_multipliers(data, cfg: tl.constexpr):
 
     They take the place of those of the answer where they leave the residuals within the tolerances.
     """
-    find_shifted_rows(data, cfg)
-    put_rows(data, TARGET, row_vector(data, Z, cfg) / row_vector(data, W, cfg), cfg)
+    tl.debug_barrier()
+    shifted_rows(data, cfg)
+    z, w = row_vector(data, slots.Z, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
+    put_rows(data, slots.TARGET, z / w, cfg)
     fit(data, cfg)
-    in_W, w = row_vector(data, IN_W, cfg) != 0, row_vector(data, W, cfg)
-    z = tl.where(in_W, w * row_vector(data, FITTED, cfg), row_vector(data, Z, cfg))
-    put_rows(data, Q, z, cfg)
-    found = (
-        some(in_W & (row_vector(data, LO, cfg) != row_vector(data, HI, cfg)) & (z * row_vector(data, S_W, cfg) < 0))
-        == 0
-    )
+    in_W, w = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.SHIFT_WEIGHT, cfg)
+    z = tl.where(in_W, w * row_vector(data, slots.FITTED, cfg), row_vector(data, slots.Z, cfg))
+    put_rows(data, slots.Q, z, cfg)
+    inequality = row_vector(data, slots.LO, cfg) != row_vector(data, slots.HI, cfg)
+    found = some(in_W & inequality & (z * row_vector(data, slots.S_W, cfg) < 0)) == 0
     if found == 0:
         found = solve_dual(data, cfg)
     if found:
@@ -82,53 +43,47 @@ def settle_multipliers(data, cfg: tl.constexpr):
 
 @triton.jit
 def begin_dual(data, cfg: tl.constexpr):
-    """The dual as a problem without H, started at beta, with its right-hand side ``W'z`` in slot R."""
-    in_W, s = row_vector(data, IN_W, cfg) != 0, row_vector(data, S_W, cfg)
-    equality = row_vector(data, LO, cfg) == row_vector(data, HI, cfg)
-    unit = number(data, UNIT, cfg)
-    put_rows(data, LOW, tl.where(in_W & (equality | (s < 0)), 0.0, -INF), cfg)
-    put_rows(data, HIGH, tl.where(in_W & (equality | (s > 0)), 0.0, INF), cfg)
-    put_rows(data, OMEGA, unit * row_vector(data, W, cfg), cfg)
-    put_rows(data, U, tl.where(in_W, row_vector(data, Q, cfg), 0.0), cfg)
-    r = columns_of(data, U, cfg)
-    put_columns(data, R, r, cfg)
-    put_columns(data, G, -unit * r, cfg)
-    beta, z = column_vector(data, BETA, cfg), 0.0 * s
-    put_columns(data, X, beta, cfg)
-    put_columns(data, X_K, beta, cfg)
-    put_rows(data, Z, z, cfg)
-    put_rows(data, Z_K, z, cfg)
-    begin_at_x(data, cfg)
+    """The dual as a problem without H, started at beta, with its right-hand side ``W'z`` in slot RIGHT."""
+    in_W, s = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.S_W, cfg)
+    equality = row_vector(data, slots.LO, cfg) == row_vector(data, slots.HI, cfg)
+    unit = number(data, slots.SHIFT_UNIT, cfg)
+    put_rows(data, slots.LOW, tl.where(in_W & (equality | (s < 0)), 0.0, -INF), cfg)
+    put_rows(data, slots.HIGH, tl.where(in_W & (equality | (s > 0)), 0.0, INF), cfg)
+    put_rows(data, slots.OMEGA, unit * row_vector(data, slots.SHIFT_WEIGHT, cfg), cfg)
+    put_rows(data, slots.PULL, tl.where(in_W, row_vector(data, slots.Q, cfg), 0.0), cfg)
+    r, beta = columns_of(data, slots.PULL, cfg), column_vector(data, slots.BETA, cfg)
+    put_columns(data, slots.RIGHT, r, cfg)
+    put_columns(data, slots.COST, -unit * r, cfg)
+    put_columns(data, slots.X_K, beta, cfg)
+    begin_at(data, beta, 0.0 * s, cfg)
 
 
 @triton.jit
 def solve_dual(data, cfg: tl.constexpr):
     """Writes the multipliers of W to slot Q, and whether they were found; takes the place of the state."""
     begin_dual(data, cfg)
-    st = first_state(data, tl.full((), DUAL, tl.int32), cfg)
-    unit, eps_abs = number(data, UNIT, cfg), number(data, EPS_ABS, cfg)
+    st = first_state(data, tl.full((), numbers.Phase.DUAL, tl.int32), cfg)
+    unit, eps_abs = number(data, slots.SHIFT_UNIT, cfg), number(data, slots.EPS_ABS, cfg)
     found = st.steps > 0
-    while (found == 0) & (st.steps < STEPS):
+    while (found == 0) & (st.steps < numbers.DUAL_STEPS):
         st = newton_step(data, st, cfg)
-        put_columns(data, X_K, column_vector(data, X, cfg), cfg)
-        rest = columns_of(data, Z, cfg) / unit - column_vector(data, R, cfg)
-        goal = eps_abs * ACCURACY + largest(row_vector(data, Z, cfg)) / unit * ROUNDING
-        found = largest(rest) <= goal
-    z = tl.where(row_vector(data, IN_W, cfg) != 0, row_vector(data, Z, cfg) / unit, row_vector(data, Q, cfg))
-    put_rows(data, Q, z, cfg)
+        put_columns(data, slots.X_K, column_vector(data, slots.X, cfg), cfg)
+        rest = columns_of(data, slots.Z, cfg) / unit - column_vector(data, slots.RIGHT, cfg)
+        rounding = largest(row_vector(data, slots.Z, cfg)) / unit * numbers.DUAL_ROUNDING
+        found = largest(rest) <= eps_abs * numbers.DUAL_ACCURACY + rounding
+    signed, in_W = row_vector(data, slots.Z, cfg) / unit, row_vector(data, slots.IN_W, cfg) != 0
+    put_rows(data, slots.Q, tl.where(in_W, signed, row_vector(data, slots.Q, cfg)), cfg)
     return found
 
 
 @triton.jit
 def keep_if_optimal(data, cfg: tl.constexpr):
     """Makes the multipliers in slot Q those of the answer, where its residuals stay within the tolerances."""
-    put_columns(data, X, column_vector(data, BEST_X, cfg), cfg)
-    put_rows(data, Z, row_vector(data, Q, cfg), cfg)
     as_posed(data, cfg)
-    shift_sides(data, row_vector(data, S, cfg), cfg)
-    begin_at_x(data, cfg)
-    at = measure(data, first_state(data, tl.full((), SHIFTED, tl.int32), cfg), cfg)
+    shift_sides(data, row_vector(data, slots.S, cfg), cfg)
+    begin_at(data, column_vector(data, slots.BEST_X, cfg), row_vector(data, slots.Q, cfg), cfg)
+    at = measure(data, first_state(data, tl.full((), numbers.Phase.SHIFTED, tl.int32), cfg), cfg)
     if at.hold:
-        put_rows(data, BEST_Z, row_vector(data, Z, cfg), cfg)
-        put_number(data, BEST + 1, at.dual, cfg)
-        put_number(data, BEST + 2, at.gap, cfg)
+        put_rows(data, slots.BEST_Z, row_vector(data, slots.Z, cfg), cfg)
+        put_number(data, slots.BEST_DUAL, at.dual, cfg)
+        put_number(data, slots.BEST_GAP, at.gap, cfg)

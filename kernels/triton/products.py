@@ -7,25 +7,8 @@ read; a vector of columns is a register tensor [N], zero beyond n.
 import triton
 import triton.language as tl
 
-from .problem import (
-    DX,
-    GX,
-    GZ,
-    HDX,
-    HX,
-    PROX,
-    T,
-    U,
-    X,
-    Z,
-    column_vector,
-    columns_at,
-    data_of,
-    get,
-    put,
-    put_columns,
-    rows_at,
-)
+from . import slots
+from .scratch import column_vector, columns_at, get, put, put_columns, rows_at
 
 UPDATES = tl.constexpr(4)  # of K with one row each, unrolled; with more of them n = 64 spills
 
@@ -79,13 +62,14 @@ def gram(K, M_ptr, count, w_ptr, cfg: tl.constexpr):
                 kept = tl.where(index < cfg.n, w, 0.0) != 0
                 down = tl.load(line + index[:, None], mask=kept[:, None], other=0.0)
                 across = tl.load(line + index[None, :], mask=kept[None, :], other=0.0)
-                K += (w * down).to(K.dtype) * across.to(K.dtype)
+                K += (w * down) * across
     return K
 
 
 @triton.jit(noinline=True)
 def row_products(data, x_ptr, y_ptr, Gx_ptr, Gy_ptr, cfg: tl.constexpr):
     """Writes ``G x`` and ``G y`` of all rows G = [A; C; I], all in memory: [N], [N] -> [m] each."""
+    tl.debug_barrier()
     rows_product(data.A, data.n_eq, x_ptr, y_ptr, Gx_ptr, Gy_ptr, cfg)
     rows_product(data.C, data.n_in, x_ptr, y_ptr, Gx_ptr + data.n_eq, Gy_ptr + data.n_eq, cfg)
     if cfg.bounded:
@@ -103,65 +87,42 @@ def row_product(data, k, to, cfg: tl.constexpr):
 
 @triton.jit
 def products_at_x(data, cfg: tl.constexpr):
-    """Writes ``H x`` and ``H dx`` to HX and HDX, ``G x`` and ``G dx`` to GX and U."""
-    x_ptr, dx_ptr = columns_at(data, X, cfg), columns_at(data, DX, cfg)
+    """Writes ``H x`` and ``H dx``, ``G x`` and ``G dx``."""
+    x_ptr, dx_ptr = columns_at(data, slots.X, cfg), columns_at(data, slots.DX, cfg)
     if cfg.has_h:
-        rows_product(data.H, data.n, x_ptr, dx_ptr, columns_at(data, HX, cfg), columns_at(data, HDX, cfg), cfg)
-    row_products(data, x_ptr, dx_ptr, rows_at(data, GX, cfg), rows_at(data, U, cfg), cfg)
+        Hx_ptr, Hdx_ptr = columns_at(data, slots.HX, cfg), columns_at(data, slots.HDX, cfg)
+        rows_product(data.H, data.n, x_ptr, dx_ptr, Hx_ptr, Hdx_ptr, cfg)
+    row_products(data, x_ptr, dx_ptr, rows_at(data, slots.GX, cfg), rows_at(data, slots.GDX, cfg), cfg)
 
 
 @triton.jit(noinline=True)
 def write_columns(data, z_ptr, cfg: tl.constexpr):
-    """Writes ``G'z`` of all rows, [m] in memory, to GZ."""
+    """Writes ``G'z`` of all rows, [m] in memory, to slot GZ."""
+    tl.debug_barrier()
     total = columns_product(data.A, data.n_eq, z_ptr, cfg)
     total += columns_product(data.C, data.n_in, z_ptr + data.n_eq, cfg)
     if cfg.bounded:
         total += get(z_ptr + (data.n_eq + data.n_in), cfg.n, 0.0, cfg.N)
-    put_columns(data, GZ, total, cfg)
+    put_columns(data, slots.GZ, total, cfg)
 
 
 @triton.jit
 def columns_of(data, k, cfg: tl.constexpr):
     """``G'z`` for z in slot k of rows: [N]."""
     write_columns(data, rows_at(data, k, cfg), cfg)
-    return column_vector(data, GZ, cfg)
+    return column_vector(data, slots.GZ, cfg)
 
 
 @triton.jit
 def assembled(data, sigma, diagonal, cfg: tl.constexpr):
-    """``K = sigma H + diag(diagonal) + G' diag(t) G`` with the weights t in slot T: [N, N] in float64, or float32."""
-    DTYPE: tl.constexpr = tl.float32 if cfg.mixed else tl.float64
+    """``K = sigma H + diag(diagonal) + G' diag(t) G`` with the weights t in slot ROW_WEIGHT: [N, N]."""
     index = tl.arange(0, cfg.N)
-    weights = rows_at(data, T, cfg)
+    weights = rows_at(data, slots.ROW_WEIGHT, cfg)
     if cfg.bounded:
         diagonal += get(weights + (data.n_eq + data.n_in), cfg.n, 0.0, cfg.N)  # the bounds are identity rows
-    K = tl.where(index[:, None] == index[None, :], diagonal[None, :], 0.0).to(DTYPE)
+    K = tl.where(index[:, None] == index[None, :], diagonal[None, :], 0.0)
     if cfg.has_h:
         inside = (index[:, None] < cfg.n) & (index[None, :] < cfg.n)
-        H = tl.load(data.H + (index[:, None] * cfg.n + index[None, :]), mask=inside, other=0.0)
-        K += sigma.to(DTYPE) * H.to(DTYPE)
+        K += sigma * tl.load(data.H + (index[:, None] * cfg.n + index[None, :]), mask=inside, other=0.0)
     K = gram(K, data.A, data.n_eq, weights, cfg)
     return gram(K, data.C, data.n_in, weights + data.n_eq, cfg)
-
-
-@triton.jit
-def assembly_kernel(
-    H_ptr,  # [B, n, n]
-    A_ptr,  # [B, n_eq, n]
-    C_ptr,  # [B, n_in, n]
-    scratch_ptr,  # [B, scratch_size(cfg)] with x in X, P in PROX, z in Z, w in T; gets G x in GX and G'z in GZ
-    K_ptr,  # [B, N, N] output: H / 2 + diag(P) + G' diag(w) G
-    order,  # n
-    n_eq,
-    n_in,
-    cfg: tl.constexpr,
-):
-    """The products alone, one program for each problem."""
-    b = tl.program_id(0).to(tl.int64)
-    data = data_of(H_ptr, A_ptr, C_ptr, scratch_ptr, b, 7, order, n_eq, n_in, cfg)
-    row_product(data, X, GX, cfg)
-    write_columns(data, rows_at(data, Z, cfg), cfg)
-    diagonal = column_vector(data, PROX, cfg)
-    K = assembled(data, tl.sum(0.0 * diagonal, axis=0) + 0.5, diagonal, cfg)
-    index = tl.arange(0, cfg.N)
-    tl.store(K_ptr + b * cfg.N * cfg.N + (index[:, None] * cfg.N + index[None, :]), K)

@@ -3,30 +3,12 @@
 import triton
 import triton.language as tl
 
-from ..reference import scaling as _scaling
-from .problem import (
-    C_SCALE,
-    PROX,
-    UNIT,
-    D,
-    E,
-    G,
-    W,
-    column_vector,
-    columns_at,
-    count_rows,
-    largest,
-    number,
-    put,
-    put_columns,
-    put_number,
-    put_rows,
-    row_vector,
-    rows_at,
-)
+from .. import numbers
+from . import slots
+from .problem import count_rows
 from .products import chunk_of
-
-PASSES = tl.constexpr(_scaling.PASSES)
+from .scratch import column_vector, columns_at, number, put, put_columns, put_number, put_rows, row_vector, rows_at
+from .vectors import largest
 
 
 @triton.jit
@@ -47,6 +29,7 @@ def column_sizes(M_ptr, count, scale, rows_ptr, cfg: tl.constexpr, SHRINK: tl.co
         entries = tl.abs(chunk_of(M_ptr, start, count, cfg)) * scale[None, :] * r[:, None]
         sizes = tl.maximum(sizes, entries)
         if SHRINK:
+            tl.debug_barrier()
             tl.store(rows_ptr + index, r * inverse_root(tl.max(entries, axis=1)), mask=index < count)
     tl.debug_barrier()
     return tl.max(sizes, axis=0)
@@ -55,36 +38,37 @@ def column_sizes(M_ptr, count, scale, rows_ptr, cfg: tl.constexpr, SHRINK: tl.co
 @triton.jit(noinline=True)
 def measure_scaling(data, equilibrate, cfg: tl.constexpr):
     """Writes D, E, c, and what follows from them."""
-    scale = column_vector(data, D, cfg) * 0.0 + 1.0
-    put_columns(data, D, scale, cfg)
-    put_rows(data, E, row_vector(data, E, cfg) * 0.0 + 1.0, cfg)
-    rows = rows_at(data, E, cfg)
-    for _ in range(0, equilibrate * PASSES):
+    tl.debug_barrier()
+    scale = column_vector(data, slots.D, cfg) * 0.0 + 1.0
+    put_columns(data, slots.D, scale, cfg)
+    put_rows(data, slots.E, row_vector(data, slots.E, cfg) * 0.0 + 1.0, cfg)
+    rows, columns = rows_at(data, slots.E, cfg), columns_at(data, slots.D, cfg)
+    for _ in range(0, equilibrate * numbers.RUIZ_PASSES):
         size = column_sizes(data.A, data.n_eq, scale, rows, cfg, True)
         size = tl.maximum(size, column_sizes(data.C, data.n_in, scale, rows + data.n_eq, cfg, True))
         if cfg.has_h:
-            size = tl.maximum(size, column_sizes(data.H, data.n, scale, columns_at(data, D, cfg), cfg, False))
+            size = tl.maximum(size, column_sizes(data.H, data.n, scale, columns, cfg, False))
         scale *= inverse_root(size)
-        put_columns(data, D, scale, cfg)
+        put_columns(data, slots.D, scale, cfg)
     if cfg.bounded:
         put(rows + (data.n_eq + data.n_in), 1.0 / scale, cfg.n, cfg.N)
-    size = largest(scale * column_vector(data, G, cfg))
+    size = largest(scale * column_vector(data, slots.COST, cfg))
     if cfg.has_h:
-        of_H = column_sizes(data.H, data.n, scale, columns_at(data, D, cfg), cfg, False)
+        of_H = column_sizes(data.H, data.n, scale, columns, cfg, False)
         size = tl.maximum(size, tl.sum(of_H, axis=0) / cfg.n)
     c = tl.where((equilibrate != 0) & (size > 0), 1.0 / size, 1.0)
-    put_number(data, C_SCALE, c, cfg)
-    put_columns(data, PROX, 1.0 / (c * scale * scale), cfg)
-    set_unit(data, cfg)
+    put_number(data, slots.C_SCALE, c, cfg)
+    put_columns(data, slots.METRIC_X, 1.0 / (c * scale * scale), cfg)
+    set_shift_unit(data, cfg)
 
 
 @triton.jit
-def set_unit(data, cfg: tl.constexpr):
+def set_shift_unit(data, cfg: tl.constexpr):
     """Writes the factor that brings the weights w of shifts to about E^2 / c, as equilibrated rows have."""
     m = count_rows(data, cfg)
     inside = tl.arange(0, cfg.M) < m
-    scale, w = row_vector(data, E, cfg), row_vector(data, W, cfg)
+    scale, w = row_vector(data, slots.E, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
     squares = tl.sum(tl.where(inside, scale * scale, 0.0), axis=0)
     logarithms = tl.sum(tl.where(inside, tl.log(w), 0.0), axis=0)
     unit = tl.where(m > 0, squares / m / tl.exp(logarithms / m), 1.0)
-    put_number(data, UNIT, unit / number(data, C_SCALE, cfg), cfg)
+    put_number(data, slots.SHIFT_UNIT, unit / number(data, slots.C_SCALE, cfg), cfg)

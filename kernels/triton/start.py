@@ -3,84 +3,54 @@
 import triton
 import triton.language as tl
 
-from .outer import entered
-from .problem import (
-    DEFINITE,
-    DX,
-    ETA_IN,
-    EXTRA,
-    FIRST_RHO,
-    G_POSED,
-    HARD,
-    HDX,
-    HI,
-    HIGH,
-    INF,
-    LO,
-    LOW,
-    PRIMAL_K,
-    RUNNING,
-    G,
-    State,
-    U,
-    W,
-    clear,
-    column_vector,
-    count_rows,
-    get,
-    number,
-    put_columns,
-    put_number,
-    put_rows,
-    row_vector,
-    some,
-)
+from .. import numbers
+from . import slots
+from .outer import centre, set_penalties
+from .problem import State, set_omega, with_status
 from .products import products_at_x
+from .scaling import measure_scaling
+from .scratch import column_vector, number, put_columns, put_number, put_rows, row_vector
+from .vectors import INF, some
 
 
 @triton.jit
-def load_problem(data, g_ptr, lo_ptr, hi_ptr, w_ptr, hard_ptr, cfg: tl.constexpr):
-    """Writes the vectors of the problem to scratch, and zeros elsewhere."""
-    m = count_rows(data, cfg)
-    clear(data, cfg)
-    put_number(data, DEFINITE, 0.0, cfg)
-    put_columns(data, G_POSED, get(g_ptr, cfg.n, 0.0, cfg.N), cfg)
-    put_rows(data, LO, get(lo_ptr, m, -INF, cfg.M), cfg)
-    put_rows(data, HI, get(hi_ptr, m, INF, cfg.M), cfg)
-    put_rows(data, W, get(w_ptr, m, 1.0, cfg.M), cfg)
-    put_rows(data, HARD, get(hard_ptr, m, 0, cfg.M).to(tl.float64), cfg)
-    as_posed(data, cfg)
+def begin(data, x, z, s, equilibrate, cfg: tl.constexpr):
+    """The first iterate, in scratch, and the state there: an answer that was shifted searches its shift first."""
+    measure_scaling(data, equilibrate, cfg)
+    shifted = some(s != 0)
+    begin_at(data, x, tl.where(shifted, 0.0, z), cfg)
+    centre(data, cfg)
+    st = first_state(data, tl.where(shifted, numbers.Phase.SHIFT, numbers.Phase.AS_POSED), cfg)
+    set_omega(data, st.phase, cfg)
+    return with_status(st, tl.where(usable(data, cfg), numbers.RUNNING, numbers.Status.NONFINITE_INPUT))
 
 
 @triton.jit
-def as_posed(data, cfg: tl.constexpr):
-    """The cost and the sides are those that are posed."""
-    put_columns(data, G, column_vector(data, G_POSED, cfg), cfg)
-    put_rows(data, LOW, row_vector(data, LO, cfg), cfg)
-    put_rows(data, HIGH, row_vector(data, HI, cfg), cfg)
-
-
-@triton.jit
-def begin_at_x(data, cfg: tl.constexpr):
-    """Writes the products at x, and those with dx = 0: NaN where a matrix is not finite."""
-    put_columns(data, DX, 0.0 * column_vector(data, DX, cfg), cfg)
+def begin_at(data, x, z, cfg: tl.constexpr):
+    """Writes the iterate and its products, those of dx = 0 too: NaN where a matrix is not finite."""
+    put_columns(data, slots.X, x, cfg)
+    put_rows(data, slots.Z, z, cfg)
+    put_rows(data, slots.Z_K, z, cfg)
+    put_columns(data, slots.DX, 0.0 * column_vector(data, slots.DX, cfg), cfg)
     products_at_x(data, cfg)
 
 
 @triton.jit
 def usable(data, cfg: tl.constexpr):
-    """Whether all numbers are finite, sides that are absent (lo = -inf, hi = inf) aside; after :func:`begin_at_x`."""
-    g, low, high = column_vector(data, G, cfg), row_vector(data, LOW, cfg), row_vector(data, HIGH, cfg)
-    matrices = some(row_vector(data, U, cfg) != 0) | some(column_vector(data, HDX, cfg) != 0)
-    sides = some((low - low != 0) & (low != -INF)) | some((high - high != 0) & (high != INF))
-    return (matrices | some(g - g != 0) | sides) == 0
+    """As the reference's usable: whether all numbers are finite, absent sides aside; after :func:`begin_at`."""
+    g, w = column_vector(data, slots.COST, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
+    lo, hi = row_vector(data, slots.LO, cfg), row_vector(data, slots.HI, cfg)
+    matrices = some(row_vector(data, slots.GDX, cfg) != 0) | some(column_vector(data, slots.HDX, cfg) != 0)
+    sides = some((lo - lo != 0) & (lo != -INF)) | some((hi - hi != 0) & (hi != INF))
+    weights = some((w > 0) == 0) | some(w - w != 0)
+    return (matrices | some(g - g != 0) | sides | weights) == 0
 
 
 @triton.jit
 def first_state(data, phase, cfg: tl.constexpr):
     """The state at the beginning, in any phase (int32)."""
-    put_number(data, PRIMAL_K, INF, cfg)
-    put_number(data, EXTRA, 0.0, cfg)
-    st = entered(data, State(phase, phase * 0 + RUNNING, phase * 0, number(data, FIRST_RHO, cfg)), phase, cfg)
-    put_number(data, ETA_IN, 1.0, cfg)
-    return st
+    set_penalties(data, cfg)
+    put_number(data, slots.PRIMAL_K, INF, cfg)
+    put_number(data, slots.EXTRA, 0.0, cfg)
+    put_number(data, slots.ENTERED, 0.0, cfg)
+    return State(phase, phase * 0 + numbers.RUNNING, phase * 0, number(data, slots.FIRST_RHO, cfg))

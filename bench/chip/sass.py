@@ -1,36 +1,36 @@
 """Counts the instructions that a kernel issues, from the machine code in its cubin: an estimate, as nothing is run.
 
-A loop is where control goes back to an instruction on its own path. It runs as often as its extent divided by the step
-of its counter. The step is read from the code, as the constant that the loop adds to a register that it compares, so
-that a loop that the compiler has unrolled counts as it should; it is 1 where there are loops within. The extent is told
-by the caller for each function of Triton, and the line that the loop's last branch stands for says which one that is.
-All else counts once: each side of a branch, and what is left over from an unrolled loop, also where that is a loop of
-smaller step. So the count is on the high side. A call counts with all that it calls, but for those that lead to
-divisions by tiny numbers.
+A loop is where control goes back to an instruction that it has passed on every path. It runs as often as its extent
+divided by the step of its counter. The step is read from the code, as the constant that the loop adds to a register
+that it compares, so that a loop that the compiler has unrolled counts as it should; it is 1 where there are loops
+within. The extent is told by the caller for each function of Triton, and the line that the loop's last branch stands
+for says which one that is. All else counts once: each side of a branch, and what is left over from an unrolled loop,
+also where that is a loop of smaller step. So the count is on the high side. A call counts with all that it calls, but
+for those that lead to divisions by tiny numbers.
 """
-
-from __future__ import annotations
 
 import ast
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import triton
+
+from qplayer_gpu import kernels
 
 LINE = re.compile(r'//## File "(.*?)", line (\d+)')
 LABEL = re.compile(r"(\.L_x_\d+|\$\S+):")
 CALL = re.compile(r" `\((\$\S*qplayer_gpu\S*)\)")  # of a function that is not inlined
 INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@(!?U?P\d)\s+)?(\S+)(.*?) ;")
+DOUBLE = ("DADD", "DMUL", "DFMA", "DSETP")  # for the units of double precision
 COUNTING = re.compile(r" (U?R\d+), (?:U?P\d, )?\1, (-?0x[0-9a-f]+)")
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One line of the machine code."""
 
     predicate: str  # empty where there is none
@@ -38,11 +38,6 @@ class Instruction:
     operands: str
     file: str
     line: int
-
-    @property
-    def double(self) -> bool:
-        """Whether it is for the units of double precision."""
-        return self.name.startswith(("DADD", "DMUL", "DFMA", "DSETP"))
 
 
 def tool(name: str, *options: str, cubin: bytes) -> str:
@@ -77,21 +72,18 @@ class Code:
         ``extents`` says, by function, how far the counter of a loop in it runs; calls of ``skipped`` count without what
         they call; the code begins at ``first``.
         """
-        reached, back = self._back(first)
-        loops = self._loops(reached, back)
+        reached, loops = self._loops(first)
         longest = max(loops.values(), key=len) if within_loop else frozenset(reached)
-        inner = {last: body for (_, last), body in loops.items() if body <= longest}
-        if within_loop:
-            inner = {last: body for last, body in inner.items() if body != longest}
+        inner = {last: body for last, body in loops.items() if body < longest or not within_loop}
         often = dict.fromkeys(longest, 1.0)
         for last, trips in self._trips(inner, extents).items():
             for i in inner[last]:
                 often[i] *= trips
-        total, double = sum(often.values()), sum(n for i, n in often.items() if self.instructions[i].double)
+        total = sum(often.values())
+        double = sum(n for i, n in often.items() if self.instructions[i].name.startswith(DOUBLE))
         for i, n in often.items():
-            if self.instructions[i].name.startswith("CALL") and (call := CALL.match(self.instructions[i].operands)):
-                if skipped and f"_$_{skipped}__" in call[1]:
-                    continue
+            call = CALL.match(self.instructions[i].operands) if self.instructions[i].name.startswith("CALL") else None
+            if call and not (skipped and f"_$_{skipped}__" in call[1]):
                 called = self.counts(extents, within_loop=False, skipped=skipped, first=self.labels[call[1]])
                 total, double = total + n * called[0], double + n * called[1]
         return round(total), round(double)
@@ -100,7 +92,7 @@ class Code:
         """How often each loop runs, by its last instruction."""
         outer = {last for last, body in loops.items() if any(other < body for other in loops.values())}
         steps = {last: 1 if last in outer else self._step(body) for last, body in loops.items()}
-        found = {last: (self._function(last), step) for last, step in steps.items()}
+        found = {last: (function_at(*self.instructions[last][-2:]), step) for last, step in steps.items()}
         if unknown := {name for name, _ in found.values()} - extents.keys():
             raise KeyError(f"there are loops in {unknown}: say how far they run")
         largest = {name: max(step for other, step in found.values() if other == name) for name, _ in found.values()}
@@ -108,10 +100,6 @@ class Code:
             last: extents[name] / step if step == largest[name] else 1.0  # what is left over
             for last, (name, step) in found.items()
         }
-
-    def _function(self, last: int) -> str:
-        """The function of a loop with this last branch."""
-        return function_at(self.instructions[last].file, self.instructions[last].line)
 
     def _step(self, body: frozenset[int]) -> int:
         """What a loop adds to its counter; 1 where it has none."""
@@ -130,51 +118,37 @@ class Code:
         ends = here.name.startswith(("BRA", "EXIT", "RET")) and here.name != "BRA.DIV" and not conditional
         return to if ends else [*to, i + 1]
 
-    def _back(self, first: int) -> tuple[set[int], list[tuple[int, int]]]:
-        """The instructions that control reaches, and the branches back to one on the path from the first to them.
+    def _loops(self, first: int) -> tuple[set[int], dict[int, frozenset[int]]]:
+        """The instructions that control reaches from the first, and those of each loop among them, by its last.
 
-        Calls are not followed.
+        A loop ends with a branch back to an instruction that every path to the branch passes. Calls are not followed.
         """
-        state = {first: True}  # whether it is on the path
-        path, back = [(first, iter(self._next(first)))], []
-        while path:
-            i, following = path[-1]
-            j = next(following, None)
-            if j is None:
-                state[i] = False
-                path.pop()
-            elif j not in state:
-                state[j] = True
-                path.append((j, iter(self._next(j))))
-            elif state[j]:
-                back.append((j, i))
-        return set(state), back
-
-    def _loops(self, reached: set[int], back: list[tuple[int, int]]) -> dict[tuple[int, int], frozenset[int]]:
-        """The instructions of each loop, by its first and its last."""
+        reached = connected({first}, [first], self._next)
         before: dict[int, list[int]] = {}
         for i in reached:
             for j in self._next(i):
                 before.setdefault(j, []).append(i)
         loops = {}
-        for first, last in back:
-            body, waiting = {first, last}, [last] * (last != first)
-            while waiting:
-                new = set(before[waiting.pop()]) - body
-                body |= new
-                waiting += new
-            loops[first, last] = frozenset(body)
-        return loops
+        for j, i in ((j, i) for j, sources in before.items() for i in sources if i >= j):
+            body = connected({i, j}, [i] * (i != j), before.__getitem__)
+            if first not in body - {j}:
+                loops[i] = frozenset(body)
+        return reached, loops
+
+
+def connected(found: set[int], waiting: list[int], edges: Callable[[int], Iterable[int]]) -> set[int]:
+    """What was found, and all to which the edges lead from what waits."""
+    while waiting:
+        new = set(edges(waiting.pop())) - found
+        found |= new
+        waiting += new
+    return found
 
 
 @cache
-def functions(file: str) -> list[tuple[int, int, str]]:
-    """The first line, the last and the name of each function in a file of this folder."""
-    path = Path(__file__).with_name(file)  # Triton's cache may hold code that was compiled from another checkout
-    tree = ast.parse(path.read_text() if path.exists() else "")
-    return [(f.lineno, f.end_lineno or f.lineno, f.name) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
-
-
 def function_at(file: str, line: int) -> str:
-    """The function that a line of a file is in; empty for what is not of this folder."""
-    return next((name for first, last, name in functions(Path(file).name) if first <= line <= last), "")
+    """The function of the kernels that a line of a file is in; empty for what is not of them."""
+    path = Path(kernels.__file__).with_name("triton") / Path(file).name  # the cache may hold code of another checkout
+    tree = ast.parse(path.read_text() if path.exists() else "")
+    found = (f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.lineno <= line <= (f.end_lineno or 0))
+    return next((f.name for f in found), "")

@@ -1,20 +1,18 @@
 """What each variant of the kernels needs on the chip and how much it issues, found without a GPU.
 
-    python -m qplayer_gpu.kernels.triton.resources
+    python -m bench.chip.triton
 
 compiles the variants of the launch table with Triton's own ptxas and reads registers, stack and shared memory from the
-cubin; a stack says that registers spill. sass.py counts instructions. resources.csv keeps the rows of each version of
+cubin; a stack says that registers spill. sass.py counts instructions. triton.csv keeps the rows of each version of
 Triton that this has been run with. Not for a process with TRITON_INTERPRET=1, which compiles nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +20,36 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import linear, problem, sass, scaling
-from .adjoint import adjoint_kernel
-from .factor import solve_kernel
-from .forward import forward_kernel
-from .launch import CHOLESKY, MAXIMAL_REGISTERS, SWEEP, TABLE, Launch
-from .problem import Config
-from .system import STEPS
+from qplayer_gpu.kernels import numbers
+from qplayer_gpu.kernels.interface import Adjoint, Answer, Vectors
+from qplayer_gpu.kernels.triton import linear, slots
+from qplayer_gpu.kernels.triton.adjoint import adjoint_kernel
+from qplayer_gpu.kernels.triton.forward import forward_kernel
+from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
+from qplayer_gpu.kernels.triton.problem import Arrays, Config
+from qplayer_gpu.kernels.triton.solve import solve_kernel
 
-FILE = Path(__file__).with_name("resources.csv")
+from ..table import parsed
+from . import sass
+from .variants import command, write
+
+FILE = Path(__file__).with_name("triton.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
-SOLVES = {"cholesky_solve": CHOLESKY, "sweep_solve": SWEEP}
-METHODS = ("cholesky", "sweep")
+SOLVES = {"cholesky_solve": "cholesky", "sweep_solve": "sweep"}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
-TYPES = {"status_ptr": "*i64", "steps_ptr": "*i64", "hard_ptr": "*i1", "failed_ptr": "*i1"}
-TYPES |= {"cfg": "constexpr", "N": "constexpr", "METHOD": "constexpr"}
-POINTERS = {"float64": "*fp64", "mixed": "*fp64", "float32": "*fp32"}
-FILTERS = {"kernel": str, "precision": str, "n": int, "m": int, "architecture": int}
+NUMBERS, COUNTS, FLAGS = "*fp64", "*i64", "*i1"
+VECTORS = Vectors._make([NUMBERS] * 3)
+TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, but for integers
+    "arrays": Arrays._make([*[NUMBERS] * 7, FLAGS]),
+    **dict.fromkeys(("start", "at", "grad"), VECTORS),
+    "answer": Answer._make([*VECTORS, *[COUNTS] * 2, *[NUMBERS] * 3]),
+    "result": Adjoint._make([NUMBERS] * 7),
+    "scratch": NUMBERS,
+    "failed_ptr": FLAGS,
+    **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
+}
+POINTERS = {"float64": NUMBERS, "float32": "*fp32"}
 LINE_SEARCH_TRIALS = 3  # taken as usual
 SADDLE_POINT_PASSES = 3  # the same
 
@@ -57,7 +67,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one variant, as resources.csv has them."""
+    """Of one variant, as triton.csv has them."""
 
     triton: str
     kernel: str
@@ -83,11 +93,10 @@ class Resources:
 
 def variants() -> Iterator[Variant]:
     """All variants that the tables hold."""
-    for n in TABLE:
+    for n in WARPS:
         for architecture in ARCHITECTURES:
             for m in ROWS[n]:
-                for kernel, precision in (("forward", "float64"), ("forward", "mixed"), ("adjoint", "float64")):
-                    yield Variant(kernel, precision, n, m, architecture)
+                yield from (Variant(kernel, "float64", n, m, architecture) for kernel in KERNELS)
             for precision in ("float64", "float32"):
                 yield from (Variant(kernel, precision, n, 0, architecture) for kernel in SOLVES)
 
@@ -101,16 +110,24 @@ def compiled(v: Variant) -> Any:
         for p in function.params
     }
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
+    aligned = {path: [["tt.divisibility", 16]] for path, kind in leaves(signature.values()) if kind.startswith("*")}
     if v.kernel in SOLVES:
         constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
         options = {"num_warps": linear.WARPS[v.n]}
     else:
-        launch = TABLE[v.n]
-        constants = {"cfg": Config(v.n, v.n, v.m, launch.chunk, launch.method, True, True, v.precision == "mixed")}
-        options = {"num_warps": launch.warps, "maxnreg": MAXIMAL_REGISTERS}
+        constants = {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}
+        options = {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
+
+
+def leaves(kinds: Iterable[Any]) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Where each type is among the arguments, and in the record that one of them may be."""
+    for i, kind in enumerate(kinds):
+        if isinstance(kind, tuple):
+            yield from (((i, j), field) for j, field in enumerate(kind))
+        else:
+            yield (i,), kind
 
 
 def extents(v: Variant) -> dict[str, float]:
@@ -118,37 +135,25 @@ def extents(v: Variant) -> dict[str, float]:
 
     A function with a loop that is inlined for each of A and C, or of H, A and C, counts with the mean of their rows.
     """
-    pivots = dict.fromkeys(("cholesky", "sweep", "back_substituted", "forward_substituted"), v.n)
+    pivots = dict.fromkeys(("cholesky", "sweep", "substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
-    rows |= {"column_sizes": v.m / 3, "clear": problem.COLUMNS.value * v.n + problem.ROWS.value * v.m}
-    few = {"line_search": LINE_SEARCH_TRIALS, "solution": STEPS.value, "solve_kernel": 1}  # right-hand side
-    once = {"measure_scaling": scaling.PASSES.value, "damped_factor": 1, "saddle_point": SADDLE_POINT_PASSES}
+    rows |= {"column_sizes": v.m / 3, "clear": slots.COLUMNS * v.n + slots.ROWS * v.m}
+    few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1}  # right-hand side
+    once = {"measure_scaling": numbers.RUIZ_PASSES, "factor_saddle_point": 1, "saddle_point": SADDLE_POINT_PASSES}
+    once |= {"factor": 1}  # the loop around it, where its last line ends that
     return pivots | rows | few | once
 
 
 def measured(v: Variant, program: Any) -> Resources:
     """The resources that cuobjdump reads from the cubin, and the instructions counted in it."""
-    usage = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
-    registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
+    printed = sass.tool("cuobjdump", "-res-usage", cubin=program.asm["cubin"])
+    registers, stack = (int(match) for match in re.findall(r"(?:REG|STACK):(\d+)", printed)[:2])
     code, step = sass.Code(program.asm["cubin"]), v.kernel == "forward"
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
-    instructions, double = code.counts(extents(v), within_loop=step, skipped=infeasible)
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
-    launch = Launch(linear.WARPS[v.n], 0, SOLVES[v.kernel]) if v.kernel in SOLVES else TABLE[v.n]
-    return Resources(
-        triton=triton.__version__,
-        **asdict(v),
-        warps=launch.warps,
-        chunk=launch.chunk,
-        method=METHODS[launch.method],
-        registers=registers,
-        stack=stack,
-        shared=program.metadata.shared,
-        instructions=instructions,
-        double=double,
-        kept_instructions=kept[0],
-        kept_double=kept[1],
-    )
+    warps, chunk = (linear.WARPS[v.n], 0) if v.kernel in SOLVES else (WARPS[v.n], CHUNK[v.n])
+    usage = (registers, stack, program.metadata.shared, *code.counts(extents(v), step, infeasible), *kept)
+    return Resources(triton.__version__, *astuple(v), warps, chunk, SOLVES.get(v.kernel, "sweep"), *usage)
 
 
 def imprecise(v: Variant, program: Any) -> list[str]:
@@ -158,23 +163,10 @@ def imprecise(v: Variant, program: Any) -> list[str]:
     return lines + re.findall(r".*\b[A-Z]+MMA\b.*", sass.tool("nvdisasm", "-c", cubin=program.asm["cubin"]))
 
 
-def read() -> list[Resources]:
-    """The committed table."""
-    with FILE.open(newline="") as file:
-        lines = [{k: int(t) if t.isdigit() else t for k, t in line.items()} for line in csv.DictReader(file)]
-    return [Resources(**line) for line in lines]  # type: ignore[arg-type]
-
-
-def write(table: list[Resources]) -> None:
-    """Commits the table to its file."""
-    with FILE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(f.name for f in fields(Resources))
-        writer.writerows(astuple(r) for r in table)
-
-
-def complaints(v: Variant, then: Resources | None) -> list[str]:
+def complaints(v: Variant) -> list[str]:
     """What is wrong with the variant: float32 in it, spills, or other resources than this Triton has in the table."""
+    known = (r for r in parsed(FILE, Resources) if r.triton == triton.__version__ and r.variant == v)
+    then = next(known, None)
     program = compiled(v)
     now = measured(v, program)
     found = [f"{v}: {line.strip()}" for line in imprecise(v, program)]
@@ -185,27 +177,16 @@ def complaints(v: Variant, then: Resources | None) -> list[str]:
     return found
 
 
-def main() -> int:
-    """Writes the rows of this Triton, or with --check compares with them: 1 where something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m qplayer_gpu.kernels.triton.resources", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with resources.csv and write nothing")
-    for name, kind in FILTERS.items():
-        parser.add_argument(f"--{name}", type=kind, help="check only the variants with this")
-    args = parser.parse_args()
-    table = read()
-    if args.check:
-        chosen = [v for v in variants() if all(getattr(args, k) in (None, getattr(v, k)) for k in FILTERS)]
-        ours = {r.variant: r for r in table if r.triton == triton.__version__}
-        found = [complaint for v in chosen for complaint in complaints(v, ours.get(v))]
-        print("\n".join(found) or f"{len(chosen)} of the variants, as in the table")
-        return int(bool(found))
+def rewrite() -> int:
+    """Writes the rows of this Triton beside those of others."""
+    kept = [r for r in parsed(FILE, Resources) if r.triton != triton.__version__]
     new = []
     for v in variants():
         new.append(measured(v, compiled(v)))
-        print(asdict(new[-1]), flush=True)
-    write(sorted([r for r in table if r.triton != triton.__version__] + new, key=lambda r: r.triton))
+        print(new[-1], flush=True)
+    write(FILE, sorted(kept + new, key=lambda r: r.triton))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("bench.chip.triton", __doc__, variants(), complaints, rewrite))

@@ -1,0 +1,1 @@
+"""What the kernels need on the chip of a GPU, found without one."""
