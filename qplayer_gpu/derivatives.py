@@ -152,7 +152,8 @@ class Linearized:
         target = dh - change.rows(x)
         cost = -(change.hessian(x) + dg + change.columns(z))
         v = self.solve(cost, target - self.times(fitted.b_s), torch.zeros_like(z))
-        return v.b_x, v.p + fitted.q_z, self.soft * (self.times(v.b_x) - target)
+        followed = self.fit(torch.zeros_like(x), target).b_x - fitted.b_s  # the shift sees W alone
+        return v.b_x, v.p + fitted.q_z, self.soft * (self.times(followed) - target)
 
     def pullback_of_solve(
         self, a: Adjoint, grad_b_x: Tensor, grad_p: Tensor, grad_b_s: Tensor, grad_q_z: Tensor

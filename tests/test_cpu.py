@@ -70,7 +70,7 @@ def test_same_in_mixed_precision(case):
     exact = cpu.forward(rows, OPTIONS)
     assert ours.status.tolist() == theirs.status.tolist()
     # the rounding errors of two factors in float32 lead an LP along other steps
-    assert (ours.iterations - theirs.iterations).abs().max() <= 0.2 * theirs.iterations.max()
+    assert (ours.iterations - theirs.iterations).abs().max() <= 0.3 * theirs.iterations.max()
     assert not torch.equal(ours.x, exact.x)  # it is not float64 by another name
     assert_same(ours.x, theirs.x, SAME)
     assert_same(ours.s, theirs.s, SAME)

@@ -75,26 +75,27 @@ __device__ void saddle_point(Problem<F>& p) {
     block.sync();
 }
 
-// W and K, the right-hand side grad_x + W'grad_s in push, the target on K, z / w in v; whether the problem is infeasible.
+// W and K, the right-hand side grad_x in push, the target on K, z / w in v; whether the problem is infeasible.
 template <class F>
 __device__ bool prepare_adjoint(Problem<F>& p) {
     QP_PARTS(p);
     const bool infeasible = shifted_rows(p, work.x, work.s);
+    const double most = largest(block, mat.mp, [&](int i) { return load(work.z + i) / load(work.E + i); });
+    const double widest = largest(block, mat.np, [&](int j) { return 1 / load(work.D + j); });
+    const double least = ROUNDING * most + p.options.eps_abs / widest;  // a multiplier that counts, scaled
     QP_EACH(i, mat.mp) {
         Mask in_W = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);
         Pack z = load(work.z + i), grad_z = load(work.grad_z + i);
-        Pack in_K = pick(no(in_W) & ((z != 0) | equality), all(1), all(0));
+        Mask active = equality | (magnitude(z / load(work.E + i)) > least);
+        Pack in_K = pick(no(in_W) & active, all(1), all(0));
         store(work.in_K + i, in_K);
         store(work.target + i, in_K * grad_z);
-        store(work.u_m + i, load(work.in_W + i) * load(work.grad_s + i));
         store(work.v + i, z / load(work.w + i));
     }
     block.sync();
     set(block, work.beta, mat.np, 0);
     set(block, work.b_s, mat.np, 0);
-    columns(block, mat, work.u_m, work.push);
-    QP_EACH(j, mat.np) store(work.push + j, load(work.push + j) + load(work.grad_x + j));
-    block.sync();
+    copy(block, work.push, work.grad_x, mat.np);
     return infeasible;
 }
 
@@ -114,20 +115,26 @@ __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
             Mask in_W = load(work.in_W + i) != 0;
             store(work.z + i, pick(in_W, load(work.w + i) * load(work.Gx + i), load(work.z + i)));
             store(work.target + i, pick(in_W, load(work.Gdx + i), load(work.target + i)));
+            store(work.v + i, load(work.grad_s + i) / load(work.w + i));
         }
-        set(block, work.b_s, mat.np, 0);
+        block.sync();
+        fit(p, work.v, work.b_s, work.z_trial);
+    } else {
+        set(block, work.z_trial, mat.mp, 0);
     }
     saddle_point(p);
     if (infeasible) {
         factor_shifted(p);
         QP_EACH(i, mat.mp) store(work.v + i, load(work.q + i) / load(work.w + i));
         block.sync();
-        fit(p, work.v, work.b_s, work.Gx);
+        fit(p, work.v, work.dx, work.Gx);
+        QP_EACH(j, mat.np) store(work.b_s + j, load(work.b_s + j) + load(work.dx + j));
     }
     QP_EACH(i, mat.mp) {
         Pack in_W = load(work.in_W + i);
         store(work.s + i, load(work.w + i) * load(work.s_W + i));
-        store(work.z_trial + i, load(work.q + i) - in_W * load(work.grad_s + i));
+        Pack followed = load(work.w + i) * load(work.z_trial + i);
+        store(work.z_trial + i, load(work.q + i) + in_W * (followed - load(work.grad_s + i)));
         store(work.z_k + i, in_W * load(work.w + i) * (load(work.grad_z + i) - load(work.target + i)));
     }
     block.sync();

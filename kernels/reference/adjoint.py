@@ -1,16 +1,17 @@
 """The backward solve: the adjoint of the optimality conditions, in the least-squares sense where they lose rank.
 
 At a solution the rows split into ``W``, the rows that an infeasible problem shifts (``s != 0``, and all its equalities)
-and ``K``, the other active rows (``z != 0``, or an equality). The conditions are
+and ``K``, the other active rows (an equality, or a multiplier that the tolerances tell from zero). The conditions are
 
     H x + g + W' z_W + K' z_K = 0,   z_W = w W beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
 
 (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique). Their
 adjoint for the cotangents ``grad_x, grad_z, grad_s`` is
 
-    H b_x + W' q_W + K' q_K = grad_x + W' grad_s,   W b_x = W eta,   K b_x = grad_z_K,   q_W = w W b_s
+    H b_x + W' q_x + K' q_K = grad_x,   W b_x = W eta,   K b_x = grad_z_K,   W'w W b_s = W'(q_x + grad_s)
 
-with eta the weighted least-squares solution of ``W eta = grad_z_W``. With ``p = (q_W - grad_s, q_K)``, ``b_z = beta``
+with eta the weighted least-squares solution of ``W eta = grad_z_W``. The shift sees W alone: where x is a vertex at
+which too many rows meet, K would keep it from following. With ``p = (w W b_s - grad_s, q_K)``, ``b_z = beta``
 and ``q_z = w (grad_z_W - W b_x)``, a change of G alters the loss by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
 
 All is in double, also where the forward's factors are in single: where rows of W nearly depend on each other, a factor
@@ -42,7 +43,9 @@ def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint
     matrices, scaling, rows = matrices.take(index), scaling.take(index), rows.take(index)
     x, z, s, *cotangents = (t[index] for t in (*at, *grad))
     W, w, s = shifted_rows(matrices, scaling, rows, x, s, options)
-    part = _adjoint(matrices, scaling, W, w, rows.lo == rows.hi, z, s, *cotangents)
+    least = numbers.ROUNDING * largest(z / scaling.E) + options.eps_abs * scaling.D.amin(-1)
+    active = (rows.lo == rows.hi) | ((z / scaling.E).abs() > least.unsqueeze(-1))
+    part = _adjoint(matrices, scaling, W, w, ~W & active, z, s, *cotangents)
     for vectors, found in zip(whole, part, strict=True):
         vectors[index] = found
     return whole
@@ -53,27 +56,27 @@ def _adjoint(
     scaling: Scaling,
     W: Tensor,  # [B, m] bool
     w: Tensor,  # [B|1, m]
-    equality: Tensor,  # [B|1, m] bool
+    K: Tensor,  # [B, m] bool
     z: Tensor,  # [B, m]
     s: Tensor,  # [B, m]
     grad_x: Tensor,  # [B, n]
     grad_z: Tensor,  # [B, m]
     grad_s: Tensor,  # [B, m]
 ) -> Adjoint:
-    K = ~W & ((z != 0) | equality)
     infeasible = W.any(-1).nonzero().squeeze(-1)
-    fits = grad_x.new_zeros(len(grad_x), 3, matrices.n)  # beta, eta, b_s
+    fits = grad_x.new_zeros(len(grad_x), 4, matrices.n)  # beta, eta, and what b_s has of grad_s and of q_x
     if len(infeasible):
         shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], take(w, infeasible))
-        fits[infeasible, :2] = shifted.fit(torch.stack([z / w, grad_z], 1)[infeasible])
-    z_fit, target = matrices.rows(fits[:, :2]).unbind(1)
+        fits[infeasible, :3] = shifted.fit(torch.stack([z / w, grad_z, grad_s / w], 1)[infeasible])
+    z_fit, target, followed = matrices.rows(fits[:, :3]).unbind(1)
     target = torch.where(W, target, K * grad_z)
-    b_x, q = saddle_point(matrices, scaling, w, W, K, grad_x + matrices.columns(W * grad_s), target)
+    b_x, q = saddle_point(matrices, scaling, w, W, K, grad_x, target)
     if len(infeasible):
-        fits[infeasible, 2:] = shifted.fit((q / w)[infeasible].unsqueeze(1))
-    b_z, _, b_s = fits.unbind(1)
+        fits[infeasible, 3:] = shifted.fit((q / w)[infeasible].unsqueeze(1))
+    b_z, b_s = fits[:, 0], fits[:, 2] + fits[:, 3]
     z = torch.where(W, w * z_fit, z)
-    return Adjoint(b_x=b_x, p=q - W * grad_s, z=z, ws=w * s, b_s=b_s, q_z=W * w * (grad_z - target), b_z=b_z)
+    p = q + W * (w * followed - grad_s)
+    return Adjoint(b_x=b_x, p=p, z=z, ws=w * s, b_s=b_s, q_z=W * w * (grad_z - target), b_z=b_z)
 
 
 def saddle_point(

@@ -181,7 +181,7 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
 
 
 def _end_search(st: State, at: Measure, found: Tensor, overdue: Tensor, options: Options) -> None:
-    """Moves the sides so that x is feasible: shifts rows by their violation, or relaxes them where that is next to none.
+    """Moves the sides so that x is feasible: shifts rows by their violation, or relaxes them if that is next to none.
 
     A violation within the tolerances is no shift: it is not reported, and its row stays an inequality. But the sides
     give way to it, as the method would else tend to another point, of less violation in its own metric and more in the
