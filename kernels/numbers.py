@@ -97,7 +97,6 @@ SHIFT_FLOOR = 0.1  # of the primal tolerance: a smaller shift of a row is none
 SHIFT_FEASIBLE = 0.5  # of what the primal residual may be: a point with less is feasible
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G'(w s)
 SHIFT_BALANCE = 1e-7  # of the size of w s, scaled, on the same
-SHIFT_BALANCE_ROUNDED = 1e-5  # the same where G'(w s) is a rounding error
 
 # ---- phase SHIFTED
 EXTRA_STEPS = 2  # after a shifted problem is solved, for the accuracy of its gradients

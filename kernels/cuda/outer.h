@@ -108,8 +108,8 @@ __device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at
     }
     const double scaled = scaled_push.value(block), next_to = size.value(block), rounding = terms.value(block);
     const bool flat = push.value(block) <= SHIFT_ACCURACY * p.options.eps_abs;
-    const bool stagnant = at.primal >= STAGNATION * st.primal_k;
-    if (stagnant && scaled <= rounding && scaled <= SHIFT_BALANCE_ROUNDED * next_to) return true;
+    const bool settled = at.primal >= STAGNATION * st.primal_k && st.rho < p.options.rho;
+    if (settled && scaled <= rounding && rounding <= next_to) return true;
     return flat && scaled <= SHIFT_BALANCE * next_to;
 }
 
@@ -180,8 +180,9 @@ __device__ void end_search(Problem<F>& p, State& st, const Measure& at, bool fou
     QP_PARTS(p);
     const double floor = SHIFT_FLOOR * at.primal_tolerance;
     const bool feasible = at.primal_worst <= SHIFT_FEASIBLE;
+    const bool false_alarm = feasible && st.calm == 1;
     Any shifted;
-    if (found) {
+    if (found && !false_alarm) {
         QP_EACH(i, mat.mp) {
             Pack violation = load(work.violation + i), low = load(work.low + i), high = load(work.high + i);
             Mask small = (magnitude(violation) <= floor) | (load(work.hard + i) != 0), fixed = low == high;

@@ -174,8 +174,9 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
     kept = largest(at.violation * st.hard) <= numbers.SHIFT_FLOOR * at.primal_tolerance
     scaled, size = largest(scaling.D * push), largest(w * at.violation / scaling.E)
     terms = (at.violation != 0) * rounding_of_rows(st.x, st.Gx, st.s, scaling) + numbers.ROUNDING * at.violation.abs()
-    stagnant = at.primal >= numbers.STAGNATION * st.primal_k
-    rounded = stagnant & (scaled <= (w * terms / scaling.E).sum(-1)) & (scaled <= numbers.SHIFT_BALANCE_ROUNDED * size)
+    rounding = (w * terms / scaling.E).sum(-1)
+    settled = (at.primal >= numbers.STAGNATION * st.primal_k) & (st.rho < options.rho)
+    rounded = settled & (scaled <= rounding) & (rounding <= size)
     balanced = (scaled <= numbers.SHIFT_BALANCE * size) & (largest(push) <= numbers.SHIFT_ACCURACY * options.eps_abs)
     return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
 
@@ -185,12 +186,14 @@ def _end_search(st: State, at: Measure, found: Tensor, overdue: Tensor, options:
 
     A violation within the tolerances is no shift: it is not reported, and its row stays an inequality. But the sides
     give way to it, as the method would else tend to another point, of less violation in its own metric and more in the
-    user's. A problem that ends here, its rows being inconsistent, has a ray for multipliers: ``G'z = 0``.
+    user's; not at the first alarm that finds x feasible, as it may be false. A problem that ends here, its rows being
+    inconsistent, has a ray for multipliers: ``G'z = 0``.
     """
     small = at.violation.abs() <= numbers.SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1)
-    feasible = (at.primal_worst <= numbers.SHIFT_FEASIBLE).unsqueeze(-1)
-    moved = torch.where(found.unsqueeze(-1), at.violation, 0.0)
-    s = moved.masked_fill(small | feasible | st.hard, 0.0)
+    feasible = at.primal_worst <= numbers.SHIFT_FEASIBLE
+    false_alarm = feasible & (st.calm == 1)
+    moved = torch.where((found & ~false_alarm).unsqueeze(-1), at.violation, 0.0)
+    s = moved.masked_fill(small | feasible.unsqueeze(-1) | st.hard, 0.0)
     rest, fixed = moved - s, st.lo == st.hi
     st.lo = st.lo + torch.where(fixed, rest, rest.clamp(max=0.0))
     st.hi = st.hi + torch.where(fixed, rest, rest.clamp(min=0.0))
