@@ -78,9 +78,10 @@ def solve_dual(data, cfg: tl.constexpr):
     return found
 
 
-@triton.jit
+@triton.jit(noinline=True)
 def keep_if_optimal(data, cfg: tl.constexpr):
     """Makes the multipliers in slot Q those of the answer, where its residuals stay within the tolerances."""
+    tl.debug_barrier()
     as_posed(data, cfg)
     shift_sides(data, row_vector(data, slots.S, cfg), cfg)
     begin_at(data, column_vector(data, slots.BEST_X, cfg), row_vector(data, slots.Q, cfg), cfg)
