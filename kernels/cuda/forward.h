@@ -20,12 +20,13 @@ __device__ void copy_iterate(Problem<F>& p, double* const (&to)[3], double* cons
 
 // From the start in x, z, s of the workspace to the answer there.
 template <class F>
-QP_PART Result forward(Problem<F>& p, bool same_matrices) {
+QP_PART Result forward(Problem<F>& p, bool same_matrices, bool started) {
     Workspace<F>& work = p.work;
     double* const now[3] = {work.x, work.z, work.s};
     double* const best[3] = {work.best_x, work.best_z, work.best_s};
     measure_scaling(p, same_matrices);
     State st = begin(p);
+    st.settled = started;
     Measure at_best;
     for (bool first = true;; first = false) {
         Measure at = measure(p, st);
@@ -34,13 +35,13 @@ QP_PART Result forward(Problem<F>& p, bool same_matrices) {
             at_best = at;
             copy_iterate(p, best, now);
         }
+        outer_step(p, st, at);
         if (st.status == MAX_ITERATIONS || st.status == NUMERICAL_ERROR) {
             at = at_best;
             copy_iterate(p, now, best);
         }
         if (st.status == SOLVED_CLOSEST_FEASIBLE) settle_multipliers(p, at);
         if (st.status != RUNNING) return {st.status, st.steps, at.primal, at.dual, at.gap};
-        outer_step(p, st, at);
         newton_step(p, st);
     }
 }

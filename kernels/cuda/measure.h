@@ -7,16 +7,21 @@ namespace qplayer {
 
 struct Measure {
     double primal, dual, gap;  // max |violation|, max |Hx + g + G'z|, sum of |z_i| times the distance from its side
-    double primal_tolerance, dual_tolerance, gap_tolerance;
-    double inner_scaled, inner_absolute;  // residual of the inner loop
-    double inner_rounding;                // what rounding errors may leave of inner_scaled
-    double scaled_violation;              // max |E violation|
-    // The largest residual next to its tolerance.
-    QP_FN double worst() const {
-        return fmax(fmax(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance);
-    }
-    QP_FN bool hold() const { return primal <= primal_tolerance && dual <= dual_tolerance && gap <= gap_tolerance; }
+    double primal_tolerance, dual_tolerance;
+    double primal_worst, dual_worst, gap_worst;  // next to what they may be: the tolerance, and what rounding leaves
+    double inner_scaled, inner_absolute;         // residual of the inner loop
+    double inner_rounding;                       // what rounding errors may leave of inner_scaled
+    double scaled_violation;                     // max |E violation|
+    double size_x, size_terms;                   // max |x / D|; that of the terms of D (Hx + g + G'z)
+    QP_FN double worst() const { return fmax(fmax(primal_worst, dual_worst), gap_worst); }
+    QP_FN bool hold() const { return worst() <= 1; }
 };
+
+// What rounding may leave of Gx next to a side of about its size, shifted by s: rows i ...
+template <class F>
+QP_FN Pack rounding_of_rows(const Workspace<F>& work, double size_x, int i) {
+    return ROUNDING * (size_x / load(work.E + i) + magnitude(load(work.Gx + i)) + magnitude(load(work.s + i)));
+}
 
 // What concerns the rows; writes the violation Gx - clamp(Gx, low, high).
 template <class F>
@@ -24,7 +29,7 @@ __device__ void measure_rows_at(Problem<F>& p, Measure& at) {
     QP_PARTS(p);
     Most primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier;
     Sum gap;
-    QP_EACH(i, p.matrices.mp) {
+    QP_EACH(i, mat.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), z = load(work.z + i), Gx = load(work.Gx + i);
         Pack E = load(work.E + i), violation = Gx - clamp(Gx, low, high), inverse = load(work.omega_inverse + i);
         Pack v = Gx + load(work.z_k + i) * inverse;
@@ -32,13 +37,13 @@ __device__ void measure_rows_at(Problem<F>& p, Measure& at) {
         Pack slack = pick(z == 0, all(0), Gx - pick(z > 0, high, low));
         store(work.violation + i, violation);
         primal.add(violation), scaled_violation.add(E * violation), size.add(Gx);
-        inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(p.c * z / E);
+        inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(z / E);
         gap.add(magnitude(z) * magnitude(slack));
     }
     block.sync();
     at.primal = primal.value(block), at.gap = gap.value(block);
     at.scaled_violation = scaled_violation.value(block);
-    at.inner_rounding = INNER_ROUNDING * multiplier.value(block);
+    at.size_terms = multiplier.value(block);
     at.inner_scaled = inner_scaled.value(block), at.inner_absolute = inner_absolute.value(block);
     at.primal_tolerance = p.options.eps_abs + p.options.eps_rel * size.value(block);
 }
@@ -46,26 +51,49 @@ __device__ void measure_rows_at(Problem<F>& p, Measure& at) {
 // The larger one, NaN if either is.
 QP_FN double larger(double a, double b) { return a > b || a != a ? a : b; }
 
-// What concerns x; needs Gz.
+// What concerns x; needs Gz. The tolerance of the gap.
 template <class F>
-__device__ void measure_x(Problem<F>& p, const State& st, Measure& at) {
+__device__ double measure_x(Problem<F>& p, const State& st, Measure& at) {
     QP_PARTS(p);
     const double sigma = st.phase == SHIFT ? 0 : 1;
-    Most dual, inner_scaled, inner_absolute, size;
+    Most dual, inner_scaled, inner_absolute, size, terms, size_x;
     Sum objective;
-    QP_EACH(j, p.matrices.np) {
+    QP_EACH(j, mat.np) {
         Pack Hx = load(work.Hx + j), g = load(work.g + j), Gz = load(work.Gz + j), x = load(work.x + j);
         Pack inner = sigma * (Hx + g) + Gz + st.rho * load(work.metric_x + j) * (x - load(work.x_k + j));
-        dual.add(Hx + g + Gz), inner_absolute.add(inner), inner_scaled.add(p.c * load(work.D + j) * inner);
+        Pack D = load(work.D + j);
+        dual.add(Hx + g + Gz), inner_absolute.add(inner), inner_scaled.add(p.c * D * inner);
         size.add(Hx), size.add(g), size.add(Gz);
+        terms.add(D * Hx), terms.add(D * g), size_x.add(x / D);
         objective.add(x * (0.5 * Hx + g));
     }
     const double eps_abs = p.options.eps_abs, eps_rel = p.options.eps_rel;
-    at.dual = dual.value(block);
+    at.dual = dual.value(block), at.size_x = size_x.value(block);
+    at.size_terms = larger(larger(at.size_terms, terms.value(block)), p.h / p.c * at.size_x);
     at.inner_scaled = larger(at.inner_scaled, inner_scaled.value(block));
     at.inner_absolute = larger(at.inner_absolute, inner_absolute.value(block));
+    at.inner_rounding = ROUNDING * fmax(p.c * at.size_terms, at.size_x);
     at.dual_tolerance = eps_abs + eps_rel * size.value(block);
-    at.gap_tolerance = eps_abs + (eps_abs > eps_rel ? eps_abs : eps_rel) * fabs(objective.value(block));
+    return eps_abs + (eps_abs > eps_rel ? eps_abs : eps_rel) * fabs(objective.value(block));
+}
+
+// The residuals next to what they may be: each row and column has rounding errors of its own.
+template <class F>
+__device__ void measure_worst(Problem<F>& p, Measure& at, double gap_tolerance) {
+    QP_PARTS(p);
+    Most primal, dual;
+    Sum gap;
+    QP_EACH(i, mat.mp) {
+        Pack terms = rounding_of_rows(work, at.size_x, i);
+        primal.add(load(work.violation + i) / (at.primal_tolerance + terms));
+        gap.add(magnitude(load(work.z + i)) * terms);
+    }
+    QP_EACH(j, mat.np) {
+        Pack residual = load(work.Hx + j) + load(work.g + j) + load(work.Gz + j);
+        dual.add(residual / (at.dual_tolerance + ROUNDING * at.size_terms / load(work.D + j)));
+    }
+    at.primal_worst = primal.value(block), at.dual_worst = dual.value(block);
+    at.gap_worst = at.gap / (gap_tolerance + gap.value(block));
 }
 
 template <class F>
@@ -73,7 +101,7 @@ QP_PART Measure measure(Problem<F>& p, const State& st) {
     Measure at;
     measure_rows_at(p, at);
     columns(p.block, p.matrices, p.work.z, p.work.Gz);
-    measure_x(p, st, at);
+    measure_worst(p, at, measure_x(p, st, at));
     return at;
 }
 

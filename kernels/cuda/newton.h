@@ -107,7 +107,7 @@ __device__ bool prepare_step(Problem<F>& p, const State& st) {
     QP_EACH(j, mat.np) {
         Pack prox = st.rho * load(work.metric_x + j);
         Pack pull = sigma * (load(work.Hx + j) + load(work.g + j)) + prox * (load(work.x + j) - load(work.x_k + j));
-        Pack gradient = load(work.gradient + j) + pull, diagonal = prox;
+        Pack gradient = load(work.gradient + j) + pull, diagonal = prox + sigma * st.bend * load(work.metric_x + j);
         if (mat.mp > mat.sp) diagonal += load(work.active + mat.sp + j) * load(work.omega + mat.sp + j);
         store(work.t_x + j, pull);
         store(work.dx + j, -gradient);
@@ -142,7 +142,21 @@ __device__ bool full_step(Problem<F>& p) {
     return !wrong.value(block);
 }
 
-// One step in place; where the factorization fails, rho grows and x stays.
+// After a factorization that failed: the rows are too heavy, or rho is too small, or H is indefinite.
+template <class F>
+__device__ void give_way(Problem<F>& p, State& st) {
+    if (st.mu_in < MU_FLOOR) {
+        st.mu_eq /= MU_SHRINK, st.mu_in /= MU_SHRINK, st.mu_floor /= MU_SHRINK;
+        set_omega(p, st);
+    } else {
+        st.rho *= RHO_GROWTH;
+        if (st.phase != SHIFT) st.rho_floor = st.rho;
+    }
+    const bool light = st.rho * fmin(st.mu_eq, st.mu_in) >= INDEFINITE;
+    if (light && p.matrices.H && p.h > 0 && st.phase != SHIFT && st.status == RUNNING) st.status = NUMERICAL_ERROR;
+}
+
+// One step in place; where the factorization fails, x stays.
 template <class F>
 QP_PART void newton_step(Problem<F>& p, State& st) {
     QP_PARTS(p);
@@ -154,6 +168,14 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
     }
     if (failed) set(block, work.dx, mat.np, 0);
     hessian_two(block, mat, work.x, work.dx, work.Hx, work.Hdx);
+    if (st.bend != 0) {
+        QP_EACH(j, mat.np) {
+            Pack bend = st.bend * load(work.metric_x + j);
+            store(work.Hx + j, load(work.Hx + j) + bend * load(work.x + j));
+            store(work.Hdx + j, load(work.Hdx + j) + bend * load(work.dx + j));
+        }
+        block.sync();
+    }
     rows_two(block, mat, work.x, work.dx, work.Gx, work.Gdx);
 
     const bool same = full_step(p);
@@ -179,7 +201,8 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
         if (!failed) store(work.z + i, same ? load(work.t_m + i) : measured);
     }
     block.sync();
-    if (failed) st.rho *= RHO_GROWTH;
+    st.settled = !failed;
+    if (failed) give_way(p, st);
     st.steps++;
 }
 

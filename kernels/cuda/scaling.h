@@ -32,10 +32,11 @@ __device__ void measure_sizes(Problem<F>& p) {
     block.sync();
 }
 
-// 1 / max(mean column size of D H D, max |D g|)
+// c = 1 / max(mean column size of D H D, max |D g|), and h.
 template <class F>
-__device__ double cost_scale(Problem<F>& p) {
+__device__ void measure_cost(Problem<F>& p) {
     QP_PARTS(p);
+    p.h = 0;
     double size = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.g + j); });
     if (mat.H) {
         set(block, work.t_x, mat.np, 0);
@@ -44,11 +45,27 @@ __device__ double cost_scale(Problem<F>& p) {
             [&](int i, double largest_entry) { work.t_x[i] = work.D[i] * largest_entry; });
         block.sync();
         Sum sizes;
-        QP_EACH(j, mat.np) sizes.add(load(work.t_x + j));
+        Most most;
+        QP_EACH(j, mat.np) sizes.add(load(work.t_x + j)), most.add(load(work.t_x + j));
         const double mean = sizes.value(block) / mat.n;
         size = mean > size ? mean : size;
+        p.h = most.value(block);
     }
-    return size > 0 ? 1 / size : 1;
+    p.c = p.options.equilibrate && size > 0 ? 1 / size : 1;
+    p.h *= p.c;
+}
+
+// Gives rows that are next to nothing beside the largest one the E of that.
+template <class F>
+__device__ void limit_rows(Problem<F>& p) {
+    QP_PARTS(p);
+    set(block, work.t_m, mat.mp, 0);
+    QP_EACH_NUMBER(i, mat.stored) work.t_m[i] = 1 / work.E[i];
+    if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.t_m[mat.sp + j] = work.D[j];
+    block.sync();
+    const double most = largest(block, mat.mp, [&](int i) { return load(work.t_m + i); });
+    QP_EACH_NUMBER(i, mat.stored) if (work.t_m[i] <= ZERO_ROW * most) work.E[i] = 1 / most;
+    block.sync();
 }
 
 // D and E of the matrices, and the mean of E^2.
@@ -65,6 +82,7 @@ __device__ void measure_rows(Problem<F>& p) {
     }
     if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.E[mat.sp + j] = 1 / work.D[j];
     block.sync();
+    limit_rows(p);
     double squares = -(mat.mp - p.sizes.m());  // of the padding, which are 1
     Sum sum;
     QP_EACH(i, mat.mp) sum.add(load(work.E + i) * load(work.E + i));
@@ -77,7 +95,7 @@ template <class F>
 QP_PART void measure_scaling(Problem<F>& p, bool same_matrices) {
     if (!same_matrices) measure_rows(p);
     p.row_unit = p.sizes.m() ? p.mean_square_E / exp(p.mean_log_w) : 1;
-    p.c = p.options.equilibrate ? cost_scale(p) : 1;
+    measure_cost(p);
 }
 
 }  // namespace qplayer

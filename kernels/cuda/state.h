@@ -18,6 +18,10 @@ struct State {
     double factored_a = NAN, factored_b = NAN;  // what S and T weigh in the K that the factor is of
     double primal_k = INFINITY;    // primal residual at x_k
     double mu_eq, mu_in, rho;
+    double mu_floor, rho_floor;      // below which they do not shrink
+    double bend = 0;                 // what is added to H, in the metric of x, where that is a little indefinite
+    double calm = 1;                 // what the thresholds of suspicion are times, less after each false alarm
+    bool settled = false;            // the last step had a factor, or there is a start: else nothing is solved yet
     double eta_out = FIRST_ETA_OUT;  // primal residual that accepts the multipliers, scaled
     double eta_in = FIRST_ETA_IN;    // residual that ends the inner loop, scaled
 };
@@ -64,6 +68,8 @@ QP_PART State begin(Problem<F>& p) {
     QP_PARTS(p);
     State st;
     st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
+    st.mu_floor = IS_SINGLE<F> ? MU_FLOOR_MIXED : MU_FLOOR;
+    st.rho_floor = RHO_FLOOR * (p.h > 0 && p.h < 1 ? p.h : 1);
     if (any(block, mat.mp, [&](int i) { return load(work.s + i) != 0; })) {
         st.phase = SHIFT;
         set(block, work.z, mat.mp, 0);

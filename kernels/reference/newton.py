@@ -60,7 +60,7 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
         torch.where(stiff, mu / numbers.MU_SHRINK, mu) for mu in (st.mu_eq, st.mu_in, st.mu_floor)
     )
     st.rho = torch.where(failed & ~stiff, st.rho * numbers.RHO_GROWTH, st.rho)
-    st.rho_floor = torch.where(failed & ~stiff, st.rho, st.rho_floor)
+    st.rho_floor = torch.where(failed & ~stiff & costs, st.rho, st.rho_floor)
     light = st.rho * torch.minimum(st.mu_eq, st.mu_in) >= numbers.INDEFINITE
     indefinite = failed & costs & light & (scaling.h > 0).squeeze(-1)
     st.status = torch.where(indefinite & (st.status == RUNNING), Status.NUMERICAL_ERROR, st.status)

@@ -16,7 +16,7 @@ from .. import numbers
 from ..interface import Options
 from ..numbers import RUNNING, Phase, Status
 from .products import Matrices, dot, largest
-from .residuals import Residuals, residuals, rounding_of_rows, shifted_sides
+from .residuals import Residuals, dual_terms, residuals, rounding_of_rows, shifted_sides
 from .scaling import Scaling
 from .state import State
 
@@ -86,8 +86,8 @@ def _inner_loop_ended(st: State, at: Measure, scaling: Scaling, options: Options
     c, D, E = scaling.c, scaling.D, scaling.E
     scaled = torch.maximum(largest(c * D * at.inner_dual), largest(E * at.inner_primal))
     absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
-    terms = [largest(t) for t in (c * st.z / E, c * D * st.Hx, c * D * st.g.expand_as(st.x), st.x / D)]
-    rounding = numbers.ROUNDING * torch.stack(terms).amax(0)
+    terms = torch.maximum(c.squeeze(-1) * dual_terms(st.x, st.z, st.Hx, st.g, scaling), largest(st.x / D))
+    rounding = numbers.ROUNDING * terms
     return (scaled <= torch.maximum(st.eta_in, rounding)) | (absolute <= numbers.INNER_FLOOR * options.eps_abs)
 
 

@@ -55,8 +55,7 @@ def residuals(
     ``|z / E| / D_j``.
     """
     row_terms = rounding_of_rows(x, Gx, s, scaling)
-    of_dual = torch.maximum(largest(z / scaling.E), torch.maximum(largest(scaling.D * Hx), largest(scaling.D * g)))
-    column_terms = numbers.ROUNDING * of_dual.unsqueeze(-1) / scaling.D
+    column_terms = numbers.ROUNDING * dual_terms(x, z, Hx, g, scaling).unsqueeze(-1) / scaling.D
     violation, stationarity = (Gx - Gx.clamp(lo, hi)).abs(), (Hx + g + Gz).abs()
     primal_tolerance = options.eps_abs + options.eps_rel * largest(Gx)
     slack = torch.where(z == 0, 0.0, Gx - torch.where(z > 0, hi, lo))
@@ -75,6 +74,13 @@ def residuals(
         dual_worst=largest(stationarity / (dual_tolerance.unsqueeze(-1) + column_terms)),
         gap_worst=gap / (gap_tolerance + dot(z.abs(), row_terms)),
     )
+
+
+def dual_terms(x: Tensor, z: Tensor, Hx: Tensor, g: Tensor, scaling: Scaling) -> Tensor:
+    """About how large the terms of ``D (Hx + g + G'z)`` are: [B]."""
+    of_H = (scaling.h / scaling.c).squeeze(-1) * largest(x / scaling.D)
+    terms = (of_H, largest(z / scaling.E), largest(scaling.D * Hx), largest(scaling.D * g).expand_as(of_H))
+    return torch.stack(terms).amax(0)
 
 
 def rounding_of_rows(x: Tensor, Gx: Tensor, s: Tensor, scaling: Scaling) -> Tensor:

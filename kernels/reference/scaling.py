@@ -57,7 +57,7 @@ def measure_scaling(matrices: Matrices, g: Tensor, equilibrate: bool) -> Scaling
 def _with_ceiling(E: Tensor) -> Tensor:
     """E, but that of the largest row where a row is next to nothing beside that: [B|1, m]."""
     least = E.amin(-1, keepdim=True) if E.shape[-1] else E
-    return torch.where(numbers.ZERO_ROW * E >= least, least, E)
+    return torch.where(least <= numbers.ZERO_ROW * E, least, E)
 
 
 def _cost_scale(H: Tensor | None, g: Tensor, D: Tensor) -> Tensor:
