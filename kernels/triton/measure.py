@@ -47,9 +47,9 @@ def measure(data, st, cfg: tl.constexpr):
     primal_tolerance = eps_abs + eps_rel * largest(Gx)
     dual_tolerance = eps_abs + eps_rel * tl.maximum(largest(Hx), tl.maximum(largest(g), largest(Gz)))
     gap_tolerance = eps_abs + tl.maximum(eps_abs, eps_rel) * tl.abs(tl.sum(x * (0.5 * Hx + g), axis=0))
-    size_of_x, size_of_gradient = largest(x / column_vector(data, slots.D, cfg)), largest_term(data, cfg)
-    row_terms = rounding_of_rows(data, size_of_x, cfg)
-    column_terms = size_of_gradient * numbers.ROUNDING / column_vector(data, slots.D, cfg)
+    size_of_x = largest(x / column_vector(data, slots.D, cfg))
+    dual_size, row_terms = dual_terms(data, size_of_x, cfg), rounding_of_rows(data, size_of_x, cfg)
+    column_terms = dual_size * numbers.ROUNDING / column_vector(data, slots.D, cfg)
     primal_worst = largest(violation / (primal_tolerance + row_terms))
     dual_worst = largest(stationarity / (dual_tolerance + column_terms))
     gap_worst = gap / (gap_tolerance + tl.sum(tl.abs(z) * row_terms, axis=0))
@@ -65,18 +65,19 @@ def measure(data, st, cfg: tl.constexpr):
         tl.maximum(tl.maximum(primal_worst, dual_worst), gap_worst),
         (primal_worst <= 1) & (dual_worst <= 1) & (gap_worst <= 1),
         size_of_x,
-        inner_loop_ended(data, st, Gz, tl.maximum(number(data, slots.C_SCALE, cfg) * size_of_gradient, size_of_x), cfg),
+        inner_loop_ended(data, st, Gz, tl.maximum(number(data, slots.C_SCALE, cfg) * dual_size, size_of_x), cfg),
         some(row_vector(data, slots.S, cfg) != 0),
     )
 
 
 @triton.jit
-def largest_term(data, cfg: tl.constexpr):
-    """The largest of the terms ``z / E``, ``D Hx`` and ``D g`` of the gradient."""
+def dual_terms(data, size_of_x, cfg: tl.constexpr):
+    """About how large the terms of ``D (Hx + g + G'z)`` are."""
     scale = column_vector(data, slots.D, cfg)
+    Hx, g = largest(scale * column_vector(data, slots.HX, cfg)), largest(scale * column_vector(data, slots.COST, cfg))
+    of_H = number(data, slots.H_SIZE, cfg) / number(data, slots.C_SCALE, cfg) * size_of_x
     of_rows = largest(row_vector(data, slots.Z, cfg) / row_vector(data, slots.E, cfg))
-    of_H, of_g = scale * column_vector(data, slots.HX, cfg), scale * column_vector(data, slots.COST, cfg)
-    return tl.maximum(of_rows, tl.maximum(largest(of_H), largest(of_g)))
+    return tl.maximum(tl.maximum(of_H, of_rows), tl.maximum(Hx, g))
 
 
 @triton.jit

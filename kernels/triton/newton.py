@@ -119,7 +119,8 @@ def give_way(data, st, cfg: tl.constexpr):
     Where both are not, H is indefinite.
     """
     tl.debug_barrier()
-    rho, stiff = st.rho, number(data, slots.MU_IN, cfg) < numbers.MU_FLOOR
+    rho, costs = st.rho, st.phase != numbers.Phase.SHIFT
+    stiff = number(data, slots.MU_IN, cfg) < numbers.MU_FLOOR
     if stiff:
         put_number(data, slots.MU_EQ, number(data, slots.MU_EQ, cfg) / numbers.MU_SHRINK, cfg)
         put_number(data, slots.MU_IN, number(data, slots.MU_IN, cfg) / numbers.MU_SHRINK, cfg)
@@ -127,8 +128,8 @@ def give_way(data, st, cfg: tl.constexpr):
         set_omega(data, st.phase, cfg)
     else:
         rho *= numbers.RHO_GROWTH
-        put_number(data, slots.RHO_FLOOR, rho, cfg)
+        if costs:
+            put_number(data, slots.RHO_FLOOR, rho, cfg)
     mu = tl.minimum(number(data, slots.MU_EQ, cfg), number(data, slots.MU_IN, cfg))
-    indefinite = (rho * mu >= numbers.INDEFINITE) & (number(data, slots.H_SIZE, cfg) > 0)
-    indefinite &= st.phase != numbers.Phase.SHIFT
+    indefinite = costs & (rho * mu >= numbers.INDEFINITE) & (number(data, slots.H_SIZE, cfg) > 0)
     return State(st.phase, tl.where(indefinite, numbers.Status.NUMERICAL_ERROR, st.status), st.steps, rho)
