@@ -9,8 +9,8 @@ import triton.language as tl
 from .. import numbers
 from . import slots
 from .problem import State, curved, set_omega, sides
-from .products import columns_of, products_at_x
-from .scratch import column_vector, number, put_columns, put_number, put_rows, row_vector
+from .products import columns_of, columns_product, products_at_x, row_product
+from .scratch import column_vector, columns_at, number, put_columns, put_number, put_rows, row_vector
 from .system import factor, solution
 from .vectors import INF, clamped, largest, some
 
@@ -66,6 +66,26 @@ def direction(data, st, cfg: tl.constexpr):
     return tl.where(failed, 0.0, dx), failed
 
 
+@triton.jit(noinline=True)
+def refine(data, st, cfg: tl.constexpr):
+    """Solves for what the step in slot DX leaves of its system.
+
+    The factor is an inverse: along heavy rows its errors are of the condition, which is large below the floor of mu.
+    """
+    tl.debug_barrier()
+    rest = -(pull_of_x(data, st, cfg) + columns_of(data, slots.PULL, cfg))
+    sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
+    row_product(data, slots.DX, slots.GDX, cfg)
+    put_rows(data, slots.PULL, row_vector(data, slots.ROW_WEIGHT, cfg) * row_vector(data, slots.GDX, cfg), cfg)
+    rest -= columns_of(data, slots.PULL, cfg)
+    dx, P = column_vector(data, slots.DX, cfg), column_vector(data, slots.METRIC_X, cfg)
+    rest -= (st.rho + sigma * number(data, slots.BEND, cfg)) * P * dx
+    if cfg.has_h:
+        rest -= sigma * columns_product(data.H, data.n, columns_at(data, slots.DX, cfg), cfg)  # H is symmetric
+    dx += solution(data, rest, cfg)
+    put_columns(data, slots.DX, dx, cfg)
+
+
 @triton.jit
 def full_step(z, v, up, down, lo, hi):
     """The multipliers [M] after a full step, and whether the active set is the right one there.
@@ -81,8 +101,11 @@ def newton_step(data, st, cfg: tl.constexpr):
     """One step, in scratch; where the factorization fails, x stays and the penalties give way."""
     tl.debug_barrier()
     dx, failed = direction(data, st, cfg)
-    slope = tl.sum(dx * pull_of_x(data, st, cfg), axis=0)
     put_columns(data, slots.DX, dx, cfg)
+    if (failed == 0) & (number(data, slots.MU_FLOOR, cfg) < numbers.MU_FLOOR):
+        refine(data, st, cfg)
+    dx = column_vector(data, slots.DX, cfg)
+    slope = tl.sum(dx * pull_of_x(data, st, cfg), axis=0)
     products_at_x(data, cfg)
     bent = number(data, slots.BEND, cfg) * column_vector(data, slots.METRIC_X, cfg)
     Hdx, P = column_vector(data, slots.HDX, cfg) + bent * dx, st.rho * column_vector(data, slots.METRIC_X, cfg)
