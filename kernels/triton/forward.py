@@ -34,13 +34,17 @@ def iterate(data, st, max_iter, cfg: tl.constexpr):
     while running:
         at = measure(data, st, cfg)
         improved = (at.worst < number(data, slots.BEST_WORST, cfg)) & (st.phase != numbers.Phase.SHIFT)
+        if (st.steps == 0) | improved:
+            keep(data, at, cfg)
         st = with_status(st, verdict(data, st, at, max_iter, cfg))
+        if st.status == numbers.RUNNING:
+            st = outer_step(data, st, at, cfg)
         running = st.status == numbers.RUNNING
         early = (st.status == numbers.Status.MAX_ITERATIONS) | (st.status == numbers.Status.NUMERICAL_ERROR)
-        if (st.steps == 0) | improved | ((running == 0) & (early == 0)):
-            keep(data, at, cfg)
         if running:
-            st = newton_step(data, outer_step(data, st, at, cfg), cfg)
+            st = newton_step(data, st, cfg)
+        elif early == 0:
+            keep(data, at, cfg)
     return st
 
 
@@ -59,7 +63,10 @@ def write_answer(data, st, answer, b, cfg: tl.constexpr):
     tl.store(answer.gap + b, number(data, slots.BEST_GAP, cfg) + unknown)
 
 
-@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "max_iter", "equilibrate", "closest_feasible"])
+SIZES = ["batched", "order", "n_eq", "n_in", "max_iter", "started", "equilibrate", "closest_feasible"]
+
+
+@triton.jit(do_not_specialize=SIZES)
 def forward_kernel(
     arrays,  # of pointers: Arrays
     start,  # Vectors [B|1, .], zeros where there is none
@@ -70,6 +77,7 @@ def forward_kernel(
     n_eq,
     n_in,
     max_iter,
+    started,  # 1 or 0: whether there is a start
     equilibrate,  # 1 or 0
     closest_feasible,  # 1 or 0
     eps_abs: tl.float64,
@@ -93,7 +101,7 @@ def forward_kernel(
     x = get(at_problem(start.x, b, batched, 8, cfg.n), cfg.n, 0.0, cfg.N)
     z = get(at_problem(start.z, b, batched, 9, m), m, 0.0, cfg.M)
     s = get(at_problem(start.s, b, batched, 10, m), m, 0.0, cfg.M)
-    st = iterate(data, begin(data, x, z, s, equilibrate, cfg), max_iter, cfg)
+    st = iterate(data, begin(data, x, z, s, started, equilibrate, cfg), max_iter, cfg)
     if st.status == numbers.Status.SOLVED_CLOSEST_FEASIBLE:
         settle_multipliers(data, cfg)
     write_answer(data, st, answer, b, cfg)

@@ -22,8 +22,12 @@ class Measure(NamedTuple):
     gap: Any
     primal_tolerance: Any
     dual_tolerance: Any
-    worst: Any  # the largest of the three residuals next to its tolerance
-    hold: Any  # whether the three residuals are within their tolerances
+    primal_worst: Any  # next to the tolerance and what rounding may leave of it
+    dual_worst: Any  # the same
+    gap_worst: Any  # the same
+    worst: Any  # the largest of the three
+    hold: Any  # whether the three residuals are what they may be
+    size_of_x: Any  # max |x / D|
     ended: Any  # whether the inner loop has ended
     shifted: Any  # whether some row is
 
@@ -37,23 +41,56 @@ def measure(data, st, cfg: tl.constexpr):
     g, Gz = column_vector(data, slots.COST, cfg), columns_of(data, slots.Z, cfg)
     z, Gx = row_vector(data, slots.Z, cfg), row_vector(data, slots.GX, cfg)
     eps_abs, eps_rel = number(data, slots.EPS_ABS, cfg), number(data, slots.EPS_REL, cfg)
-    violation = Gx - clamped(Gx, lo, hi)
+    violation, stationarity = Gx - clamped(Gx, lo, hi), Hx + g + Gz
     put_rows(data, slots.VIOLATION, violation, cfg)
-    primal, dual = largest(violation), largest(Hx + g + Gz)
     gap = tl.sum(tl.abs(z) * tl.abs(tl.where(z == 0, 0.0, Gx - tl.where(z > 0, hi, lo))), axis=0)
     primal_tolerance = eps_abs + eps_rel * largest(Gx)
     dual_tolerance = eps_abs + eps_rel * tl.maximum(largest(Hx), tl.maximum(largest(g), largest(Gz)))
     gap_tolerance = eps_abs + tl.maximum(eps_abs, eps_rel) * tl.abs(tl.sum(x * (0.5 * Hx + g), axis=0))
-    hold = (primal <= primal_tolerance) & (dual <= dual_tolerance) & (gap <= gap_tolerance)
-    worst = tl.maximum(tl.maximum(primal / primal_tolerance, dual / dual_tolerance), gap / gap_tolerance)
-    shifted = some(row_vector(data, slots.S, cfg) != 0)
-    ended = inner_loop_has_ended(data, st, Gz, cfg)
-    return Measure(primal, dual, gap, primal_tolerance, dual_tolerance, worst, hold, ended, shifted)
+    size_of_x = largest(x / column_vector(data, slots.D, cfg))
+    dual_size, row_terms = dual_terms(data, size_of_x, cfg), rounding_of_rows(data, size_of_x, cfg)
+    column_terms = dual_size * numbers.ROUNDING / column_vector(data, slots.D, cfg)
+    primal_worst = largest(violation / (primal_tolerance + row_terms))
+    dual_worst = largest(stationarity / (dual_tolerance + column_terms))
+    gap_worst = gap / (gap_tolerance + tl.sum(tl.abs(z) * row_terms, axis=0))
+    return Measure(
+        largest(violation),
+        largest(stationarity),
+        gap,
+        primal_tolerance,
+        dual_tolerance,
+        primal_worst,
+        dual_worst,
+        gap_worst,
+        tl.maximum(tl.maximum(primal_worst, dual_worst), gap_worst),
+        (primal_worst <= 1) & (dual_worst <= 1) & (gap_worst <= 1),
+        size_of_x,
+        inner_loop_ended(data, st, Gz, tl.maximum(number(data, slots.C_SCALE, cfg) * dual_size, size_of_x), cfg),
+        some(row_vector(data, slots.S, cfg) != 0),
+    )
 
 
 @triton.jit
-def inner_loop_has_ended(data, st, Gz, cfg: tl.constexpr):
-    """Whether the gradient of the augmented Lagrangian at (x, z) is small enough, given G'z [N]."""
+def dual_terms(data, size_of_x, cfg: tl.constexpr):
+    """About how large the terms of ``D (Hx + g + G'z)`` are."""
+    scale = column_vector(data, slots.D, cfg)
+    Hx, g = largest(scale * column_vector(data, slots.HX, cfg)), largest(scale * column_vector(data, slots.COST, cfg))
+    of_H = number(data, slots.H_SIZE, cfg) / number(data, slots.C_SCALE, cfg) * size_of_x
+    of_rows = largest(row_vector(data, slots.Z, cfg) / row_vector(data, slots.E, cfg))
+    return tl.maximum(tl.maximum(of_H, of_rows), tl.maximum(Hx, g))
+
+
+@triton.jit
+def rounding_of_rows(data, size_of_x, cfg: tl.constexpr):
+    """What rounding may leave of ``Gx`` next to a side of about its size, shifted by s: [M]."""
+    terms = size_of_x / row_vector(data, slots.E, cfg)
+    terms += tl.abs(row_vector(data, slots.GX, cfg)) + tl.abs(row_vector(data, slots.S, cfg))
+    return terms * numbers.ROUNDING
+
+
+@triton.jit
+def inner_loop_ended(data, st, Gz, size, cfg: tl.constexpr):
+    """Whether its residuals are small enough, or as small as rounding lets them be, whose terms have a size."""
     lo, hi = sides(data, cfg)
     c, scale = number(data, slots.C_SCALE, cfg), row_vector(data, slots.E, cfg)
     z, omega = row_vector(data, slots.Z, cfg), row_vector(data, slots.OMEGA, cfg)
@@ -62,9 +99,8 @@ def inner_loop_has_ended(data, st, Gz, cfg: tl.constexpr):
     inner_dual = pull_of_x(data, st, cfg) + Gz
     scaled = tl.maximum(largest(c * column_vector(data, slots.D, cfg) * inner_dual), largest(scale * inner_primal))
     absolute = tl.maximum(largest(inner_dual), largest(inner_primal))
-    rounding = largest(c * z / scale) * numbers.INNER_ROUNDING
     floor = number(data, slots.EPS_ABS, cfg) * numbers.INNER_FLOOR
-    return (scaled <= tl.maximum(number(data, slots.ETA_IN, cfg), rounding)) | (absolute <= floor)
+    return (scaled <= tl.maximum(number(data, slots.ETA_IN, cfg), size * numbers.ROUNDING)) | (absolute <= floor)
 
 
 @triton.jit

@@ -26,6 +26,7 @@ def settle_multipliers(data, cfg: tl.constexpr):
     They take the place of those of the answer where they leave the residuals within the tolerances.
     """
     tl.debug_barrier()
+    as_posed(data, cfg)
     shifted_rows(data, cfg)
     z, w = row_vector(data, slots.Z, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
     put_rows(data, slots.TARGET, z / w, cfg)
@@ -63,6 +64,7 @@ def solve_dual(data, cfg: tl.constexpr):
     """Writes the multipliers of W to slot Q, and whether they were found; takes the place of the state."""
     begin_dual(data, cfg)
     st = first_state(data, tl.full((), numbers.Phase.DUAL, tl.int32), cfg)
+    put_number(data, slots.MU_IN, 1.0, cfg)  # the rows have their own weights
     unit, eps_abs = number(data, slots.SHIFT_UNIT, cfg), number(data, slots.EPS_ABS, cfg)
     found = st.steps > 0
     while (found == 0) & (st.steps < numbers.DUAL_STEPS):
@@ -76,9 +78,10 @@ def solve_dual(data, cfg: tl.constexpr):
     return found
 
 
-@triton.jit
+@triton.jit(noinline=True)
 def keep_if_optimal(data, cfg: tl.constexpr):
     """Makes the multipliers in slot Q those of the answer, where its residuals stay within the tolerances."""
+    tl.debug_barrier()
     as_posed(data, cfg)
     shift_sides(data, row_vector(data, slots.S, cfg), cfg)
     begin_at(data, column_vector(data, slots.BEST_X, cfg), row_vector(data, slots.Q, cfg), cfg)

@@ -1,6 +1,6 @@
 """The inner loop of one problem: a semi-smooth Newton step with an exact line search, as in the reference's newton.py.
 
-(sigma H + P + G_J' Omega G_J) dx = -grad phi
+(sigma H + P + G_J' Omega G_J) dx = -grad phi, where H has what :func:`~.outer.bend` adds to it
 """
 
 import triton
@@ -8,9 +8,9 @@ import triton.language as tl
 
 from .. import numbers
 from . import slots
-from .problem import State, curved, sides
-from .products import columns_of, products_at_x
-from .scratch import column_vector, put_columns, put_rows, row_vector
+from .problem import State, curved, set_omega, sides
+from .products import columns_of, columns_product, products_at_x, row_product
+from .scratch import column_vector, columns_at, number, put_columns, put_number, put_rows, row_vector
 from .system import factor, solution
 from .vectors import INF, clamped, largest, some
 
@@ -58,11 +58,32 @@ def direction(data, st, cfg: tl.constexpr):
     put_rows(data, slots.V, v, cfg)
     put_rows(data, slots.ROW_WEIGHT, tl.where((v >= hi) | (v <= lo), omega, 0.0), cfg)
     put_rows(data, slots.PULL, omega * (v - clamped(v, lo, hi)), cfg)
-    definite = factor(data, tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho), st.rho, cfg)
+    sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
+    definite = factor(data, sigma, st.rho + sigma * number(data, slots.BEND, cfg), cfg)
     pull = pull_of_x(data, st, cfg)
     dx = solution(data, -(pull + columns_of(data, slots.PULL, cfg)), cfg)
     failed = (definite == 0) | some(dx - dx != 0)
     return tl.where(failed, 0.0, dx), failed
+
+
+@triton.jit(noinline=True)
+def refine(data, st, cfg: tl.constexpr):
+    """Solves for what the step in slot DX leaves of its system.
+
+    The factor is an inverse: along heavy rows its errors are of the condition, which is large below the floor of mu.
+    """
+    tl.debug_barrier()
+    rest = -(pull_of_x(data, st, cfg) + columns_of(data, slots.PULL, cfg))
+    sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
+    row_product(data, slots.DX, slots.GDX, cfg)
+    put_rows(data, slots.PULL, row_vector(data, slots.ROW_WEIGHT, cfg) * row_vector(data, slots.GDX, cfg), cfg)
+    rest -= columns_of(data, slots.PULL, cfg)
+    dx, P = column_vector(data, slots.DX, cfg), column_vector(data, slots.METRIC_X, cfg)
+    rest -= (st.rho + sigma * number(data, slots.BEND, cfg)) * P * dx
+    if cfg.has_h:
+        rest -= sigma * columns_product(data.H, data.n, columns_at(data, slots.DX, cfg), cfg)  # H is symmetric
+    dx += solution(data, rest, cfg)
+    put_columns(data, slots.DX, dx, cfg)
 
 
 @triton.jit
@@ -77,13 +98,17 @@ def full_step(z, v, up, down, lo, hi):
 
 @triton.jit(noinline=True)
 def newton_step(data, st, cfg: tl.constexpr):
-    """One step, in scratch; where the factorization fails, rho grows and x stays."""
+    """One step, in scratch; where the factorization fails, x stays and the penalties give way."""
     tl.debug_barrier()
     dx, failed = direction(data, st, cfg)
-    slope = tl.sum(dx * pull_of_x(data, st, cfg), axis=0)
     put_columns(data, slots.DX, dx, cfg)
+    if (failed == 0) & (number(data, slots.MU_FLOOR, cfg) < numbers.MU_FLOOR):
+        refine(data, st, cfg)
+    dx = column_vector(data, slots.DX, cfg)
+    slope = tl.sum(dx * pull_of_x(data, st, cfg), axis=0)
     products_at_x(data, cfg)
-    Hdx, P = column_vector(data, slots.HDX, cfg), st.rho * column_vector(data, slots.METRIC_X, cfg)
+    bent = number(data, slots.BEND, cfg) * column_vector(data, slots.METRIC_X, cfg)
+    Hdx, P = column_vector(data, slots.HDX, cfg) + bent * dx, st.rho * column_vector(data, slots.METRIC_X, cfg)
     curvature = tl.where(curved(st), tl.sum(dx * Hdx, axis=0), 0.0) + tl.sum(dx * P * dx, axis=0)
 
     omega, x = row_vector(data, slots.OMEGA, cfg), column_vector(data, slots.X, cfg)
@@ -100,7 +125,34 @@ def newton_step(data, st, cfg: tl.constexpr):
     z = tl.where(failed, row_vector(data, slots.Z, cfg), z)
 
     put_columns(data, slots.X, x + alpha * dx, cfg)
-    put_columns(data, slots.HX, column_vector(data, slots.HX, cfg) + alpha * Hdx, cfg)
+    put_columns(data, slots.HX, column_vector(data, slots.HX, cfg) + bent * x + alpha * Hdx, cfg)
     put_rows(data, slots.GX, row_vector(data, slots.GX, cfg) + alpha * Gdx, cfg)
     put_rows(data, slots.Z, z, cfg)
-    return State(st.phase, st.status, st.steps + 1, tl.where(failed, st.rho * numbers.RHO_GROWTH, st.rho))
+    put_number(data, slots.IS_SETTLED, (failed == 0).to(tl.float64), cfg)
+    st = State(st.phase, st.status, st.steps + 1, st.rho)
+    if failed:
+        st = give_way(data, st, cfg)
+    return st
+
+
+@triton.jit(noinline=True)
+def give_way(data, st, cfg: tl.constexpr):
+    """The state after a factorization that failed: the rows are too heavy for this H, or rho is too small.
+
+    Where both are not, H is indefinite.
+    """
+    tl.debug_barrier()
+    rho, costs = st.rho, st.phase != numbers.Phase.SHIFT
+    stiff = number(data, slots.MU_IN, cfg) < numbers.MU_FLOOR
+    if stiff:
+        put_number(data, slots.MU_EQ, number(data, slots.MU_EQ, cfg) / numbers.MU_SHRINK, cfg)
+        put_number(data, slots.MU_IN, number(data, slots.MU_IN, cfg) / numbers.MU_SHRINK, cfg)
+        put_number(data, slots.MU_FLOOR, number(data, slots.MU_FLOOR, cfg) / numbers.MU_SHRINK, cfg)
+        set_omega(data, st.phase, cfg)
+    else:
+        rho *= numbers.RHO_GROWTH
+        if costs:
+            put_number(data, slots.RHO_FLOOR, rho, cfg)
+    mu = tl.minimum(number(data, slots.MU_EQ, cfg), number(data, slots.MU_IN, cfg))
+    indefinite = costs & (rho * mu >= numbers.INDEFINITE) & (number(data, slots.H_SIZE, cfg) > 0)
+    return State(st.phase, tl.where(indefinite, numbers.Status.NUMERICAL_ERROR, st.status), st.steps, rho)

@@ -8,7 +8,7 @@ import triton.language as tl
 
 from .. import numbers
 from . import slots
-from .measure import measure_push
+from .measure import measure_push, rounding_of_rows
 from .problem import State, set_omega, shift_sides, sides
 from .scratch import column_vector, number, put_columns, put_number, put_rows, row_vector
 from .vectors import INF, largest, power, shrunk, some
@@ -17,8 +17,9 @@ from .vectors import INF, largest, power, shrunk, some
 @triton.jit
 def verdict(data, st, at, max_iter, cfg: tl.constexpr):
     """The status: RUNNING where the problem goes on."""
-    settled = (at.shifted == 0) | (number(data, slots.EXTRA, cfg) >= numbers.EXTRA_STEPS)
-    solved = (st.phase != numbers.Phase.SHIFT) & at.hold & settled
+    accurate = (at.shifted == 0) | (number(data, slots.EXTRA, cfg) >= numbers.EXTRA_STEPS)
+    settled = number(data, slots.IS_SETTLED, cfg) != 0
+    solved = (st.phase != numbers.Phase.SHIFT) & settled & at.hold & accurate
     status = tl.where(st.steps < max_iter, st.status, numbers.Status.MAX_ITERATIONS)
     which = tl.where(at.shifted, numbers.Status.SOLVED_CLOSEST_FEASIBLE, numbers.Status.SOLVED)
     return tl.where(st.status == numbers.RUNNING, tl.where(solved, which, status), st.status)
@@ -37,22 +38,21 @@ def outer_step(data, st, at, cfg: tl.constexpr):
         push = measure_push(data, st, cfg)
         found = searching & shift_found(data, at, push, cfg)
         optimizing = at.ended & (searching == 0)
-        status = tl.where(optimizing & unbounded(data, cfg), numbers.Status.UNBOUNDED, status)
-        suspicious = optimizing & (st.phase == numbers.Phase.AS_POSED) & suspect(data, st, at, push, cfg)
+        if optimizing:
+            status = judge_last_step(data, st, at, status, cfg)
+        suspicious = optimizing & (at.shifted == 0) & suspect(data, at, push, cfg)
         seeking = at.ended & searching & (found == 0)
         if (optimizing & (suspicious == 0)) | (seeking & some(row_vector(data, slots.IS_HARD, cfg) != 0)):
             rho = move_multipliers(data, st, at, cfg)
-        rho = tl.where(seeking, shrunk_rho(rho), rho)
+        least_rho = number(data, slots.RHO_FLOOR, cfg) * numbers.SHIFT_RHO
+        rho = tl.where(seeking, shrunk(rho, numbers.RHO_SHRINK, least_rho), rho)
         if at.ended | found:
             centre(data, cfg)
             put_number(data, slots.PRIMAL_K, at.primal, cfg)
-        overdue = searching & (found == 0) & (st.steps > number(data, slots.ENTERED, cfg) + numbers.SHIFT_STEPS)
-        impossible = overdue & (hard_violation(data, cfg) > at.primal_tolerance)
-        status = tl.where(impossible, numbers.Status.INFEASIBLE, status)
-        if found & (at.primal > at.primal_tolerance):
-            refused = shift(data, at, cfg) & (number(data, slots.CLOSEST_FEASIBLE, cfg) == 0)
-            status = tl.where(refused, numbers.Status.INFEASIBLE, status)
-        if suspicious | found | overdue:
+        ending = found | (searching & (st.steps > number(data, slots.ENTERED, cfg) + numbers.SHIFT_STEPS))
+        if ending:
+            status = tl.where(end_search(data, at, found, cfg), numbers.Status.INFEASIBLE, status)
+        if suspicious | (ending & (status == numbers.RUNNING)):
             phase = tl.where(suspicious, numbers.Phase.SHIFT, numbers.Phase.SHIFTED)
             rho = enter(data, phase, st.steps, cfg)
         set_omega(data, phase, cfg)
@@ -60,38 +60,48 @@ def outer_step(data, st, at, cfg: tl.constexpr):
 
 
 @triton.jit
-def shrunk_rho(rho):
-    """The next smaller weight of the proximal term."""
-    return shrunk(rho, numbers.RHO_SHRINK, numbers.RHO_FLOOR)
+def judge_last_step(data, st, at, status, cfg: tl.constexpr):
+    """The status after a step of the centre: it may be a ray, or show that H is indefinite."""
+    status = tl.where(unbounded(data, st, at, cfg), numbers.Status.UNBOUNDED, status)
+    if cfg.has_h:
+        status = tl.where(bend(data, at, cfg), numbers.Status.NUMERICAL_ERROR, status)
+    return status
 
 
 @triton.jit
 def move_multipliers(data, st, at, cfg: tl.constexpr):
     """Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu.
 
-    Returns rho, which shrinks where the proximal term is most of the dual residual.
+    At the floor this gives way where the residual stalls. Returns rho, which shrinks where the proximal term is most
+    of the dual residual.
     """
     mu_eq, mu_in = number(data, slots.MU_EQ, cfg), number(data, slots.MU_IN, cfg)
-    at_floor = (mu_eq <= numbers.MU_FLOOR) & (mu_in <= numbers.MU_FLOOR)
+    floor, eta_out = number(data, slots.MU_FLOOR, cfg), number(data, slots.ETA_OUT, cfg)
+    at_floor = (mu_eq <= floor) & (mu_in <= floor)
     posed = (row_vector(data, slots.IS_HARD, cfg) != 0) | (st.phase != numbers.Phase.SHIFT)
     violation = tl.where(posed, row_vector(data, slots.VIOLATION, cfg), 0.0)  # what may be violated has no multipliers
-    if (largest(row_vector(data, slots.E, cfg) * violation) <= number(data, slots.ETA_OUT, cfg)) | at_floor:
+    accept = (largest(row_vector(data, slots.E, cfg) * violation) <= eta_out) | at_floor
+    stalls = at.primal > number(data, slots.PRIMAL_K, cfg) * numbers.MU_STALL
+    slow = at_floor & (at.primal_worst > 1) & stalls
+    floor = tl.where(slow, shrunk(floor, numbers.MU_SHRINK, numbers.MU_LEAST), floor)
+    if (accept == 0) | slow:
+        mu_in = shrunk(mu_in, numbers.MU_SHRINK, floor)
+        put_number(data, slots.MU_EQ, shrunk(mu_eq, numbers.MU_SHRINK, floor), cfg)
+        put_number(data, slots.MU_IN, mu_in, cfg)
+        put_number(data, slots.MU_FLOOR, floor, cfg)
+    if accept:
         z_k = tl.where(posed, row_vector(data, slots.Z, cfg), row_vector(data, slots.Z_K, cfg))
         put_rows(data, slots.Z_K, z_k, cfg)
-        eta_out = number(data, slots.ETA_OUT, cfg) * power(mu_in, numbers.ETA_ACCEPT_POWER)
-        put_number(data, slots.ETA_OUT, eta_out, cfg)
+        put_number(data, slots.ETA_OUT, eta_out * power(mu_in, numbers.ETA_ACCEPT_POWER), cfg)
         put_number(data, slots.ETA_IN, number(data, slots.ETA_IN, cfg) * mu_in, cfg)
     else:
-        mu_in = shrunk(mu_in, numbers.MU_SHRINK, numbers.MU_FLOOR)
-        put_number(data, slots.MU_EQ, shrunk(mu_eq, numbers.MU_SHRINK, numbers.MU_FLOOR), cfg)
-        put_number(data, slots.MU_IN, mu_in, cfg)
         put_number(data, slots.ETA_OUT, power(mu_in, numbers.ETA_REFUSE_POWER) * numbers.FIRST_ETA_OUT, cfg)
         put_number(data, slots.ETA_IN, mu_in, cfg)
     moved = column_vector(data, slots.X, cfg) - column_vector(data, slots.X_K, cfg)
     proximal = largest(st.rho * column_vector(data, slots.METRIC_X, cfg) * moved)
     sticky = (st.phase != numbers.Phase.SHIFT) & (proximal > at.dual * numbers.RHO_STICKY)
     sticky &= at.dual > at.dual_tolerance
-    return tl.where(sticky, shrunk_rho(st.rho), st.rho)
+    return tl.where(sticky, shrunk(st.rho, numbers.RHO_SHRINK, number(data, slots.RHO_FLOOR, cfg)), st.rho)
 
 
 @triton.jit
@@ -103,29 +113,56 @@ def centre(data, cfg: tl.constexpr):
 
 
 @triton.jit
-def suspect(data, st, at, push, cfg: tl.constexpr):
+def suspect(data, at, push, cfg: tl.constexpr):
     """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = row_vector(data, slots.OMEGA, cfg) * row_vector(data, slots.VIOLATION, cfg)
     size = largest(increment / row_vector(data, slots.E, cfg))
-    balance = largest(column_vector(data, slots.D, cfg) * push) / size
+    balance = largest(column_vector(data, slots.D, cfg) * push) / size / number(data, slots.CALM, cfg)
+    balanced = balance <= numbers.SUSPICION
     stagnant = at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
-    balanced = (balance <= numbers.SUSPICION) | ((balance <= numbers.STAGNANT_SUSPICION) & stagnant)
-    return balanced & (at.primal > at.primal_tolerance * numbers.SUSPECT_VIOLATION)
+    violated = (at.primal_worst > 1) & (balanced | (stagnant & (balance <= numbers.STAGNANT_SUSPICION)))
+    gaping = (at.gap_worst > 1) & stagnant & balanced
+    return violated | (gaping & (at.primal_worst > numbers.SUSPECT_VIOLATION))
 
 
 @triton.jit
-def unbounded(data, cfg: tl.constexpr):
-    """Whether the last step of the centre is a direction of descent with no curvature that approaches no side."""
-    lo, hi = sides(data, cfg)
-    c, scale = number(data, slots.C_SCALE, cfg), column_vector(data, slots.D, cfg)
+def last_step(data, cfg: tl.constexpr):
+    """The last step d of the centre [N], its size and its curvature ``d'Hd``, both scaled."""
     d = column_vector(data, slots.X, cfg) - column_vector(data, slots.X_K, cfg)
-    bound = largest(d / scale) * numbers.RECESSION
+    Hd = column_vector(data, slots.HX, cfg) - column_vector(data, slots.HX_K, cfg)
+    return d, largest(d / column_vector(data, slots.D, cfg)), number(data, slots.C_SCALE, cfg) * tl.sum(d * Hd, axis=0)
+
+
+@triton.jit
+def unbounded(data, st, at, cfg: tl.constexpr):
+    """Whether the last step d of the centre is a ray: the objective falls along it without curvature, to no side."""
+    lo, hi = sides(data, cfg)
+    d, size, curvature = last_step(data, cfg)
     Gd = row_vector(data, slots.E, cfg) * (row_vector(data, slots.GX, cfg) - row_vector(data, slots.GX_K, cfg))
     up, down = tl.where(Gd > 0, Gd, 0.0), tl.where(Gd < 0, Gd, 0.0)
     approach = tl.where(tl.abs(hi) == INF, 0.0, up) - tl.where(tl.abs(lo) == INF, 0.0, down)
-    Hd = column_vector(data, slots.HX, cfg) - column_vector(data, slots.HX_K, cfg)
-    descends = c * tl.sum(column_vector(data, slots.COST, cfg) * d, axis=0) < -(bound * numbers.DESCENT)
-    return (largest(c * scale * Hd) <= bound) & descends & (largest(approach) <= bound)
+    flat = tl.abs(curvature) <= number(data, slots.H_SIZE, cfg) * size * size * numbers.FLAT
+    predicted = tl.sum(d * (st.rho * column_vector(data, slots.METRIC_X, cfg) * d), axis=0)
+    falls = tl.sum(column_vector(data, slots.COST, cfg) * d, axis=0) < -(predicted * numbers.RAY)
+    leaves = size >= at.size_of_x * numbers.RAY_LENGTH
+    return flat & falls & leaves & (at.dual_worst > 1) & (largest(approach) <= size * numbers.RECESSION)
+
+
+@triton.jit
+def bend(data, at, cfg: tl.constexpr):
+    """Adds to H what a step of the centre with negative curvature lacks; returns whether that is too much."""
+    d, size, curvature = last_step(data, cfg)
+    scaled = d / column_vector(data, slots.D, cfg)
+    curvature /= tl.sum(scaled * scaled, axis=0)
+    h, before = number(data, slots.H_SIZE, cfg), number(data, slots.BEND, cfg)
+    noise = h * tl.maximum(size, at.size_of_x) / size * numbers.FLAT
+    bent, after = curvature < -noise, before - curvature * numbers.BEND
+    if bent:
+        more = (after - before) * column_vector(data, slots.METRIC_X, cfg)
+        Hx = column_vector(data, slots.HX, cfg) + more * column_vector(data, slots.X, cfg)
+        put_columns(data, slots.HX, Hx, cfg)  # the centre moves there next
+        put_number(data, slots.BEND, after, cfg)
+    return bent & (after > h * numbers.BEND_CEILING)
 
 
 @triton.jit
@@ -138,28 +175,54 @@ def hard_violation(data, cfg: tl.constexpr):
 @triton.jit
 def shift_found(data, at, push, cfg: tl.constexpr):
     """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
-    columns, rows = column_vector(data, slots.D, cfg), row_vector(data, slots.E, cfg)
     w, violation = row_vector(data, slots.SHIFT_WEIGHT, cfg), row_vector(data, slots.VIOLATION, cfg)
-    push = push / number(data, slots.SHIFT_UNIT, cfg)
+    rows, push = row_vector(data, slots.E, cfg), push / number(data, slots.SHIFT_UNIT, cfg)
     kept = hard_violation(data, cfg) <= at.primal_tolerance * numbers.SHIFT_FLOOR
-    scaled, size = largest(columns * push), largest(w * violation / rows)
-    weight = tl.where(violation != 0, w / (rows * rows), 0.0)
-    rounding = largest(column_vector(data, slots.X, cfg) / columns) * largest(weight) * numbers.SHIFT_ROUNDING
-    rounded = (scaled <= rounding) & (scaled <= size * numbers.SHIFT_BALANCE_ROUNDED)
+    scaled, size = largest(column_vector(data, slots.D, cfg) * push), largest(w * violation / rows)
+    terms = (
+        tl.where(violation != 0, rounding_of_rows(data, at.size_of_x, cfg), 0.0) + tl.abs(violation) * numbers.ROUNDING
+    )
+    rounded = (scaled <= tl.sum(w * terms / rows, axis=0)) & (scaled <= size * numbers.SHIFT_BALANCE_ROUNDED)
+    rounded &= at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
     flat = largest(push) <= number(data, slots.EPS_ABS, cfg) * numbers.SHIFT_ACCURACY
     balanced = (scaled <= size * numbers.SHIFT_BALANCE) & flat
-    return (at.primal <= at.primal_tolerance) | ((balanced | rounded) & kept)
+    return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
 
 
 @triton.jit
-def shift(data, at, cfg: tl.constexpr):
-    """Shifts the rows by their violation, which makes x feasible; returns whether some row is shifted."""
+def move_sides(data, at, found, cfg: tl.constexpr):
+    """Moves the sides so that an x that is found is feasible; returns whether some row is shifted.
+
+    A violation that is next to none is no shift: the sides give way to it silently.
+    """
+    low, high = sides(data, cfg)
     violation = row_vector(data, slots.VIOLATION, cfg)
+    moved = tl.where(found, violation, 0.0)
     small = tl.abs(violation) <= at.primal_tolerance * numbers.SHIFT_FLOOR
-    s = tl.where(small | (row_vector(data, slots.IS_HARD, cfg) != 0), 0.0, violation)
+    s = tl.where(small | (row_vector(data, slots.IS_HARD, cfg) != 0), 0.0, moved)
+    s = tl.where(at.primal_worst <= numbers.SHIFT_FEASIBLE, 0.0, s)
+    rest, fixed = moved - s, low == high
+    put_rows(data, slots.LOW, low + tl.where(fixed | (rest < 0), rest, 0.0), cfg)
+    put_rows(data, slots.HIGH, high + tl.where(fixed | (rest > 0), rest, 0.0), cfg)
     put_rows(data, slots.S, row_vector(data, slots.S, cfg) + s, cfg)
     shift_sides(data, s, cfg)
     return some(s != 0)
+
+
+@triton.jit
+def end_search(data, at, found, cfg: tl.constexpr):
+    """Moves the sides, or gives the multipliers a ray where the rows are inconsistent; returns whether they are."""
+    shifted = move_sides(data, at, found, cfg)
+    if shifted == 0:
+        calm = number(data, slots.CALM, cfg) * numbers.CALM
+        put_number(data, slots.CALM, tl.where(found, calm, calm * numbers.CALM * numbers.CALM), cfg)
+    infeasible = (found == 0) & (hard_violation(data, cfg) > at.primal_tolerance)
+    infeasible |= shifted & (number(data, slots.CLOSEST_FEASIBLE, cfg) == 0)
+    if infeasible:
+        w, hard = row_vector(data, slots.SHIFT_WEIGHT, cfg), row_vector(data, slots.IS_HARD, cfg) != 0
+        z = row_vector(data, slots.Z, cfg) / number(data, slots.SHIFT_UNIT, cfg)
+        put_rows(data, slots.Z, tl.where(hard, z, w * row_vector(data, slots.VIOLATION, cfg)), cfg)
+    return infeasible
 
 
 @triton.jit

@@ -8,7 +8,7 @@ from . import slots
 from .problem import count_rows
 from .products import chunk_of
 from .scratch import column_vector, columns_at, number, put, put_columns, put_number, put_rows, row_vector, rows_at
-from .vectors import largest
+from .vectors import INF, largest
 
 
 @triton.jit
@@ -35,9 +35,17 @@ def column_sizes(M_ptr, count, scale, rows_ptr, cfg: tl.constexpr, SHRINK: tl.co
     return tl.max(sizes, axis=0)
 
 
+@triton.jit
+def limit_rows(data, cfg: tl.constexpr):
+    """Gives a row that is next to nothing beside the largest one the E of that."""
+    scale = row_vector(data, slots.E, cfg)
+    least = tl.min(tl.where(tl.arange(0, cfg.M) < count_rows(data, cfg), scale, INF), axis=0)
+    put_rows(data, slots.E, tl.where(least <= scale * numbers.ZERO_ROW, least, scale), cfg)
+
+
 @triton.jit(noinline=True)
 def measure_scaling(data, equilibrate, cfg: tl.constexpr):
-    """Writes D, E, c, and what follows from them."""
+    """Writes D, E, c, h, and what follows from them."""
     tl.debug_barrier()
     scale = column_vector(data, slots.D, cfg) * 0.0 + 1.0
     put_columns(data, slots.D, scale, cfg)
@@ -52,12 +60,16 @@ def measure_scaling(data, equilibrate, cfg: tl.constexpr):
         put_columns(data, slots.D, scale, cfg)
     if cfg.bounded:
         put(rows + (data.n_eq + data.n_in), 1.0 / scale, cfg.n, cfg.N)
+    limit_rows(data, cfg)
     size = largest(scale * column_vector(data, slots.COST, cfg))
+    h = 0.0 * size
     if cfg.has_h:
         of_H = column_sizes(data.H, data.n, scale, columns, cfg, False)
         size = tl.maximum(size, tl.sum(of_H, axis=0) / cfg.n)
+        h = tl.max(of_H, axis=0)
     c = tl.where((equilibrate != 0) & (size > 0), 1.0 / size, 1.0)
     put_number(data, slots.C_SCALE, c, cfg)
+    put_number(data, slots.H_SIZE, c * h, cfg)
     put_columns(data, slots.METRIC_X, 1.0 / (c * scale * scale), cfg)
     set_shift_unit(data, cfg)
 

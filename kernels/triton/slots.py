@@ -36,4 +36,6 @@ SHIFT_UNIT = 7  # the weight in phase SHIFT of a row with w = 1
 MU_EQ, MU_IN, ETA_OUT, ETA_IN, PRIMAL_K, ENTERED, EXTRA = range(8, 15)  # as in the reference's State
 BEST_PRIMAL, BEST_DUAL, BEST_GAP, BEST_WORST = range(15, 19)  # the last is the worst next to its tolerance
 FACTORED_SIGMA, FACTORED_RHO, IS_DEFINITE = range(19, 22)  # of the factor; 1 where there is one
-NUMBERS = 22
+H_SIZE = 22  # the largest entry of c D H D, 0 without H
+BEND, IS_SETTLED, MU_FLOOR, RHO_FLOOR, CALM = range(23, 28)  # as in the reference's State
+NUMBERS = 28
