@@ -16,7 +16,7 @@ from .products import columns_of, columns_product, row_product
 from .scaling import measure_scaling
 from .scratch import column_vector, columns_at, get, number, put, put_columns, put_number, put_rows, row_vector
 from .system import factor, solution
-from .vectors import largest, some
+from .vectors import INF, largest, some
 
 
 @triton.jit
@@ -116,27 +116,41 @@ def write_multipliers(data, infeasible, grad, result, cfg: tl.constexpr):
 
 
 @triton.jit
+def least_multiplier(data, cfg: tl.constexpr):
+    """What the tolerances tell from zero, of ``|z / E|``."""
+    D = tl.where(tl.arange(0, cfg.N) < cfg.n, column_vector(data, slots.D, cfg), INF)
+    rounding = largest(row_vector(data, slots.Z, cfg) / row_vector(data, slots.E, cfg)) * numbers.ROUNDING
+    return rounding + number(data, slots.EPS_ABS, cfg) * tl.min(D, axis=0)
+
+
+@triton.jit
 def pull_back(data, infeasible, grad, result, cfg: tl.constexpr):
     """Writes b_x, p and, of an infeasible problem, b_s, from the saddle point of the cotangents.
 
-    Of grad_z on W it takes the part in FITTED; b_s is fitted to ``w W b_s = q_W``.
+    Of grad_z on W it takes the part in FITTED; b_s is fitted to ``w W b_s = q_W + grad_s``.
     """
     m = count_rows(data, cfg)
     in_W, z = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.Z, cfg)
     equality = row_vector(data, slots.LOW, cfg) == row_vector(data, slots.HIGH, cfg)
-    in_K = (in_W == 0) & ((z != 0) | equality)
+    in_K = (in_W == 0) & (equality | (tl.abs(z / row_vector(data, slots.E, cfg)) > least_multiplier(data, cfg)))
     grad_z = tl.where(in_K, get(grad.z, m, 0.0, cfg.M), 0.0)
     put_rows(data, slots.TARGET, tl.where(in_W, row_vector(data, slots.FITTED, cfg), grad_z), cfg)
     set_row_weights(data, in_W, in_K, cfg)
-    put_rows(data, slots.PULL, tl.where(in_W, get(grad.s, m, 0.0, cfg.M), 0.0), cfg)
-    put_columns(data, slots.RIGHT, get(grad.x, cfg.n, 0.0, cfg.N) + columns_of(data, slots.PULL, cfg), cfg)
+    put_columns(data, slots.RIGHT, get(grad.x, cfg.n, 0.0, cfg.N), cfg)
     saddle_point(data, cfg)
-    grad_s = tl.where(row_vector(data, slots.IN_W, cfg) != 0, get(grad.s, m, 0.0, cfg.M), 0.0)
     put(result.b_x, column_vector(data, slots.X, cfg), cfg.n, cfg.N)
-    put(result.p, row_vector(data, slots.Q, cfg) - grad_s, m, cfg.M)
+    put(result.p, row_vector(data, slots.Q, cfg), m, cfg.M)
     if infeasible:
-        q, w = row_vector(data, slots.Q, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
-        put_rows(data, slots.TARGET, q / w, cfg)
+        put_rows(data, slots.TARGET, get(grad.s, m, 0.0, cfg.M) / row_vector(data, slots.SHIFT_WEIGHT, cfg), cfg)
+        fit(data, cfg)
+        w, q, grad_s = (
+            row_vector(data, slots.SHIFT_WEIGHT, cfg),
+            row_vector(data, slots.Q, cfg),
+            get(grad.s, m, 0.0, cfg.M),
+        )
+        followed = w * row_vector(data, slots.FITTED, cfg) - grad_s
+        put(result.p, q + tl.where(row_vector(data, slots.IN_W, cfg) != 0, followed, 0.0), m, cfg.M)
+        put_rows(data, slots.TARGET, (q + grad_s) / w, cfg)
         fit(data, cfg)
         put(result.b_s, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
 

@@ -36,7 +36,7 @@ def outer_step(data, st, at, cfg: tl.constexpr):
     searching = phase == numbers.Phase.SHIFT
     if at.ended | searching:
         push = measure_push(data, st, cfg)
-        found = searching & shift_found(data, at, push, cfg)
+        found = searching & shift_found(data, st, at, push, cfg)
         optimizing = at.ended & (searching == 0)
         if optimizing:
             status = judge_last_step(data, st, at, status, cfg)
@@ -173,7 +173,7 @@ def hard_violation(data, cfg: tl.constexpr):
 
 
 @triton.jit
-def shift_found(data, at, push, cfg: tl.constexpr):
+def shift_found(data, st, at, push, cfg: tl.constexpr):
     """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
     w, violation = row_vector(data, slots.SHIFT_WEIGHT, cfg), row_vector(data, slots.VIOLATION, cfg)
     rows, push = row_vector(data, slots.E, cfg), push / number(data, slots.SHIFT_UNIT, cfg)
@@ -182,8 +182,10 @@ def shift_found(data, at, push, cfg: tl.constexpr):
     terms = (
         tl.where(violation != 0, rounding_of_rows(data, at.size_of_x, cfg), 0.0) + tl.abs(violation) * numbers.ROUNDING
     )
-    rounded = (scaled <= tl.sum(w * terms / rows, axis=0)) & (scaled <= size * numbers.SHIFT_BALANCE_ROUNDED)
-    rounded &= at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
+    rounding = tl.sum(w * terms / rows, axis=0)
+    settled = at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
+    settled &= st.rho < number(data, slots.FIRST_RHO, cfg)
+    rounded = settled & (scaled <= rounding) & (rounding <= size)
     flat = largest(push) <= number(data, slots.EPS_ABS, cfg) * numbers.SHIFT_ACCURACY
     balanced = (scaled <= size * numbers.SHIFT_BALANCE) & flat
     return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
@@ -193,14 +195,17 @@ def shift_found(data, at, push, cfg: tl.constexpr):
 def move_sides(data, at, found, cfg: tl.constexpr):
     """Moves the sides so that an x that is found is feasible; returns whether some row is shifted.
 
-    A violation that is next to none is no shift: the sides give way to it silently.
+    A violation that is next to none is no shift: the sides give way to it silently, but not at the first alarm that
+    finds x feasible.
     """
     low, high = sides(data, cfg)
     violation = row_vector(data, slots.VIOLATION, cfg)
-    moved = tl.where(found, violation, 0.0)
+    feasible = at.primal_worst <= numbers.SHIFT_FEASIBLE
+    false_alarm = feasible & (number(data, slots.CALM, cfg) == 1)
+    moved = tl.where(found & (false_alarm == 0), violation, 0.0)
     small = tl.abs(violation) <= at.primal_tolerance * numbers.SHIFT_FLOOR
     s = tl.where(small | (row_vector(data, slots.IS_HARD, cfg) != 0), 0.0, moved)
-    s = tl.where(at.primal_worst <= numbers.SHIFT_FEASIBLE, 0.0, s)
+    s = tl.where(feasible, 0.0, s)
     rest, fixed = moved - s, low == high
     put_rows(data, slots.LOW, low + tl.where(fixed | (rest < 0), rest, 0.0), cfg)
     put_rows(data, slots.HIGH, high + tl.where(fixed | (rest > 0), rest, 0.0), cfg)
