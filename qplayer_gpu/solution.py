@@ -91,8 +91,7 @@ class Solution(_Record):
             *rows, box = (part.contiguous() for part in t.to(dtype).split(sizes.rows, -1))
             return [*rows, box if sizes.n_box else t.new_zeros(t.shape[0], sizes.n, dtype=dtype)]
 
-        residuals = (t.detach().to(dtype) for t in (answer.primal, answer.dual, answer.gap))
-        info = Info(answer.iterations, *residuals)
+        info = Info(answer.iterations, *(t.detach().to(dtype) for t in (answer.primal, answer.dual, answer.gap)))
         y, z, z_box = parts(answer.z)
         s_eq, s_in, s_box = parts(answer.s)
         solution = cls(answer.x.to(dtype), y, z, z_box, s_eq, s_in, s_box, answer.status, info)
@@ -111,9 +110,8 @@ class Solution(_Record):
                 f"{name} answers problems with x of shape {tuple(self.x.shape)}, {counts} rows of A and C, on "
                 f"{self.x.device}; these have {expected}, {(sizes.n_eq, sizes.n_in)}, on {device}"
             )
-        m = sum(sizes.rows)
-        z = torch.cat([self.y, self.z, self.z_box], -1)[..., :m]
-        s = torch.cat([self.s_eq, self.s_in, self.s_box], -1)[..., :m]
+        parts = [self.y, self.z, self.z_box], [self.s_eq, self.s_in, self.s_box]
+        z, s = (torch.cat(part, -1)[..., : sum(sizes.rows)] for part in parts)
         batch = 1 if sizes.batch is None else sizes.batch
         return Vectors(*(t.detach().double().reshape(batch, t.shape[-1]) for t in (self.x, z, s)))
 

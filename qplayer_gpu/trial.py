@@ -98,8 +98,7 @@ def main() -> int:
     only = parser.parse_args().backend
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     if only:
-        choice = next(choice for choice in ON_CUDA if choice.backend == only)
-        try_sizes(only, choice.n, choice.mixed, device)
+        try_sizes(*next((c.backend, c.n, c.mixed) for c in ON_CUDA if c.backend == only), device)
         return 0
     found, wrong = dict.fromkeys((choice.backend for choice in ON_CUDA), 0), False
     for backend in found:

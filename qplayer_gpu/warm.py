@@ -37,14 +37,11 @@ class WarmStart:
         """Keeps the answers to the samples ``index`` [B], without their gradients."""
         solved = solution.status <= Status.SOLVED_CLOSEST_FEASIBLE
 
-        def empty(t: Tensor) -> Tensor:
-            return t.new_zeros(self.size, *t.shape[1:])
-
         def known(t: Tensor) -> Tensor:
             return torch.where(solved.reshape(-1, *(1,) * (t.dim() - 1)), t, 0)
 
         if self.last is None:
-            self.last = solution.detach().map(empty)
+            self.last = solution.detach().map(lambda t: t.new_zeros(self.size, *t.shape[1:]))
         parts = solution.detach().map(known)
         for whole, part in zip(pytree.tree_leaves(self.last), pytree.tree_leaves(parts), strict=True):
             whole[index.to(whole.device)] = part

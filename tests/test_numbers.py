@@ -12,7 +12,7 @@ from qplayer_gpu.kernels import numbers, reference
 from qplayer_gpu.kernels.interface import Vectors
 
 NAMES = [name for name, value in vars(numbers).items() if name.isupper() and isinstance(value, (int, float))]
-# Numbers that no change of ten times makes a difference to, in the problems below, with the reason.
+# Numbers that no change makes a difference to, in the problems below, with the reason.
 UNSEEN = {
     "RUNNING": "a code",
     "COMPACT_SHARE": "speed alone",
@@ -39,7 +39,36 @@ def with_small(args, size):
     return args | {"C": C, "u": u}
 
 
+def near(misses, length=1.0, cost=1.0, n=2):
+    """Two opposed rows, the second of another length, that miss each other by so much."""
+    ones = torch.ones(len(misses), 1, n).double()
+    u = torch.stack([torch.zeros(len(misses)).double(), -length * torch.tensor(misses).double()], -1)
+    C = torch.cat([ones, -length * ones], 1)
+    return {"H": torch.eye(n).double(), "g": -cost * ones[:, 0] * torch.arange(1, n + 1), "C": C, "u": u}
+
+
+def bent(least):
+    """H with one eigenvalue of each size in ``least``."""
+    normal = torch.randn(2, len(least), 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    Q, values = torch.linalg.qr(normal[0]).Q, torch.linspace(0.2, 1, 5).double().repeat(len(least), 1)
+    values[:, 0] = torch.tensor(least).double()
+    return {"H": (Q * values.unsqueeze(-2)) @ Q.mT, "g": normal[1, :, 0]}
+
+
+def beside_short_rows(sizes):
+    """Feasible problems with one more row, that is nearly zero."""
+    args = f.feasible(len(sizes), 5)
+    row = torch.tensor(sizes).double().reshape(-1, 1, 1).expand(-1, 1, 5)
+    return args | {"C": torch.cat([args["C"], row], 1), "u": torch.cat([args["u"], -row[:, 0, :1]], 1)}
+
+
 PROBLEMS = {
+    "near": near([1e-10, 1e-9, 1.5e-9, 3e-9, 1e-8], cost=100.0),
+    "near, long": near([3e-10, 9e-10, 1.5e-9, 1e-8], length=1e3),
+    "bent": bent([-1e-8, -1e-7, -3e-7, -1e-6]),
+    "flat": bent([1e-8, 1e-12, 1e-14, 0.0]),
+    "short rows": beside_short_rows([1e-14, 1e-12, 1e-10, 1e-8]),
+    "hard and apart": near([1e-10, 1e-8, 1.0]) | {"w_in": float("inf")},
     "feasible": f.feasible(6, 9, two_sided=True, bounds=True),
     "lp": f.lp(6, 8),
     "overdetermined": f.overdetermined(4, 6),
@@ -71,6 +100,12 @@ def seen():
     return found
 
 
+@pytest.fixture(scope="module")
+def usual():
+    """The same with the numbers as they are."""
+    return seen()
+
+
 def differ(these, others):
     """Whether a status or a number of steps is another, or a vector by more than rounding errors."""
     return any(
@@ -81,11 +116,11 @@ def differ(these, others):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNSEEN])
-def test_a_change_is_seen(name, monkeypatch):
-    usual, value = seen(), getattr(numbers, name)
-    changes = (value * 2, value // 2) if isinstance(value, int) else (value * 10, value / 10)
+def test_a_change_is_seen(name, usual, monkeypatch):
+    value = getattr(numbers, name)
+    changes = (value * 2, value // 2, 1) if isinstance(value, int) else (value * t for t in (10, 0.1, 1e4, 1e-4))
     for changed in changes:
         monkeypatch.setattr(numbers, name, changed)
         if differ(seen(), usual):
             return
-    pytest.fail(f"{name} = {value}, {changes[0]} or {changes[1]} are all the same")
+    pytest.fail(f"{name} makes no difference")
