@@ -52,7 +52,7 @@ def solve_qp(
     the optimum there (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024). The weights
     ``w_eq, w_in, w_box`` of the shifts are > 0, and 1 where they are not given. A row of infinite weight is never
     shifted; where such rows exclude each other, the problem is INFEASIBLE. A row with l > u stands for the equality
-    halfway.
+    halfway, which is no shift: the problem counts as infeasible if l - u is beyond the tolerance.
 
     Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box, to all arguments, also to
     the weights (zero for those that are infinite). Where a constraint is active with a multiplier of zero, the
@@ -93,11 +93,11 @@ def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: 
     qp = autocast(given)
     sizes = sizes_of(qp)
     dtype, device = qp.g.dtype, qp.g.device
-    rows, crossed = rows_of(qp, sizes)
+    rows, excess = rows_of(qp, sizes)
     start = None if warm_start is None else start_from(warm_start, sizes, device)
     answer = solve(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)
     closest = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
-    status = torch.where((answer.status == Status.SOLVED) & crossed, int(closest), answer.status)
+    status = answer.status.where((answer.status != Status.SOLVED) | (excess <= settings.eps_abs), int(closest))
     return Solution.of(answer._replace(status=status), sizes, dtype)
 
 

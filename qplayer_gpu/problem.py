@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .errors import ProblemError, ProblemTypeError
 from .kernels.interface import Rows
-from .kernels.numbers import ABSENT_SIDE
+from .kernels.numbers import ABSENT_SIDE, ROUNDING
 
 DTYPES = (torch.float32, torch.float64)
 Number = float | int
@@ -131,7 +131,7 @@ def _check_pairs(qp: QP) -> None:
 
 
 def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor]:
-    """The rows of valid arguments in double precision, and [B|1] bool whether some row had lo > hi.
+    """The rows of valid arguments in double precision, and [B|1] by how much rows have lo > hi, rounding aside.
 
     Such a row stands for the equality halfway.
     """
@@ -146,12 +146,12 @@ def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor]:
     sides = _stacked(g, (*below, *above))
     sides = torch.where(sides.abs() >= ABSENT_SIDE, sides.detach() * torch.inf, sides)
     lower, upper = sides.unflatten(-1, (2, n_eq + n_in + n_box)).unbind(1)
-    crossed = lower > upper
-    halfway = 0.5 * (lower + upper)
+    crossed, halfway = lower > upper, 0.5 * (lower + upper)
     lo, hi = torch.where(crossed, halfway, lower), torch.where(crossed, halfway, upper)
     w, hard = _weights(qp, g, sizes)
     batch = 1 if sizes.batch is None else sizes.batch
-    return Rows(H, g, A, C, lo, hi, w, hard, batch), crossed.any(-1)
+    excess = torch.where(crossed, lower - upper - ROUNDING * halfway.abs(), 0.0).detach().sum(-1)
+    return Rows(H, g, A, C, lo, hi, w, hard, batch), excess
 
 
 def _batched(t: Tensor, dimensions: int) -> Tensor:

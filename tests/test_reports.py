@@ -186,3 +186,13 @@ def test_a_row_with_a_multiplier_of_zero_does_not_count(bounds):
     leaves = leaves_of({"H": H, "g": g} | rows)
     qp.solve_qp(**leaves).x.sum().backward()
     torch.testing.assert_close(leaves["g"].grad, t([0.0, 0.0, -2.0, -2.0]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [0.0, 0.3, 1.0, 1e3, 1e6, 1e9])
+def test_sides_that_cross_by_a_rounding_error(side):
+    lo = torch.nextafter(t([side]), t([INF]))
+    H, g = torch.eye(1, dtype=D), t([-1.0])
+    for sides in ({"lb": lo, "ub": side}, {"C": t([[1.0]]), "l": lo, "u": side}):
+        sol = qp.solve_qp(H, g, **sides)
+        assert sol.status == Status.SOLVED
+        torch.testing.assert_close(sol.x, t([side]), rtol=1e-9, atol=2e-9)
