@@ -76,7 +76,7 @@ INDEFINITE = (
 SUSPICION = 1e-4  # of the size of v, scaled, on G'v
 STAGNANT_SUSPICION = 0.1  # the same where the primal residual stagnates
 SUSPECT_VIOLATION = 1e-3  # of what the primal residual may be, where the gap stagnates instead
-CALM = 0.01  # what the thresholds are times after each false alarm
+CALM = 0.3  # what the thresholds are times after each false alarm
 STAGNATION = 0.8  # of the primal residual at the last centre
 
 # ---- unboundedness: the last step d of the centre is a ray of descent

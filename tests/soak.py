@@ -12,13 +12,16 @@ from collections import Counter
 
 import families as f
 import hard as h
+import reported as r
 import torch
 
 import qplayer_gpu as qp
 
 BATCH = 100
 SOLVED, CLOSEST, UNBOUNDED = qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE, qp.Status.UNBOUNDED
-# family: arguments of (batch, n, seed), and the right status
+INDEFINITE = qp.Status.NUMERICAL_ERROR
+UNSOLVED = (qp.Status.MAX_ITERATIONS, qp.Status.NUMERICAL_ERROR)
+# family: arguments of (batch, n, seed), and the right status, or both where the tolerances decide between them
 FAMILIES = {
     "feasible": (lambda B, n, s: f.feasible(B, n, s, two_sided=s % 2 == 0, bounds=s % 3 == 0), SOLVED),
     "lp": (lambda B, n, s: f.lp(B, n + 1, s), SOLVED),
@@ -35,6 +38,34 @@ FAMILIES = {
     "rescaled-excl": (lambda B, n, s: h.rescaled(f.excluding_halfspaces(B, n, seed=s), s), CLOSEST),
     "rescaled-opp": (lambda B, n, s: h.rescaled(f.opposite_halfspaces(B, n, 1 + s % 7, s), s), CLOSEST),
     "unbounded": (lambda B, n, s: h.unbounded(B, n, s), UNBOUNDED),
+    "large-cost": (r.large_cost, SOLVED),
+    "flat": (r.flat, SOLVED),
+    "missed-equal": (r.missed_equalities, (SOLVED, CLOSEST)),
+    "missed-halves": (r.missed_halfspaces, (SOLVED, CLOSEST)),
+    "missed-lp": (lambda B, n, s: r.missed_halfspaces(B, n, s, lp=True), (SOLVED, CLOSEST)),
+    "missed-bounds": (r.missed_bounds, (SOLVED, CLOSEST)),
+    "transport": (r.transport, (SOLVED, CLOSEST)),
+    "repeated": (r.repeated, (SOLVED, CLOSEST)),
+    "large-data": (r.large_data, SOLVED),
+    "heavy": (r.heavy, SOLVED),
+    "parallel": (r.parallel, SOLVED),
+    "penalized": (r.penalized, SOLVED),
+    "weighted": (r.weighted, CLOSEST),
+    "short-rows": (r.short_rows, SOLVED),
+    "half-rank": (r.half_rank, CLOSEST),
+    "gram": (r.gram, SOLVED),
+    "gram-wide": (lambda B, n, s: r.gram(B, n, s, box=1e3), SOLVED),
+    "indefinite": (r.indefinite, (INDEFINITE, UNBOUNDED)),
+    "at-rest": (r.at_rest, SOLVED),
+    "simplex": (r.simplex, SOLVED),
+    "simplex-far": (lambda B, n, s: r.simplex(B, n, s, scale=1e4), SOLVED),
+    "nonnegative": (r.nonnegative, SOLVED),
+    "svm": (r.support_vectors, SOLVED),
+    "lasso": (r.lasso, SOLVED),
+    "isotonic": (r.isotonic, SOLVED),
+    "minimax": (r.minimax, SOLVED),
+    "control": (r.control, SOLVED),
+    "quantile": (r.quantile, SOLVED),
 }
 
 
@@ -47,26 +78,30 @@ def main() -> None:
     args = parser.parse_args()
     settings = qp.Settings(precision=args.precision)
     batches = -(-args.count // (BATCH * len(FAMILIES)))
-    start, wrong = time.perf_counter(), 0
+    start, wrong, unsolved = time.perf_counter(), 0, 0
     titles = " ".join(f"{title:>8}" for title in ("primal", "dual", "gap", "shift"))
-    print(f"{'family':15} {'problems':>8} {'wrong':>5} {'steps':>6} {'most':>5} {titles}")
+    print(f"{'family':15} {'problems':>8} {'wrong':>5} {'unsolved':>8} {'steps':>6} {'most':>5} {titles}")
     for family in FAMILIES:
-        wrong += soak(family, batches, settings, args.backend)
+        failures = soak(family, batches, settings, args.backend)
+        wrong, unsolved = wrong + failures[0], unsolved + failures[1]
     total = batches * BATCH * len(FAMILIES)
     how = f"{time.perf_counter() - start:.0f} s, {args.precision}, {args.backend}"
-    print(f"{total} problems, {wrong} with a wrong status, {how}")
+    print(f"{total} problems, {wrong} with a wrong status, {unsolved} unsolved, {how}")
 
 
-def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> int:
-    """Solves the batches of a family, of n = 1 to 24; returns how many statuses are wrong."""
+def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> tuple[int, int]:
+    """Solves the batches of a family, of n = 1 to 24; returns how many statuses are wrong, and how many unsolved."""
     make, expected = FAMILIES[family]
-    wrong, steps, most, worst = Counter(), 0, 0, torch.zeros(4, dtype=torch.float64)
+    expected = torch.tensor(expected).reshape(-1)
+    wrong, unsolved, steps, most, worst = Counter(), 0, 0, 0, torch.zeros(4, dtype=torch.float64)
     for seed in range(batches):
         problems = make(BATCH, 1 + 7 * seed % 24, seed)
         sol = qp.solve_qp(**problems, settings=settings, backend=backend)
-        for i in (sol.status != expected).nonzero().flatten().tolist():
+        right = torch.isin(sol.status, expected)
+        for i in (~right).nonzero().flatten().tolist():
             wrong[f"seed {seed}, problem {i}: {qp.Status(int(sol.status[i])).name}"] += 1
-        right = (sol.status == expected) & (expected != UNBOUNDED)
+        unsolved += (~right & torch.isin(sol.status, torch.tensor(UNSOLVED))).sum().item()
+        right &= sol.status <= CLOSEST
         residuals = torch.stack(list(vars(qp.certificate(sol, **problems)).values()))
         H = 0.0 if problems["H"] is None else 0.5 * f.times(problems["H"], sol.x)
         objective = (sol.x * (H + problems["g"])).sum(-1).abs()
@@ -74,10 +109,12 @@ def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> int:
         worst = torch.maximum(worst, residuals[:, right].amax(-1)) if right.any() else worst
         steps, most = steps + int(sol.info.iterations.sum()), max(most, int(sol.info.iterations.max()))
     numbers = " ".join(f"{value:8.1e}" for value in worst.tolist())
-    print(f"{family:15} {batches * BATCH:8} {wrong.total():5} {steps / batches / BATCH:6.1f} {most:5} {numbers}")
+    failures = (wrong.total() - unsolved, unsolved)
+    counts = f"{batches * BATCH:8} {failures[0]:5} {failures[1]:8} {steps / batches / BATCH:6.1f} {most:5}"
+    print(f"{family:15} {counts} {numbers}")
     for line in wrong:
         print("   ", line)
-    return wrong.total()
+    return failures
 
 
 if __name__ == "__main__":

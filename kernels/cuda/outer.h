@@ -129,7 +129,7 @@ __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
             return load(work.E + i) * load(work.violation + i) * load(work.hard + i);
         });
     const bool at_floor = st.mu_eq <= st.mu_floor && st.mu_in <= st.mu_floor;
-    const bool accept = violation <= st.eta_out || at_floor;
+    const bool accept = violation <= st.eta_out || at.primal_worst <= 1 || at_floor;
     const bool slow = accept && at_floor && at.primal_worst > 1 && at.primal > MU_STALL * st.primal_k;
     if (slow && !IS_SINGLE<F>) st.mu_floor = fmax(st.mu_floor * MU_SHRINK, MU_LEAST);
     if (!accept || slow) {

@@ -95,7 +95,8 @@ def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, optio
     """Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu."""
     at_floor = (st.mu_eq <= st.mu_floor) & (st.mu_in <= st.mu_floor)
     posed = ~st.searches_shift() | st.hard  # what may be violated has no multipliers
-    accept = update & ((largest(scaling.E * at.violation * posed) <= st.eta_out) | at_floor)
+    met = (largest(scaling.E * at.violation * posed) <= st.eta_out) | (at.primal_worst <= 1)  # 1: as near as need be
+    accept = update & (met | at_floor)
     refuse = update & ~accept
     slow = accept & at_floor & (at.primal_worst > 1) & (at.primal > numbers.MU_STALL * st.primal_k)
     if not options.mixed:

@@ -80,7 +80,7 @@ def move_multipliers(data, st, at, cfg: tl.constexpr):
     at_floor = (mu_eq <= floor) & (mu_in <= floor)
     posed = (row_vector(data, slots.IS_HARD, cfg) != 0) | (st.phase != numbers.Phase.SHIFT)
     violation = tl.where(posed, row_vector(data, slots.VIOLATION, cfg), 0.0)  # what may be violated has no multipliers
-    accept = (largest(row_vector(data, slots.E, cfg) * violation) <= eta_out) | at_floor
+    accept = (largest(row_vector(data, slots.E, cfg) * violation) <= eta_out) | (at.primal_worst <= 1) | at_floor
     stalls = at.primal > number(data, slots.PRIMAL_K, cfg) * numbers.MU_STALL
     slow = at_floor & (at.primal_worst > 1) & stalls
     floor = tl.where(slow, shrunk(floor, numbers.MU_SHRINK, numbers.MU_LEAST), floor)
