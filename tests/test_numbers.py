@@ -5,6 +5,7 @@ import re
 import families as f
 import hard
 import pytest
+import reported
 import torch
 from helpers import OPTIONS, as_rows
 
@@ -15,7 +16,13 @@ NAMES = [name for name, value in vars(numbers).items() if name.isupper() and isi
 # Numbers that no change makes a difference to, in the problems below, with the reason.
 UNSEEN = {
     "RUNNING": "a code",
+    "ABSENT_SIDE": "sides beyond it are taken away before the kernels",
+    "ADJOINT_ACCURACY": "accuracy beyond what is compared here",
     "COMPACT_SHARE": "speed alone",
+    "DUAL_ROUNDING": "a guard, for multipliers larger than these",
+    "HARD_PRESSING": "a guard: hard rows press on these shifts plainly, or not at all",
+    "INNER_FLOOR": "eta_in or rounding ends the loop before",
+    "MU_LEAST": "a guard: mu stays above it",
     "HOST_CHUNK": "speed alone",
     "BLOCK_CHUNK": "memory, which test_blocks.py compares",
     "VECTORS_OF_X": "memory, which the compiler and test_blocks.py compare",
@@ -69,6 +76,8 @@ PROBLEMS = {
     "flat": bent([1e-8, 1e-12, 1e-14, 0.0]),
     "short rows": beside_short_rows([1e-14, 1e-12, 1e-10, 1e-8]),
     "hard and apart": near([1e-10, 1e-8, 1.0]) | {"w_in": float("inf")},
+    "missed bounds": reported.missed_bounds(10, 4, seed=4),
+    "parallel": reported.parallel(6, 4, seed=0),
     "feasible": f.feasible(6, 9, two_sided=True, bounds=True),
     "lp": f.lp(6, 8),
     "overdetermined": f.overdetermined(4, 6),
