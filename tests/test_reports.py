@@ -196,3 +196,14 @@ def test_sides_that_cross_by_a_rounding_error(side):
         sol = qp.solve_qp(H, g, **sides)
         assert sol.status == Status.SOLVED
         torch.testing.assert_close(sol.x, t([side]), rtol=1e-9, atol=2e-9)
+
+
+@pytest.mark.parametrize("miss", [1.0, 1e-3])
+def test_hard_rows_that_exclude_each_other_have_a_ray_for_multipliers(miss):
+    H, g, C, u = torch.eye(2, dtype=D), t([-1.0, -2.0]), t([[1.0, 1.0], [-2.0, -2.0]]), t([1.0, -2.0 - miss])
+    sol = qp.solve_qp(H, g, C=C, u=u, w_in=INF)
+    assert sol.status == Status.INFEASIBLE
+    ray = sol.z / sol.z.abs().max()
+    assert (ray >= 0).all()
+    torch.testing.assert_close(C.mT @ ray, t([0.0, 0.0]), rtol=0, atol=1e-9)
+    assert u @ ray < -0.4 * miss
