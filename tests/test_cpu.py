@@ -69,8 +69,9 @@ def test_same_in_mixed_precision(case):
     theirs, ours = (kernels.forward(rows, mixed) for kernels in (reference, cpu))
     exact = cpu.forward(rows, OPTIONS)
     assert ours.status.tolist() == theirs.status.tolist()
-    # the rounding errors of two factors in float32 lead an LP along other steps
-    assert (ours.iterations - theirs.iterations).abs().max() <= 0.3 * theirs.iterations.max()
+    # the rounding errors of two factors in float32 lead an LP along other steps, that of Sudoku most
+    share = 0.3 if case == "sudoku-lp" else 0.2
+    assert (ours.iterations - theirs.iterations).abs().max() <= share * theirs.iterations.max()
     assert not torch.equal(ours.x, exact.x)  # it is not float64 by another name
     assert_same(ours.x, theirs.x, SAME)
     assert_same(ours.s, theirs.s, SAME)

@@ -219,7 +219,7 @@ def test_each_problem_may_have_its_own_weights_and_hard_rows():
     grad = Vectors(*(torch.randn_like(t) * (expected.status == solved).unsqueeze(-1) for t in at))
     adjoints = (implementation.adjoint(rows, at, grad, options) for implementation in (kernels, reference))
     for ours, theirs in zip(*adjoints, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.slow
@@ -248,7 +248,7 @@ def test_curvature_is_judged_as_in_the_reference():
     answer, expected = kernels.forward(rows, options, None), reference.forward(rows, options)
     assert answer.status.tolist() == expected.status.tolist()
     assert len({*answer.status.tolist()}) > 1
-    torch.testing.assert_close(answer.x, expected.x, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(answer.x, expected.x, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.slow
