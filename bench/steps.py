@@ -65,26 +65,33 @@ def of_bench() -> Iterator[tuple[str, list[Arguments]]]:
 
 @contextmanager
 def counted(factors: list[int]) -> Iterator[None]:
-    """Counts the steps of problems that are open whose factor is not the one before."""
+    """Counts the steps of problems that are open whose matrix is not that of the step before."""
     forward = importlib.import_module("qplayer_gpu.kernels.reference.forward")
-    share, step = numbers.COMPACT_SHARE, forward.newton_step
-    last = torch.empty(0)
+    newton = importlib.import_module("qplayer_gpu.kernels.reference.newton")
+    share, step, factor = numbers.COMPACT_SHARE, forward.newton_step, newton.Factor
+    last, running = torch.empty(0), None
 
-    def counting(st, matrices, scaling):
-        nonlocal last
-        v = st.Gx + st.z_k / st.omega()
-        active = (v != v.clamp(st.lo, st.hi)) | (st.lo == st.hi)
-        key = torch.cat([active * st.omega(), st.prox(), st.phase.unsqueeze(-1)], -1)
-        new = (key != last).any(-1) if last.shape == key.shape else torch.ones(len(key), dtype=torch.bool)
-        factors.append(int((new & st.open).sum()))
-        last = key
+    def stepping(st, matrices, scaling):
+        nonlocal running
+        running = st.open
         step(st, matrices, scaling)
+        running = None
 
-    numbers.COMPACT_SHARE, forward.newton_step = 1.0, counting
+    def factoring(matrices, weights, diagonal, sigma):
+        nonlocal last
+        if running is None:
+            return factor(matrices, weights, diagonal, sigma)
+        key = torch.cat([weights, diagonal], -1)
+        new = (key != last).any(-1) if last.shape == key.shape else torch.ones(len(key), dtype=torch.bool)
+        factors.append(int((new & running).sum()))
+        last = key
+        return factor(matrices, weights, diagonal, sigma)
+
+    numbers.COMPACT_SHARE, forward.newton_step, newton.Factor = 1.0, stepping, factoring
     try:
         yield
     finally:
-        numbers.COMPACT_SHARE, forward.newton_step = share, step
+        numbers.COMPACT_SHARE, forward.newton_step, newton.Factor = share, step, factor
 
 
 def measure(problems: list[Arguments]) -> dict[str, float]:

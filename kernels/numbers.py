@@ -44,6 +44,7 @@ ZERO_ROW = (
     1e-11  # of the largest row, bounds among them, columns scaled: a smaller one counts as zero, and is not scaled
 )
 RUIZ_PASSES = 3  # ten save no more Newton steps
+UNIT_POWER = 60  # of two: the unit of x goes no farther, either way
 
 # ---- the inner loop: semi-smooth Newton with an exact line search (ProxQP: Bambade et al., RSS 2022)
 LINE_SEARCH_TRIALS = 40
@@ -59,8 +60,16 @@ MU_LEAST = 1e-14  # the least floor
 MU_FLOOR_MIXED = 1e-5  # the same with a factor in float32
 ETA_ACCEPT_POWER = 0.9  # the target of the primal residual takes mu_in to this power at each acceptance
 ETA_REFUSE_POWER = 0.1  # and restarts from mu_in to this one at a refusal
-FIRST_ETA_OUT = 0.1**ETA_REFUSE_POWER  # the first target, and the factor of those after refusals
+ETA_MU = 0.5  # the largest mu_in that these powers are taken of: both targets tighten whatever mu_in is
+FIRST_ETA_OUT = 1.0  # the first target of the primal residual, and the factor of those after refusals
 FIRST_ETA_IN = 1.0  # the first residual that ends the inner loop
+
+# ---- warm starts
+START_RESIDUAL = 1.0  # of the inner loop, scaled: about that of zero, so that a start with more is dropped
+
+# ---- trials: the active rows of an inner loop are taken for those of the solution
+KNOWN_MU = 1e-6  # both penalties in a trial, and that of equalities in phase SHIFTED
+TRIAL_WRONG = 4  # rows that are wrong after the first step of a trial end it
 
 # ---- the proximal term
 RHO_SHRINK = 0.1  # where the term is most of the dual residual, and after each inner loop of phase SHIFT
@@ -90,16 +99,19 @@ BEND = 16.0  # times the negative curvature that was met is added to H
 BEND_CEILING = 1e-5  # of the largest entry of H: one that needs more is indefinite
 
 # ---- phase SHIFT
-SHIFT_RHO = 1e-5  # of the floor of rho elsewhere, as there is no H
+SHIFT_FIRST_RHO = 1e-10  # the proximal term, small as there is no cost that x would run away along
+SHIFT_RHO = 1e-5  # its floor, of that of rho elsewhere
 SHIFT_INNER = 1e-6  # residual that ends the inner loop, scaled
 SHIFT_STEPS = 100  # after which the search is given up, as rounding errors hide that there is no shift
 SHIFT_FLOOR = 0.1  # of the primal tolerance: a smaller shift of a row is none
 SHIFT_FEASIBLE = 0.5  # of what the primal residual may be: a point with less is feasible
+SHIFT_NEAR = 16.0  # the same: where it is less, rounding errors may be so many times the shift
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G'(w s)
 SHIFT_BALANCE = 1e-7  # of the size of w s, scaled, on the same
 
 # ---- phase SHIFTED
-EXTRA_STEPS = 2  # after a shifted problem is solved, for the accuracy of its gradients
+EXTRA_ACCURACY = 0.01  # of what the residuals may be: the gradients of a shifted problem need it
+EXTRA_STEPS = 1  # after which a shifted problem that holds ends without, as rounding may forbid it
 
 # ---- multipliers of shifted rows
 DUAL_STEPS = 50  # Newton steps

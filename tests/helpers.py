@@ -123,4 +123,5 @@ HARD_ROWS = {
     "infeasible": f.excluding_halfspaces(3, 4) | {"w_in": math.inf},
     "feasible": f.feasible(3, 9, bounds=True) | {"w_box": math.inf},
 }
+MANY_OPTIMA = ("netlib-like",)  # a face of the polytope: the same objective, but not the same x
 UNKNOWN_GRADIENTS = ("degenerate", "netlib-like", "netlib-like-qp")  # a singular system, solved up to rounding errors

@@ -8,7 +8,7 @@ from pathlib import Path
 import families as f
 import pytest
 import torch
-from helpers import HARD_ROWS, OPTIONS, UNKNOWN_GRADIENTS, as_rows, written_numbers
+from helpers import HARD_ROWS, MANY_OPTIMA, OPTIONS, UNKNOWN_GRADIENTS, as_rows, written_numbers
 from helpers import KERNEL_CASES as CASES
 
 import qplayer_gpu as qp
@@ -34,7 +34,10 @@ def test_same_as_the_reference(case):
     theirs, ours = (kernels.forward(rows, OPTIONS) for kernels in (reference, cpu))
     assert ours.status.tolist() == theirs.status.tolist()
     assert (ours.iterations - theirs.iterations).abs().max() <= 2
-    assert_same(ours.x, theirs.x, SAME)
+    if case in MANY_OPTIMA:
+        assert_same((rows.g * ours.x).sum(-1), (rows.g * theirs.x).sum(-1), SAME)
+    else:
+        assert_same(ours.x, theirs.x, SAME)
     assert_same(ours.s, theirs.s, SAME)
     assert_same(ours.z, theirs.z, SAME_MULTIPLIERS)
     assert max(t.max() for t in (ours.primal, ours.dual)) <= OPTIONS.eps_abs
@@ -79,15 +82,15 @@ def test_same_in_mixed_precision(case):
 
 
 def test_what_mixed_precision_cannot_solve_is_solved_in_double(monkeypatch):
-    monkeypatch.setattr(cpu, "MIXED_STEPS", 10)
+    monkeypatch.setattr(cpu, "MIXED_STEPS", 6)
     rows = as_rows(f.feasible(4, 7))
     exact, answer = (cpu.forward(rows, OPTIONS._replace(mixed=mixed)) for mixed in (False, True))
-    assert exact.iterations.tolist() == [8, 11, 11, 9]
-    assert answer.iterations.tolist() == [8, 10 + 11, 10 + 11, 9]
+    assert exact.iterations.tolist() == [4, 8, 5, 7]
+    assert answer.iterations.tolist() == [4, 6 + 8, 5, 6 + 7]
     assert (answer.status == Status.SOLVED).all()
     assert_same(answer.x, exact.x, SAME)
-    given_up = cpu.forward(rows, OPTIONS._replace(mixed=True, max_iter=10))
-    assert given_up.status.tolist() == [Status.SOLVED, Status.MAX_ITERATIONS, Status.MAX_ITERATIONS, Status.SOLVED]
+    given_up = cpu.forward(rows, OPTIONS._replace(mixed=True, max_iter=6))
+    assert given_up.status.tolist() == [Status.SOLVED, Status.MAX_ITERATIONS, Status.SOLVED, Status.MAX_ITERATIONS]
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,12 @@ __device__ void copy_iterate(Problem<F>& p, double* const (&to)[3], double* cons
 
 // From the start in x, z, s of the workspace to the answer there.
 template <class F>
-QP_PART Result forward(Problem<F>& p, bool same_matrices, bool started) {
+QP_PART Result forward(Problem<F>& p, bool same_matrices) {
     Workspace<F>& work = p.work;
     double* const now[3] = {work.x, work.z, work.s};
     double* const best[3] = {work.best_x, work.best_z, work.best_s};
     measure_scaling(p, same_matrices);
     State st = begin(p);
-    st.settled = started;
     Measure at_best;
     for (bool first = true;; first = false) {
         Measure at = measure(p, st);

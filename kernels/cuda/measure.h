@@ -25,14 +25,14 @@ QP_FN Pack rounding_of_rows(const Workspace<F>& work, double size_x, int i) {
 
 // What concerns the rows; writes the violation Gx - clamp(Gx, low, high).
 template <class F>
-__device__ void measure_rows_at(Problem<F>& p, Measure& at) {
+__device__ void measure_rows_at(Problem<F>& p, const State& st, Measure& at) {
     QP_PARTS(p);
     Most primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier;
     Sum gap;
     QP_EACH(i, mat.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), z = load(work.z + i), Gx = load(work.Gx + i);
         Pack E = load(work.E + i), violation = Gx - clamp(Gx, low, high), inverse = load(work.omega_inverse + i);
-        Pack v = Gx + load(work.z_k + i) * inverse;
+        Pack v = Gx + multipliers(work, st, i) * inverse;
         Pack inner = v - clamp(v, low, high) - z * inverse;
         Pack slack = pick(z == 0, all(0), Gx - pick(z > 0, high, low));
         store(work.violation + i, violation);
@@ -99,7 +99,7 @@ __device__ void measure_worst(Problem<F>& p, Measure& at, double gap_tolerance) 
 template <class F>
 QP_PART Measure measure(Problem<F>& p, const State& st) {
     Measure at;
-    measure_rows_at(p, at);
+    measure_rows_at(p, st, at);
     columns(p.block, p.matrices, p.work.z, p.work.Gz);
     measure_worst(p, at, measure_x(p, st, at));
     return at;

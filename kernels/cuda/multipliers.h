@@ -92,7 +92,7 @@ QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     copy(block, work.z, work.grad_z, mat.mp);
     if (!found) return;
     copy(block, work.z, work.q, mat.mp);
-    State st = begin(p);  // products at x; leaves no multipliers where rows are shifted
+    State st = begin(p);  // products at x
     st.phase = SHIFTED;
     copy(block, work.z, work.q, mat.mp);
     copy(block, work.s, work.grad_s, mat.mp);

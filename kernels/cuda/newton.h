@@ -45,7 +45,7 @@ QP_PART bool update_sums(Problem<F>& p, State& st) {
     }
     Sum members;
     QP_EACH(i, mat.sp) {
-        Pack now = pick(load(work.is_firm + i) != 0, all(0), load(work.active + i));
+        Pack now = pick((load(work.is_firm + i) != 0) | (load(work.side + i) == 0), all(0), all(1));
         members.add(now);
         store(work.t_m + i, now);
     }
@@ -87,18 +87,27 @@ __device__ bool factor_step(Problem<F>& p, State& st, bool diagonal_changed) {
     return factored;
 }
 
-// v, the multipliers omega d and the active rows at x; the gradient of phi, and the diagonal of K. Whether that changed.
+// v, the multipliers omega d and the active rows at x, whose side is 1 above, -1 below and BOTH of an equality; the gradient
+// of phi, and the diagonal of K. Whether that changed. A trial first has the active rows of the penalties before it.
+constexpr double BOTH = 2;
+
 template <class F>
 __device__ bool prepare_step(Problem<F>& p, const State& st) {
     QP_PARTS(p);
+    const bool first_of_trial = st.trial && st.wrong < 0;
     QP_EACH(i, mat.mp) {
-        Pack low = load(work.low + i), high = load(work.high + i);
-        Pack v = load(work.Gx + i) + load(work.z_k + i) * load(work.omega_inverse + i);
+        Pack low = load(work.low + i), high = load(work.high + i), Gx = load(work.Gx + i);
+        Pack z = multipliers(work, st, i), v = Gx + z * load(work.omega_inverse + i), seen = v;
+        if (first_of_trial) {
+            Pack mu = pick(load(work.is_firm + i) != 0, all(st.mu_eq_k), all(st.mu_in_k));
+            seen = Gx + z * mu / load(work.metric_rows + i);
+        }
+        Mask up = seen >= high, down = seen <= low;
+        Pack d = pick(up, v - high, pick(down, v - low, all(0)));
         store(work.v + i, v);
-        store(work.z_trial + i, load(work.omega + i) * (v - clamp(v, low, high)));
-        Pack active = pick((v >= high) | (v <= low), all(1), all(0));
-        store(work.active + i, active);
-        if (IS_SINGLE<F>) store(work.factored + i, active * load(work.omega + i));
+        store(work.z_trial + i, load(work.omega + i) * d);
+        store(work.side + i, pick(up, pick(down, all(BOTH), all(1)), pick(down, all(-1), all(0))));
+        if (IS_SINGLE<F>) store(work.factored + i, pick(up | down, load(work.omega + i), all(0)));
     }
     block.sync();
     columns(block, mat, work.z_trial, work.gradient);
@@ -108,7 +117,8 @@ __device__ bool prepare_step(Problem<F>& p, const State& st) {
         Pack prox = st.rho * load(work.metric_x + j);
         Pack pull = sigma * (load(work.Hx + j) + load(work.g + j)) + prox * (load(work.x + j) - load(work.x_k + j));
         Pack gradient = load(work.gradient + j) + pull, diagonal = prox + sigma * st.bend * load(work.metric_x + j);
-        if (mat.mp > mat.sp) diagonal += load(work.active + mat.sp + j) * load(work.omega + mat.sp + j);
+        if (mat.mp > mat.sp)
+            diagonal += pick(load(work.side + mat.sp + j) != 0, load(work.omega + mat.sp + j), all(0));
         store(work.t_x + j, pull);
         store(work.dx + j, -gradient);
         changed.add(diagonal != load(work.diagonal + j));
@@ -118,28 +128,28 @@ __device__ bool prepare_step(Problem<F>& p, const State& st) {
     return changed.value(block);
 }
 
-// Writes the multipliers after a full step to t_m; whether the active set is the right one there.
+// Writes the multipliers after a full step to t_m; how many rows are not as active there as they should be.
 //
 // Adding the step to the multipliers, rather than measuring omega d anew, leaves no rounding error of omega Gx in the
 // dual residual. For the same reason it is the sign of the multiplier that tells whether an active row stays so, and an
 // inactive row may pass its side by a rounding error.
 template <class F>
-__device__ bool full_step(Problem<F>& p) {
+__device__ int full_step(Problem<F>& p) {
     QP_PARTS(p);
     const double size = largest(block, p.matrices.np, [&](int j) { return load(work.x + j) / load(work.D + j); });
-    Any wrong;
+    Sum wrong;
     QP_EACH(i, p.matrices.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), v = load(work.v + i), step = load(work.Gdx + i);
         Pack z = load(work.z_trial + i) + load(work.omega + i) * step, after = v + step;
         Pack slop = ACTIVE_ROUNDING * size / load(work.E + i);
-        Mask up = v >= high, down = v <= low;
-        Mask wrong_up = up & no(down) & (z < 0), wrong_down = no(up) & down & (z > 0);
-        Mask passed = no(up) & no(down) & ((after > high + slop) | (after < low - slop));
-        wrong.add(wrong_up | wrong_down | passed);
-        store(work.t_m + i, pick(up | down, z, all(0)));
+        Pack side = load(work.side + i);
+        Mask wrong_up = (side == 1) & (z < 0), wrong_down = (side == -1) & (z > 0);
+        Mask passed = (side == 0) & ((after > high + slop) | (after < low - slop));
+        wrong.add(pick(wrong_up | wrong_down | passed, all(1), all(0)));
+        store(work.t_m + i, pick(side != 0, z, all(0)));
     }
     block.sync();
-    return !wrong.value(block);
+    return int(wrong.value(block));
 }
 
 // After a factorization that failed: the rows are too heavy, or rho is too small, or H is indefinite.
@@ -154,6 +164,23 @@ __device__ void give_way(Problem<F>& p, State& st) {
     }
     const bool light = st.rho * fmin(st.mu_eq, st.mu_in) >= INDEFINITE;
     if (light && p.matrices.H && p.h > 0 && st.phase != SHIFT && st.status == RUNNING) st.status = NUMERICAL_ERROR;
+}
+
+// Ends a trial where no row is wrong, and undoes it where not fewer are than before.
+template <class F>
+__device__ void judge_trial(Problem<F>& p, State& st, int wrong, bool failed) {
+    if (!st.trial) return;
+    Block block = p.block;
+    const int bound = st.wrong < 0 ? TRIAL_WRONG : st.wrong;
+    const bool undo = failed || wrong >= bound;
+    st.trial = !undo && wrong > 0, st.wrong = st.trial ? wrong : -1;
+    if (!undo) return;
+    copy(block, p.work.x, p.work.x_k, p.matrices.np);
+    copy(block, p.work.Hx, p.work.Hx_k, p.matrices.np);
+    copy(block, p.work.z, p.work.z_k, p.matrices.mp);
+    copy(block, p.work.Gx, p.work.Gx_k, p.matrices.mp);
+    st.mu_eq = st.mu_eq_k, st.mu_in = st.mu_in_k;
+    set_omega(p, st);
 }
 
 // One step in place; where the factorization fails, x stays.
@@ -178,10 +205,11 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
     }
     rows_two(block, mat, work.x, work.dx, work.Gx, work.Gdx);
 
-    const bool same = full_step(p);
+    const int wrong = full_step(p);
+    const bool same = wrong == 0;
     const double sigma = st.phase == SHIFT ? 0 : 1;
     double alpha = 1;
-    if (!same && !failed) {
+    if (!same && !failed && !st.trial) {
         Sum slopes, curvatures;
         QP_EACH(j, mat.np) {
             Pack dx = load(work.dx + j);
@@ -201,9 +229,10 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
         if (!failed) store(work.z + i, same ? load(work.t_m + i) : measured);
     }
     block.sync();
-    st.settled = !failed;
+    st.settled = !failed, st.kept = same && !failed;
     if (failed) give_way(p, st);
     st.steps++;
+    judge_trial(p, st, wrong, failed);
 }
 
 }  // namespace qplayer

@@ -8,7 +8,8 @@ namespace qplayer {
 template <class F>
 __device__ int verdict(const Problem<F>& p, const State& st, const Measure& at) {
     if (st.status != RUNNING) return st.status;
-    if (st.phase != SHIFT && st.settled && at.hold() && (!st.is_shifted || st.extra >= EXTRA_STEPS))
+    const bool exact = !st.is_shifted || st.extra >= EXTRA_STEPS || at.worst() <= EXTRA_ACCURACY;
+    if (st.phase != SHIFT && st.settled && at.hold() && exact)
         return st.is_shifted ? SOLVED_CLOSEST_FEASIBLE : SOLVED;
     return st.steps < p.options.max_iter ? RUNNING : MAX_ITERATIONS;
 }
@@ -108,12 +109,42 @@ __device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at
     }
     const double scaled = scaled_push.value(block), next_to = size.value(block), rounding = terms.value(block);
     const bool flat = push.value(block) <= SHIFT_ACCURACY * p.options.eps_abs;
-    const bool settled = at.primal >= STAGNATION * st.primal_k && st.rho < p.options.rho;
-    if (settled && scaled <= rounding && rounding <= next_to) return true;
+    const bool again = st.steps > st.entered + 1 && st.rho < p.options.rho;
+    const bool stagnant = again && at.primal >= STAGNATION * st.primal_k;
+    const bool near = at.primal_worst <= SHIFT_NEAR && st.rho <= SHIFT_FIRST_RHO;
+    if (stagnant && scaled <= rounding && rounding <= (near ? SHIFT_NEAR : 1) * next_to) return true;
     return flat && scaled <= SHIFT_BALANCE * next_to;
 }
 
 QP_FN void shrink_rho(State& st, double floor) { st.rho = fmax(st.rho * RHO_SHRINK, floor); }
+
+// Begins a trial of the active rows.
+template <class F>
+__device__ void try_rows(Problem<F>& p, State& st) {
+    const double known = fmax(st.mu_floor, KNOWN_MU);
+    st.trial = fmax(st.mu_eq, st.mu_in) > known, st.wrong = -1;
+    if (!st.trial) return;
+    st.mu_eq_k = st.mu_eq, st.mu_in_k = st.mu_in;
+    st.mu_eq = fmin(st.mu_eq, known), st.mu_in = fmin(st.mu_in, known);
+    set_omega(p, st);
+}
+
+// Tries the active rows of a start, but drops one that is far; its multipliers wait where the shift is sought.
+template <class F>
+__device__ void begin_from_start(Problem<F>& p, State& st, const Measure& at) {
+    QP_PARTS(p);
+    if (st.phase == SHIFTED) st.extra = EXTRA_STEPS;
+    if (st.phase == SHIFT)
+        QP_EACH(i, mat.mp) store(work.z_k + i, pick(load(work.hard + i) != 0, all(0), load(work.z_k + i)));
+    if (st.phase == AS_POSED && at.inner_scaled > START_RESIDUAL) {
+        for (double* of_x : {work.x, work.x_k, work.Hx, work.Hx_k}) set(block, of_x, mat.np, 0);
+        for (double* of_rows : {work.z, work.z_k, work.Gx, work.Gx_k}) set(block, of_rows, mat.mp, 0);
+        st.settled = false;
+    } else if (st.phase == AS_POSED) {
+        try_rows(p, st);
+    }
+    block.sync();
+}
 
 // Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu.
 template <class F>
@@ -137,17 +168,19 @@ __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
         st.sums_are_old |= searches || st.sums_are_updated;  // whose rounding errors would weigh more
         set_omega(p, st);
     }
+    const double mu = fmin(st.mu_in, ETA_MU);
     if (accept) {
         QP_EACH(i, mat.mp) {
             Pack z = load(work.z + i);
             store(work.z_k + i, searches ? pick(load(work.hard + i) != 0, z, load(work.z_k + i)) : z);
         }
         block.sync();
-        st.eta_out *= pow(st.mu_in, ETA_ACCEPT_POWER);
-        st.eta_in *= st.mu_in;
+        st.eta_out *= pow(mu, ETA_ACCEPT_POWER);
+        st.eta_in *= mu;
+        if (!slow && st.kept && !searches && p.h > 0) try_rows(p, st);  // without H the active rows seldom suffice
     } else {
-        st.eta_out = FIRST_ETA_OUT * pow(st.mu_in, ETA_REFUSE_POWER);
-        st.eta_in = st.mu_in;
+        st.eta_out = FIRST_ETA_OUT * pow(mu, ETA_REFUSE_POWER);
+        st.eta_in = mu;
     }
     if (!searches && proximal > RHO_STICKY * at.dual && at.dual > at.dual_tolerance) shrink_rho(st, st.rho_floor);
 }
@@ -210,15 +243,17 @@ __device__ void end_search(Problem<F>& p, State& st, const Measure& at, bool fou
     block.sync();
 }
 
-// Begins a phase at the present x with no multipliers and the first penalties.
+// Begins a phase at the present x with the first penalties, and no multipliers but those of a start.
 template <class F>
 __device__ void enter(Problem<F>& p, State& st, Phase phase) {
     Block block = p.block;
-    st.phase = phase, st.entered = st.steps, st.sums_are_old = true;
-    st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
-    st.eta_out = FIRST_ETA_OUT, st.eta_in = phase == SHIFT ? SHIFT_INNER : FIRST_ETA_IN;
-    set(block, p.work.z, p.matrices.mp, 0);
-    set(block, p.work.z_k, p.matrices.mp, 0);
+    const bool kept = st.entered == 0 && st.steps <= 1 && st.is_shifted, searches = phase == SHIFT;
+    st.phase = phase, st.entered = st.steps, st.sums_are_old = true, st.trial = false;
+    st.mu_eq = searches ? p.options.mu_eq : fmin(fmax(st.mu_floor, KNOWN_MU), p.options.mu_eq);
+    st.mu_in = p.options.mu_in, st.rho = searches ? SHIFT_FIRST_RHO : p.options.rho;
+    st.eta_out = FIRST_ETA_OUT, st.eta_in = searches ? SHIFT_INNER : FIRST_ETA_IN;
+    if (!kept) set(block, p.work.z_k, p.matrices.mp, 0);
+    copy(block, p.work.z, p.work.z_k, p.matrices.mp);
     set_omega(p, st);
 }
 
@@ -227,8 +262,9 @@ template <class F>
 QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
     st.extra += st.phase == SHIFTED && at.hold();
     if (st.status != RUNNING) return;
-    const bool ended = at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) ||
-                       at.inner_absolute <= INNER_FLOOR * p.options.eps_abs;
+    const bool started = st.steps == 0 && st.settled;
+    const bool ended = !started && (at.inner_scaled <= fmax(st.eta_in, at.inner_rounding) ||
+                                    at.inner_absolute <= INNER_FLOOR * p.options.eps_abs);
     if (st.rho > RHO_CEILING) st.status = NUMERICAL_ERROR;
     if (st.phase == SHIFT) {
         const bool found = is_shift_found(p, st, at), overdue = !found && st.steps > st.entered + SHIFT_STEPS;
@@ -246,6 +282,7 @@ QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
         centre(p, st, at);
         if (suspect) enter(p, st, SHIFT);
     }
+    if (started) begin_from_start(p, st, at);
 }
 
 }  // namespace qplayer

@@ -32,7 +32,7 @@ struct Workspace {
     double *metric_rows, *metric_shift, *omega, *omega_inverse, *is_firm;  // is_firm: 1 where mu_eq weighs the row
     double *best_x, *best_z, *best_s;                                      // the best iterate so far
     double *Gz, *push, *violation;                                         // measures
-    double *gradient, *diagonal, *v, *z_trial, *active;                    // of a step; active: 1 or 0
+    double *gradient, *diagonal, *v, *z_trial, *side;                      // of a step; side: see newton.h
     double *t_x, *u_x, *t_m, *u_m;                                         // temporary
     double *q, *target, *grad_x, *grad_z, *grad_s;                         // of the adjoint and of multipliers
     double *in_W, *in_K, *s_W, *beta, *b_s;                                // the same
@@ -53,7 +53,7 @@ struct Workspace {
         double** const of_rows[] = {&lo,      &hi,          &w,     &hard,   &E,      &z,           &z_k,
                                     &s,       &Gx,          &Gx_k,  &Gdx,    &low,    &high,        &metric_rows,
                                     &omega,   &best_z,      &best_s, &v,     &q,      &z_trial,     &metric_shift,
-                                    &is_firm, &violation,   &active, &t_m,   &u_m,    &target,      &omega_inverse,
+                                    &is_firm, &violation,   &side,   &t_m,   &u_m,    &target,      &omega_inverse,
                                     &grad_z,  &grad_s,      &in_W,  &in_K,   &s_W,    &member,      &factored,
                                     &cg_rows};
         static_assert(sizeof(of_x) == VECTORS_OF_X * sizeof(*of_x) && sizeof(of_rows) == VECTORS_OF_ROWS * sizeof(*of_rows));
@@ -76,6 +76,7 @@ struct Problem {
     const double* H_in_K = nullptr;  // of the factor; null where K has none
     bool has_hard = false;           // whether some rows are never shifted
     double c = 1;                    // cost scale
+    double unit = 1;                 // of x: D and E have it
     double mean_log_w = 0;
     double mean_square_E = 1;
     double h = 0;  // largest entry of c D H D

@@ -1,4 +1,4 @@
-// Equilibration as vectors D and E and a cost scale c (Ruiz 2001): the data is never scaled, see
+// Equilibration as vectors D and E and a cost scale c (Ruiz 2001), in a unit of x: the data is never scaled, see
 // kernels/reference/scaling.py.
 #pragma once
 
@@ -32,12 +32,38 @@ __device__ void measure_sizes(Problem<F>& p) {
     block.sync();
 }
 
-// c = 1 / max(mean column size of D H D, max |D g|), and h.
+// About how large x is, equilibrated, as a power of two, from the curvature and the slope of the cost and the sides;
+// t_x has the curvature of each x.
+template <class F>
+__device__ double measure_unit(Problem<F>& p, double curvature, double slope) {
+    QP_PARTS(p);
+    bool flat = !mat.H, open = mat.mp == mat.sp;
+    if (mat.H) QP_EACH_NUMBER(j, mat.n) flat |= work.t_x[j] == 0;
+    if (mat.mp > mat.sp)
+        QP_EACH_NUMBER(i, mat.n) open |= work.lo[mat.sp + i] == -INFINITY || work.hi[mat.sp + i] == INFINITY;
+    const bool is_flat = block.any(flat), is_open = block.any(open), confined = is_flat || !is_open;
+    Most sides, needed;
+    QP_EACH(i, mat.mp) {
+        Pack low = load(work.lo + i), high = load(work.hi + i), E = load(work.E + i);
+        Pack below = pick(low == -INFINITY, all(0), low), above = pick(high == INFINITY, all(0), high);
+        sides.add(E * below), sides.add(E * above);
+        needed.add(E * pick(low > 0, low, all(0))), needed.add(E * pick(high < 0, high, all(0)));
+    }
+    const double farthest = p.unit * sides.value(block), nearest = p.unit * needed.value(block);
+    double size = curvature > 0 ? slope / curvature : INFINITY;
+    if (confined && farthest > 0) size = fmin(size, farthest);
+    size = fmax(size, nearest);
+    if (!(size > 0 && size < INFINITY)) return 1;
+    return ldexp(1.0, int(fmin(fmax(rint(log2(size)), -UNIT_POWER), UNIT_POWER)));
+}
+
+// The unit of x, which goes into D and E; c and h.
 template <class F>
 __device__ void measure_cost(Problem<F>& p) {
     QP_PARTS(p);
-    p.h = 0;
-    double size = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.g + j); });
+    const double last = p.unit;
+    double slope = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.g + j); }) / last;
+    double curvature = 0, most = 0;
     if (mat.H) {
         set(block, work.t_x, mat.np, 0);
         each_row<Most>(
@@ -45,14 +71,21 @@ __device__ void measure_cost(Problem<F>& p) {
             [&](int i, double largest_entry) { work.t_x[i] = work.D[i] * largest_entry; });
         block.sync();
         Sum sizes;
-        Most most;
-        QP_EACH(j, mat.np) sizes.add(load(work.t_x + j)), most.add(load(work.t_x + j));
-        const double mean = sizes.value(block) / mat.n;
-        size = mean > size ? mean : size;
-        p.h = most.value(block);
+        Most largest_size;
+        QP_EACH(j, mat.np) sizes.add(load(work.t_x + j)), largest_size.add(load(work.t_x + j));
+        curvature = sizes.value(block) / mat.n / (last * last), most = largest_size.value(block) / (last * last);
     }
-    p.c = p.options.equilibrate && size > 0 ? 1 / size : 1;
-    p.h *= p.c;
+    p.c = 1;
+    if (p.options.equilibrate) {
+        p.unit = measure_unit(p, curvature, slope);
+        const double size = p.unit * fmax(p.unit * curvature, slope);
+        p.c = size > 0 ? 1 / size : 1 / p.unit;
+    }
+    p.h = p.c * p.unit * p.unit * most;
+    if (p.unit == last) return;
+    QP_EACH(j, mat.np) store(work.D + j, load(work.D + j) * (p.unit / last));
+    QP_EACH(i, mat.mp) store(work.E + i, load(work.E + i) * (last / p.unit));
+    block.sync();
 }
 
 // Gives rows that are next to nothing beside the largest one the E of that.
@@ -68,7 +101,7 @@ __device__ void limit_rows(Problem<F>& p) {
     block.sync();
 }
 
-// D and E of the matrices, and the mean of E^2.
+// D and E of the matrices, in unit 1, and the mean of E^2.
 template <class F>
 __device__ void measure_rows(Problem<F>& p) {
     QP_PARTS(p);
@@ -87,15 +120,15 @@ __device__ void measure_rows(Problem<F>& p) {
     Sum sum;
     QP_EACH(i, mat.mp) sum.add(load(work.E + i) * load(work.E + i));
     squares += sum.value(block);
-    p.mean_square_E = squares / p.sizes.m();
+    p.mean_square_E = squares / p.sizes.m(), p.unit = 1;
 }
 
 // The metric of the solve; D and E are kept where the matrices are those of the problem before.
 template <class F>
 QP_PART void measure_scaling(Problem<F>& p, bool same_matrices) {
     if (!same_matrices) measure_rows(p);
-    p.row_unit = p.sizes.m() ? p.mean_square_E / exp(p.mean_log_w) : 1;
     measure_cost(p);
+    p.row_unit = p.sizes.m() ? p.mean_square_E / (p.unit * p.unit) / exp(p.mean_log_w) : 1;
 }
 
 }  // namespace qplayer

@@ -34,7 +34,7 @@ struct Solver {
         load_rows(work.s, call.s_start.of(k), 0);
         Result result{NONFINITE_INPUT, 0, NAN, NAN, NAN};
         if (load(k)) {
-            result = qplayer::forward(problem, is_scaled, call.x_start.data != nullptr);
+            result = qplayer::forward(problem, is_scaled);
             is_scaled = true;
         } else {
             set(block, work.x, rows.sizes.np(), NAN);

@@ -22,9 +22,20 @@ struct State {
     double bend = 0;                 // what is added to H, in the metric of x, where that is a little indefinite
     double calm = 1;                 // what the thresholds of suspicion are times, less after each false alarm
     bool settled = false;            // the last step had a factor, or there is a start: else nothing is solved yet
+    bool kept = false;               // the last step was full, and left the active rows as they were
+    bool trial = false;              // the active rows are being tried as those of the solution
+    int wrong = -1;                  // rows that were wrong after the last step of the trial, -1 before its first
+    double mu_eq_k, mu_in_k;         // the penalties before the trial
     double eta_out = FIRST_ETA_OUT;  // primal residual that accepts the multipliers, scaled
     double eta_in = FIRST_ETA_IN;    // residual that ends the inner loop, scaled
 };
+
+// The accepted multipliers; in phase SHIFT only hard rows have some, those of a start wait in z_k.
+template <class F>
+QP_FN Pack multipliers(const Workspace<F>& work, const State& st, int i) {
+    Pack z = load(work.z_k + i);
+    return st.phase == SHIFT ? pick(load(work.hard + i) != 0, z, all(0)) : z;
+}
 
 // The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift.
 template <class F>
@@ -62,17 +73,18 @@ __device__ void begin_at_x(Problem<F>& p) {
     copy(block, work.z_k, work.z, p.matrices.mp);
 }
 
-// The first iterate, at x and z; the answer to an infeasible problem (its shift in s) searches the shift first.
+// The first iterate, at x and z; the answer to an infeasible problem (its shift in s) asks first whether that is one still.
 template <class F>
 QP_PART State begin(Problem<F>& p) {
     QP_PARTS(p);
     State st;
+    st.settled = any(block, mat.np, [&](int j) { return load(work.x + j) != 0; }) ||
+                 any(block, mat.mp, [&](int i) { return load(work.z + i) != 0; });
     st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
     st.mu_floor = IS_SINGLE<F> ? MU_FLOOR_MIXED : MU_FLOOR;
     st.rho_floor = RHO_FLOOR * (p.h > 0 && p.h < 1 ? p.h : 1);
     if (any(block, mat.mp, [&](int i) { return load(work.s + i) != 0; })) {
-        st.phase = SHIFT;
-        set(block, work.z, mat.mp, 0);
+        st.phase = SHIFT, st.rho = SHIFT_FIRST_RHO, st.eta_in = SHIFT_INNER;
         set(block, work.s, mat.mp, 0);
     }
     copy(block, work.low, work.lo, mat.mp);

@@ -39,7 +39,7 @@ def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint
     if not len(index):
         return whole
     matrices = Matrices.of(rows, False)
-    scaling = measure_scaling(matrices, rows.g, options.equilibrate)
+    scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, options.equilibrate)
     matrices, scaling, rows = matrices.take(index), scaling.take(index), rows.take(index)
     x, z, s, *cotangents = (t[index] for t in (*at, *grad))
     W, w, s = shifted_rows(matrices, scaling, rows, x, s, options)

@@ -40,7 +40,7 @@ def _forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answ
     if not len(keep):
         return answer
     matrices = Matrices.of(rows, options.mixed)
-    scaling = measure_scaling(matrices, rows.g, options.equilibrate)
+    scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, options.equilibrate)
     lo, hi = rows.lo.expand(rows.batch, -1), rows.hi.expand(rows.batch, -1)
     st = begin(rows.g, lo, hi, *rows.weights(), matrices, scaling, options, start)
     if len(keep) < rows.batch:

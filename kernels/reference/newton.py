@@ -23,9 +23,9 @@ from .state import State
 def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     """One step of every problem, in place; where the factorization fails, rho grows and x stays."""
     omega, P = st.omega(), st.prox()
-    v = st.Gx + st.z_k / omega
-    d = v - v.clamp(st.lo, st.hi)
-    up, down = v >= st.hi, v <= st.lo
+    v, seen = st.Gx + st.multipliers() / omega, st.seen(omega)
+    up, down = seen >= st.hi, seen <= st.lo
+    d = torch.where(up, v - st.hi, torch.where(down, v - st.lo, 0.0))
     z_trial = omega * d
     gradient = st.cost_gradient() + matrices.columns(z_trial) + P * (st.x - st.x_k)
 
@@ -40,11 +40,12 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     X = torch.stack([st.x, dx], 1)
     (Hx, Hdx), (Gx, Gdx) = (matrices.hessian(X) + st.curvature().unsqueeze(1) * X).unbind(1), matrices.rows(X).unbind(1)
     slop = numbers.ACTIVE_ROUNDING * largest(st.x / scaling.D).unsqueeze(-1) / scaling.E
-    carried, same = _full_step(z_trial + omega * Gdx, v + Gdx, up, down, st.lo - slop, st.hi + slop)
+    carried, wrong = _full_step(z_trial + omega * Gdx, v + Gdx, up, down, st.lo - slop, st.hi + slop)
+    same = wrong == 0
     curvature = sigma * dot(dx, Hdx) + dot(dx, P * dx)
     slope = dot(dx, st.cost_gradient() + P * (st.x - st.x_k))
     alpha = torch.ones_like(slope)
-    search = (st.open & ~(same | failed)).nonzero().squeeze(-1)
+    search = (st.open & ~(same | failed | st.trial)).nonzero().squeeze(-1)
     if len(search):
         pick = [t[search] for t in (slope, curvature, v, Gdx, st.lo, st.hi, omega)]
         alpha[search] = exact_line_search(*pick)
@@ -64,19 +65,35 @@ def newton_step(st: State, matrices: Matrices, scaling: Scaling) -> None:
     light = st.rho * torch.minimum(st.mu_eq, st.mu_in) >= numbers.INDEFINITE
     indefinite = failed & costs & light & (scaling.h > 0).squeeze(-1)
     st.status = torch.where(indefinite & (st.status == RUNNING), Status.NUMERICAL_ERROR, st.status)
-    st.settled = ~failed
+    st.settled, st.kept = ~failed, same & ~failed
     st.steps = st.steps + 1
+    _judge_trial(st, wrong, failed)
 
 
 def _full_step(z: Tensor, v: Tensor, up: Tensor, down: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
-    """The multipliers after a full step, and whether the active set is the right one there: [B, m], [B].
+    """The multipliers after a full step, and how many rows are not as active there as they should be: [B, m], [B].
 
     Adding the step to the multipliers, rather than measuring ``omega d`` anew, leaves no rounding error of ``omega Gx``
     in the dual residual. For the same reason it is the sign of the multiplier that tells whether an active row stays
     so, and an inactive row may pass its side by a rounding error.
     """
     wrong = torch.where(up, ~down & (z < 0), torch.where(down, z > 0, (v > hi) | (v < lo)))
-    return torch.where(up | down, z, 0.0), ~wrong.any(-1)
+    return torch.where(up | down, z, 0.0), wrong.sum(-1)
+
+
+def _judge_trial(st: State, wrong: Tensor, failed: Tensor) -> None:
+    """Ends a trial where no row is wrong, and undoes it where not fewer are than before.
+
+    Its steps are full ones on rows that are all but equalities, those of a primal-dual active set method
+    (Hintermueller, Ito, Kunisch: SIAM J. Optimization 2002), which ends in a few steps if it begins near enough.
+    """
+    bound = torch.where(st.wrong < 0, numbers.TRIAL_WRONG, st.wrong)
+    undo = st.trial & (failed | (wrong > 0) & (wrong >= bound))
+    for name in ("x", "z", "Hx", "Gx"):
+        setattr(st, name, torch.where(undo.unsqueeze(-1), getattr(st, f"{name}_k"), getattr(st, name)))
+    st.mu_eq, st.mu_in = torch.where(undo, st.mu_eq_k, st.mu_eq), torch.where(undo, st.mu_in_k, st.mu_in)
+    st.trial = st.trial & ~undo & (wrong > 0)
+    st.wrong = torch.where(st.trial, wrong, -1)
 
 
 def exact_line_search(

@@ -37,7 +37,7 @@ def measure(st: State, matrices: Matrices, scaling: Scaling, options: Options) -
     violation = st.Gx - st.Gx.clamp(st.lo, st.hi)
     pushing = torch.where(st.searches_shift() & st.hard, st.z, omega * violation)
     Gz, push = matrices.columns(torch.stack([st.z, pushing], 1)).unbind(1)
-    v = st.Gx + st.z_k / omega
+    v = st.Gx + st.multipliers() / omega
     return Measure(
         **vars(residuals(st.x, st.z, st.Hx, st.Gx, Gz, st.g, st.s, st.lo, st.hi, scaling, options)),
         violation=violation,
@@ -50,7 +50,8 @@ def measure(st: State, matrices: Matrices, scaling: Scaling, options: Options) -
 def verdict(st: State, at: Measure, options: Options) -> Tensor:
     """The status of each problem: [B], RUNNING where it goes on."""
     shifted = (st.s != 0).any(-1)
-    solved = (st.phase != Phase.SHIFT) & st.settled & at.hold() & (~shifted | (st.extra >= numbers.EXTRA_STEPS))
+    exact = ~shifted | (st.extra >= numbers.EXTRA_STEPS) | (at.worst() <= numbers.EXTRA_ACCURACY)
+    solved = (st.phase != Phase.SHIFT) & st.settled & at.hold() & exact
     running = (st.status == RUNNING) & ~solved & (st.steps < options.max_iter)
     status = torch.where(running, RUNNING, Status.MAX_ITERATIONS)
     status = torch.where(solved, torch.where(shifted, Status.SOLVED_CLOSEST_FEASIBLE, Status.SOLVED), status)
@@ -61,7 +62,9 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     """Moves what the inner loop holds fixed, for the problems whose inner loop has ended, in place."""
     st.extra = st.extra + ((st.phase == Phase.SHIFTED) & at.hold())
     running = st.status == RUNNING
-    ended = running & _inner_loop_ended(st, at, scaling, options)
+    residual, enough = _inner_residual(st, at, scaling, options)
+    started = running & (st.steps == 0) & st.settled
+    ended = running & (residual <= enough) & ~started
     st.status = torch.where(running & (st.rho > numbers.RHO_CEILING), Status.NUMERICAL_ERROR, st.status)
 
     searching = running & (st.phase == Phase.SHIFT)
@@ -79,16 +82,42 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
         _end_search(st, at, found, overdue, options)
     _enter(st, Phase.SHIFT, suspect, options)
     _enter(st, Phase.SHIFTED, (found | overdue) & (st.status == RUNNING), options)
+    if started.any():
+        _begin_from_start(st, residual, started)
 
 
-def _inner_loop_ended(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
-    """Whether its residuals are small enough, or as small as rounding lets them be."""
+def _inner_residual(st: State, at: Measure, scaling: Scaling, options: Options) -> tuple[Tensor, Tensor]:
+    """The residual of the inner loop, scaled, and what is enough: eta_in, or what rounding or the tolerance allows."""
     c, D, E = scaling.c, scaling.D, scaling.E
     scaled = torch.maximum(largest(c * D * at.inner_dual), largest(E * at.inner_primal))
     absolute = torch.maximum(largest(at.inner_dual), largest(at.inner_primal))
     terms = torch.maximum(c.squeeze(-1) * dual_terms(st.x, st.z, st.Hx, st.g, scaling), largest(st.x / D))
-    rounding = numbers.ROUNDING * terms
-    return (scaled <= torch.maximum(st.eta_in, rounding)) | (absolute <= numbers.INNER_FLOOR * options.eps_abs)
+    enough = torch.maximum(st.eta_in, numbers.ROUNDING * terms)
+    return scaled, torch.where(absolute <= numbers.INNER_FLOOR * options.eps_abs, torch.inf, enough)
+
+
+def _try_rows(st: State, where: Tensor) -> None:
+    """Begins a trial of the active rows."""
+    known = st.mu_floor.clamp(min=numbers.KNOWN_MU)
+    begins = where & (torch.maximum(st.mu_eq, st.mu_in) > known)
+    for name in ("mu_eq", "mu_in"):
+        mu = getattr(st, name)
+        setattr(st, f"{name}_k", torch.where(begins, mu, getattr(st, f"{name}_k")))
+        setattr(st, name, torch.where(begins, torch.minimum(mu, known), mu))
+    st.trial, st.wrong = begins | st.trial & ~where, torch.where(begins, -1, st.wrong)
+
+
+def _begin_from_start(st: State, residual: Tensor, where: Tensor) -> None:
+    """Tries the active rows of a start, but drops one that is far; its multipliers wait where the shift is sought."""
+    posed = where & (st.phase == Phase.AS_POSED)
+    far = posed & (residual > numbers.START_RESIDUAL)
+    for name in ("x", "z", "Hx", "Gx"):
+        for held in (name, f"{name}_k"):
+            setattr(st, held, getattr(st, held).masked_fill(far.unsqueeze(-1), 0.0))
+    st.settled = st.settled & ~far
+    _try_rows(st, posed & ~far)
+    st.z_k = st.z_k.masked_fill(where.unsqueeze(-1) & st.searches_shift() & st.hard, 0.0)
+    st.extra = torch.where(where & (st.phase == Phase.SHIFTED), numbers.EXTRA_STEPS, st.extra)
 
 
 def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, options: Options) -> None:
@@ -106,9 +135,12 @@ def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, optio
         torch.where(refuse | slow, torch.maximum(mu * numbers.MU_SHRINK, st.mu_floor), mu)
         for mu in (st.mu_eq, st.mu_in)
     )
-    st.eta_out = torch.where(accept, st.eta_out * st.mu_in**numbers.ETA_ACCEPT_POWER, st.eta_out)
-    st.eta_out = torch.where(refuse, numbers.FIRST_ETA_OUT * st.mu_in**numbers.ETA_REFUSE_POWER, st.eta_out)
-    st.eta_in = torch.where(accept, st.eta_in * st.mu_in, torch.where(refuse, st.mu_in, st.eta_in))
+    mu = st.mu_in.clamp(max=numbers.ETA_MU)
+    st.eta_out = torch.where(accept, st.eta_out * mu**numbers.ETA_ACCEPT_POWER, st.eta_out)
+    st.eta_out = torch.where(refuse, numbers.FIRST_ETA_OUT * mu**numbers.ETA_REFUSE_POWER, st.eta_out)
+    st.eta_in = torch.where(accept, st.eta_in * mu, torch.where(refuse, mu, st.eta_in))
+    costs = (scaling.h > 0).squeeze(-1) & (st.phase != Phase.SHIFT)  # without H the active rows seldom suffice
+    _try_rows(st, accept & ~slow & st.kept & costs)
 
     proximal = largest(st.prox() * (st.x - st.x_k))
     sticky = (
@@ -176,8 +208,10 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
     scaled, size = largest(scaling.D * push), largest(w * at.violation / scaling.E)
     terms = (at.violation != 0) * rounding_of_rows(st.x, st.Gx, st.s, scaling) + numbers.ROUNDING * at.violation.abs()
     rounding = (w * terms / scaling.E).sum(-1)
-    settled = (at.primal >= numbers.STAGNATION * st.primal_k) & (st.rho < options.rho)
-    rounded = settled & (scaled <= rounding) & (rounding <= size)
+    again = (st.steps > st.entered + 1) & (st.rho < options.rho)
+    stagnant = again & (at.primal >= numbers.STAGNATION * st.primal_k)
+    near = (at.primal_worst <= numbers.SHIFT_NEAR) & (st.rho <= numbers.SHIFT_FIRST_RHO)
+    rounded = stagnant & (scaled <= rounding) & (rounding <= torch.where(near, numbers.SHIFT_NEAR, 1.0) * size)
     balanced = (scaled <= numbers.SHIFT_BALANCE * size) & (largest(push) <= numbers.SHIFT_ACCURACY * options.eps_abs)
     return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
 
@@ -212,10 +246,17 @@ def _end_search(st: State, at: Measure, found: Tensor, overdue: Tensor, options:
 
 
 def _enter(st: State, phase: Phase, where: Tensor, options: Options) -> None:
-    """Begins a phase at the present x with no multipliers and the first penalties."""
+    """Begins a phase at the present x with the first penalties, and no multipliers but those of a start."""
+    shifted = phase == Phase.SHIFTED
+    kept = (st.entered == 0) & (st.steps <= 1) & (st.s != 0).any(-1)
+    clear = (where & ~kept).unsqueeze(-1)
     st.phase, st.entered = torch.where(where, phase, st.phase), torch.where(where, st.steps, st.entered)
-    st.z, st.z_k = (t.masked_fill(where.unsqueeze(-1), 0.0) for t in (st.z, st.z_k))
-    for name, first in (("mu_eq", options.mu_eq), ("mu_in", options.mu_in), ("rho", options.rho)):
-        setattr(st, name, getattr(st, name).masked_fill(where, first))
+    st.trial = st.trial & ~where
+    st.z_k = st.z_k.masked_fill(clear, 0.0)
+    st.z = torch.where(where.unsqueeze(-1), st.z_k, st.z)
+    known = st.mu_floor.clamp(min=numbers.KNOWN_MU, max=options.mu_eq)
+    st.mu_eq = torch.where(where, known if shifted else options.mu_eq, st.mu_eq)
+    st.mu_in = st.mu_in.masked_fill(where, options.mu_in)
+    st.rho = st.rho.masked_fill(where, options.rho if shifted else numbers.SHIFT_FIRST_RHO)
     st.eta_out = st.eta_out.masked_fill(where, numbers.FIRST_ETA_OUT)
-    st.eta_in = st.eta_in.masked_fill(where, numbers.SHIFT_INNER if phase == Phase.SHIFT else numbers.FIRST_ETA_IN)
+    st.eta_in = st.eta_in.masked_fill(where, numbers.FIRST_ETA_IN if shifted else numbers.SHIFT_INNER)

@@ -49,6 +49,11 @@ class State(Batched):
     rho: Tensor  # [B]
     bend: Tensor  # [B] what is added to H, in the metric of x, where that is a little indefinite
     settled: Tensor  # [B] bool, whether the last step had a factor, or there is a start: else nothing is solved yet
+    kept: Tensor  # [B] bool, whether the last step was full, and left the active rows as they were
+    trial: Tensor  # [B] bool, whether the active rows are being tried as those of the solution
+    wrong: Tensor  # [B] rows that were wrong after the last step of the trial, -1 before its first
+    mu_eq_k: Tensor  # [B] and mu_in_k: the penalties before the trial
+    mu_in_k: Tensor  # [B]
     mu_floor: Tensor  # [B] below which the penalties do not shrink
     rho_floor: Tensor  # [B] the same of rho
     calm: Tensor  # [B] what the thresholds of suspicion are times, less after each false alarm
@@ -57,8 +62,24 @@ class State(Batched):
 
     def omega(self) -> Tensor:
         """The weight of each row's violation: E^2 / (c mu), and in phase SHIFT that of its shift, if it may shift."""
-        mu = torch.where(self.equality | (self.s != 0), self.mu_eq.unsqueeze(-1), self.mu_in.unsqueeze(-1))
-        return torch.where(self.searches_shift() & ~self.hard, self.metric_shift, self.metric_rows / mu)
+        omega = self.metric_rows / self._by_row(self.mu_eq, self.mu_in)
+        return torch.where(self.searches_shift() & ~self.hard, self.metric_shift, omega)
+
+    def first_of_trial(self) -> Tensor:
+        """Whether the next step is the first of a trial: [B]."""
+        return self.trial & (self.wrong < 0)
+
+    def seen(self, omega: Tensor) -> Tensor:
+        """``G x + z_k / omega``, by which rows are active; at first a trial has the rows of the penalties before."""
+        before = self.metric_rows / self._by_row(self.mu_eq_k, self.mu_in_k)
+        return self.Gx + self.multipliers() / torch.where(self.first_of_trial().unsqueeze(-1), before, omega)
+
+    def multipliers(self) -> Tensor:
+        """The accepted multipliers; in phase SHIFT only hard rows have some, those of a start wait in z_k."""
+        return self.z_k.masked_fill(self.searches_shift() & ~self.hard, 0.0)
+
+    def _by_row(self, mu_eq: Tensor, mu_in: Tensor) -> Tensor:
+        return torch.where(self.equality | (self.s != 0), mu_eq.unsqueeze(-1), mu_in.unsqueeze(-1))
 
     def prox(self) -> Tensor:
         """The weight of each entry of x - x_k: rho / (c D^2)."""
@@ -88,15 +109,13 @@ def begin(
     options: Options,
     start: Vectors | None,
 ) -> State:
-    """The first iterate: zero, or the warm start, whose shifted problems search their shift first."""
+    """The first iterate: zero, or the warm start, whose shifted problems ask first whether their shift still is one."""
     (B, m), n = lo.shape, g.shape[-1]
     new = g.new_zeros
     x = new(B, n) if start is None else start.x.clone()
     z = new(B, m) if start is None else start.z.clone()
-    phase = torch.zeros(B, dtype=torch.long, device=g.device)
-    if start is not None:
-        phase[(start.s != 0).any(-1)] = Phase.SHIFT
-        z[phase == Phase.SHIFT] = 0
+    searching = torch.zeros(B, dtype=torch.bool, device=g.device) if start is None else (start.s != 0).any(-1)
+    phase = Phase.SHIFT * searching.long()
     Hx, Gx = matrices.hessian(x), matrices.rows(x)
     shift_unit = scaling.row_unit(w) / scaling.c
     fill = torch.full_like
@@ -130,12 +149,17 @@ def begin(
         extra=torch.zeros_like(phase),
         mu_eq=one * options.mu_eq,
         mu_in=one * options.mu_in,
-        rho=one * options.rho,
+        rho=torch.where(searching, numbers.SHIFT_FIRST_RHO, options.rho * one),
         bend=0 * one,
-        settled=fill(phase, start is not None, dtype=torch.bool),
+        settled=((x != 0).any(-1) | (z != 0).any(-1)),
+        kept=fill(phase, False, dtype=torch.bool),
+        trial=fill(phase, False, dtype=torch.bool),
+        wrong=fill(phase, -1),
+        mu_eq_k=one * options.mu_eq,
+        mu_in_k=one * options.mu_in,
         mu_floor=one * (numbers.MU_FLOOR_MIXED if options.mixed else numbers.MU_FLOOR),
         rho_floor=numbers.RHO_FLOOR * torch.where(scaling.h > 0, scaling.h.clamp(max=1.0), 1.0).squeeze(-1) * one,
         calm=one,
         eta_out=one * numbers.FIRST_ETA_OUT,
-        eta_in=one * numbers.FIRST_ETA_IN,
+        eta_in=torch.where(searching, numbers.SHIFT_INNER, numbers.FIRST_ETA_IN * one),
     )
