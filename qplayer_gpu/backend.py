@@ -18,7 +18,7 @@ import torch
 from . import kernels as implementations
 from .errors import BackendError
 from .kernels import cpu, reference
-from .kernels.cpu.build import cache_folder
+from .kernels.cache import found
 from .kernels.interface import Kernels, Rows
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
@@ -126,12 +126,12 @@ def passed(device: torch.device) -> dict[str, int] | None:
     """The largest n at which each backend was right in the trial (trial.py) on this device; None before it."""
     if not torch.cuda.is_available():
         return None
-    path = record(device)
-    return json.loads(path.read_text()) if path.exists() else None
+    path = found(record(device), ".json")
+    return None if path is None else json.loads(path.read_text())
 
 
-def record(device: torch.device) -> Path:
-    """The file for this GPU, these versions and this code."""
+def record(device: torch.device) -> str:
+    """How the name of the file begins for this GPU, these versions and this code."""
     known = [torch.cuda.get_device_name(device), torch.__version__]
     for package in ("triton", "cupy-cuda13x", "cupy-cuda12x"):
         try:
@@ -142,4 +142,4 @@ def record(device: torch.device) -> Path:
     folder = Path(implementations.__file__).parent
     for source in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".h", ".cu")):
         digest.update(source.read_bytes())
-    return cache_folder() / f"trial_{digest.hexdigest()[:24]}.json"
+    return f"trial_{digest.hexdigest()[:24]}"

@@ -3,7 +3,7 @@
 import ctypes
 import importlib
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import ModuleType, SimpleNamespace
 
 import families as f
@@ -37,7 +37,7 @@ class FakeCupy(ModuleType):
 
     def __init__(self, launch_of):
         super().__init__("cupy")
-        self.kernels, self.launches, self.modules = {}, [], 0
+        self.kernels, self.launches, self.modules, self.events = {}, [], 0, []
         self.launch_of = launch_of
         attributes = {"MaxSharedMemoryPerBlockOptin": SHARED_LIMIT, "MultiProcessorCount": PROCESSORS}
         driver = SimpleNamespace(launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy)
@@ -52,7 +52,7 @@ class FakeCupy(ModuleType):
             self.kernels[kernel.kernel.ptr] = kernel
             return kernel
 
-        return SimpleNamespace(get_function=get_function)
+        return SimpleNamespace(get_function=get_function, compile=lambda: self.events.append("compiled"))
 
     def occupancy(self, function, threads, shared):
         return BLOCKS_EACH
@@ -137,6 +137,19 @@ def test_mixed_precision_goes_on_in_double(cuda):
     assert "-DQP_SINGLE" not in second.options
     qp.solve_qp(**args, settings=qp.Settings(precision="mixed", max_iter=50), backend="cuda")
     assert [launch.max_iter for launch in cuda.cupy.launches[2:]] == [50]
+
+
+def test_one_process_compiles_at_a_time(cuda, monkeypatch):
+    @contextmanager
+    def locked():
+        cuda.cupy.events.append("locked")
+        yield
+        cuda.cupy.events.append("free")
+
+    monkeypatch.setattr(cuda.launch, "locked", locked)
+    for _ in range(2):
+        qp.solve_qp(torch.eye(2).double(), torch.ones(2).double(), backend="cuda")
+    assert cuda.cupy.events == ["locked", "compiled", "free"]
 
 
 @pytest.mark.parametrize(
