@@ -38,10 +38,7 @@ class Choice(NamedTuple):
 # The first that holds a problem, and has passed its trial on this machine, is taken by "auto"; "torch" where none does.
 # The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
 ON_CUDA = (Choice("triton", 32, 128, mixed=False), Choice("cuda", 256, 512, mixed=True))
-UNTRIED = (
-    "backend 'auto' takes the batched torch operations, as the kernels for GPUs have not been tried on this machine: "
-    "run `python -m qplayer_gpu.trial` once, or name a backend"
-)
+UNTRIED = "the kernels for GPUs have not been tried here: run `python -m qplayer_gpu.trial` once, or name a backend"
 
 
 def check(name: object) -> None:
@@ -72,20 +69,34 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
 
 
 def fastest(rows: Rows, mixed: bool) -> str:
-    """The name of the fastest backend for these rows that is known to run here."""
+    """The name of the fastest backend for these rows that is known to run here.
+
+    Where that is "torch" for want of what others need, and not for the sizes, a warning says so once.
+    """
     device = rows.g.device
-    if device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
-        return "cpu"
-    if device.type == "cuda":
-        right = passed(device)
-        if right is None:
-            warnings.warn(UNTRIED, stacklevel=2)
+    if device.type == "cpu":
+        if rows.n > CPU_LARGEST:
             return "torch"
-        for choice in ON_CUDA:
-            holds = rows.n <= min(choice.n, right[choice.backend]) and rows.m <= choice.m and choice.mixed >= mixed
-            if holds and not obstacle(choice.backend, device):
-                return choice.backend
+        if why := why_no_cpu():
+            _fall_back(why)
+        return "torch" if why else "cpu"
+    if device.type != "cuda":
+        _fall_back(f"there are no kernels for {device.type} devices")
+        return "torch"
+    right = passed(device)
+    if right is None:
+        _fall_back(UNTRIED)
+        return "torch"
+    for choice in ON_CUDA:
+        holds = rows.n <= min(choice.n, right[choice.backend]) and rows.m <= choice.m and choice.mixed >= mixed
+        if holds and not obstacle(choice.backend, device):
+            return choice.backend
     return "torch"
+
+
+@cache
+def _fall_back(why: str) -> None:
+    warnings.warn(f"backend 'auto' takes the batched torch operations, which are slow: {why}", stacklevel=3)
 
 
 def obstacle(name: str, device: torch.device) -> str:

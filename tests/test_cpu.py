@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import families as f
 import pytest
@@ -218,7 +220,7 @@ def test_wrong_arrays_are_refused():
 @pytest.fixture
 def without_compiler(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    caches = (backends.why_no_cpu, cpu.load)
+    caches = (backends.why_no_cpu, cpu.load, backends._fall_back)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -233,8 +235,18 @@ def test_without_a_compiler():
         qp.BackendError, match=r"cannot run here: .*no-compiler does not run.*install a C\+\+17 compiler"
     ):
         qp.solve_qp(**args, backend="cpu")
+    with pytest.warns(UserWarning, match=r"batched torch operations, which are slow: .*no-compiler does not run"):
+        qp.solve_qp(**args).check()
+    with warnings.catch_warnings(action="error"):
+        qp.solve_qp(**args).check()  # it is said once
     assert backends.fastest(as_rows(args), False) == "torch"
-    qp.solve_qp(**args).check()
+
+
+def test_an_unknown_device_has_no_kernels():
+    rows = SimpleNamespace(n=3, g=SimpleNamespace(device=torch.device("xpu", 0)))
+    backends._fall_back.cache_clear()
+    with pytest.warns(UserWarning, match="which are slow: there are no kernels for xpu devices"):
+        assert backends.fastest(rows, False) == "torch"
 
 
 def test_large_problems_are_not_for_one_thread_each():

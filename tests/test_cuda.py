@@ -242,6 +242,7 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 )
 def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
     rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
+    backends._fall_back.cache_clear()
     with pytest.warns(UserWarning, match=r"python -m qplayer_gpu\.trial"):
         assert backends.fastest(rows, mixed) == "torch"
     monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})
