@@ -48,7 +48,7 @@ def check(name: object) -> None:
         BackendError: it is not.
     """
     known = ("auto", *BACKENDS, *LAZY)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise BackendError(f"backend {name!r} is not available; this version has {', '.join(map(repr, known))}")
 
 

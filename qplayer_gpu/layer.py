@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,11 +83,12 @@ def solve_qp(
         raise ProblemTypeError(f"warm_start must be a Solution, not {type(warm_start).__name__}")
     backends.check(backend)
     qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)
-    library = arrays.namespace(qp)
+    library = arrays.namespace(qp._asdict() | ({} if warm_start is None else {"warm_start": warm_start.x}))
     if library is None:
         return _solve(qp, warm_start, settings, backend)
-    warm_start = None if warm_start is None else warm_start.map(arrays.tensor)
-    return _solve(QP(*map(arrays.tensor, qp)), warm_start, settings, backend).map(library.from_dlpack)
+    warm_start = None if warm_start is None else warm_start.map(partial(arrays.tensor, "warm_start"))
+    taken = QP(*map(arrays.tensor, QP._fields, qp))
+    return _solve(taken, warm_start, settings, backend).map(library.from_dlpack)
 
 
 def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution:
@@ -124,6 +126,7 @@ class QPLayer(nn.Module):
     def __init__(self, settings: Settings | None = None, backend: str = "auto"):
         super().__init__()
         self.settings = checked(settings)
+        backends.check(backend)
         self.backend = backend
 
     def forward(
