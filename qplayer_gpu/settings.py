@@ -82,3 +82,6 @@ def _plain(value: Any) -> Any:
         return value.item()
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return value
+
+
+torch.serialization.add_safe_globals([Settings])  # torch.load(weights_only=True) takes them

@@ -79,6 +79,9 @@ class WarmStart:
             whole[index.to(whole.device)] = part
 
 
+torch.serialization.add_safe_globals([WarmStart])  # torch.load(weights_only=True) takes one
+
+
 def _check_index(index: object) -> None:
     if not isinstance(index, Tensor) or index.is_floating_point() or index.is_complex():
         raise ProblemTypeError(f"the index must be a tensor of int64 or of bool, not {_kind(index)}")

@@ -371,10 +371,15 @@ def test_mixed_precision_is_for_float32_on_a_gpu_or_asked_for():
     assert not qp.Settings().options(single, gpu, "triton").mixed  # which has no other
 
 
-def test_checkpoints():
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints(reentrant):
     """The backward reads what it has saved once, as torch.utils.checkpoint asks."""
-    leaves = {k: v.clone().requires_grad_() for k, v in ARGS.items()}
-    again = {k: v.clone().requires_grad_() for k, v in ARGS.items()}
-    checkpoint(lambda: qp.solve_qp(**leaves).x, use_reentrant=False).square().sum().backward()
-    qp.solve_qp(**again).x.square().sum().backward()
-    assert all(torch.equal(leaves[k].grad, again[k].grad) for k in ARGS)
+    names = list(ARGS)
+    leaves, again = ([t.clone().requires_grad_() for t in ARGS.values()] for _ in range(2))
+
+    def answer(*tensors):
+        return qp.solve_qp(**dict(zip(names, tensors, strict=True))).x
+
+    checkpoint(answer, *leaves, use_reentrant=reentrant).square().sum().backward()
+    answer(*again).square().sum().backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(leaves, again, strict=True))

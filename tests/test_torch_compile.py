@@ -167,3 +167,27 @@ def test_inductor(dynamic):
     for case in ("feasible", "positive-qp"):
         args, _, outputs = CASES[case]
         same_as_eager(compiled, args, outputs)
+
+
+class Rules(torch.nn.Module):
+    """A module with a layer, and a parameter that it learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.A = qp.QPLayer(), torch.nn.Parameter(torch.ones(1, 4).double())
+
+    def forward(self, g):
+        solution = self.layer(torch.eye(4).double(), g, self.A, torch.ones(1).double(), lb=torch.zeros(4).double())
+        return solution.x, solution.status
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch", "ignore::FutureWarning:copyreg")  # raised inside torch
+def test_exported_ahead_of_time(tmp_path):
+    """Compiled by AOTInductor, and run for another batch size where qplayer_gpu has been imported."""
+    module, g = Rules(), torch.randn(7, 4).double()
+    with torch.no_grad():
+        exported = torch.export.export(module, (g[:5],), dynamic_shapes=({0: torch.export.Dim("B", min=2)},))
+        package = torch._inductor.aoti_compile_and_package(exported, package_path=str(tmp_path / "rules.pt2"))
+        found, expected = torch._inductor.aoti_load_package(package)(g), module(g)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
