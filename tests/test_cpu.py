@@ -16,7 +16,7 @@ from helpers import KERNEL_CASES as CASES
 import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu, reference
-from qplayer_gpu.kernels.cpu import build
+from qplayer_gpu.kernels.cpu import build, running
 from qplayer_gpu.kernels.interface import Answer, Status, Vectors
 
 ROOT = Path(__file__).parents[1]
@@ -182,9 +182,11 @@ def test_numbers_that_overflow_end():
     assert huge.x[solved].isfinite().all()
 
 
-@pytest.mark.parametrize("openmp", [cpu.openmp(), None], ids=["openmp", "std"])
-def test_the_answer_does_not_depend_on_the_threads(openmp, monkeypatch):
-    monkeypatch.setattr(cpu, "openmp", lambda: openmp)
+@pytest.mark.parametrize("how", ["openmp", "std", "watched"])
+def test_the_answer_does_not_depend_on_the_threads(how, monkeypatch):
+    if how == "std":
+        monkeypatch.setattr(running, "openmp", lambda: None)
+    monkeypatch.setattr(running, "LONG", 0.0 if how == "watched" else 100.0)
     rows, threads = as_rows(f.excluding_halfspaces(300, 6)), torch.get_num_threads()
     grad = Vectors(torch.randn(300, 6).double(), torch.randn(300, rows.m).double(), torch.randn(300, rows.m).double())
     answers = []

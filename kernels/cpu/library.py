@@ -14,7 +14,7 @@ from .build import ADVICE, BuildError, build
 class Threads(Structure):
     """How a call is run."""
 
-    _fields_ = (("count", c_int64), ("parallel", c_void_p))
+    _fields_ = (("count", c_int64), ("parallel", c_void_p), ("stop", c_void_p))
 
 
 @cache
