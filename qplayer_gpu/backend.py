@@ -20,6 +20,7 @@ from .errors import BackendError
 from .kernels import cpu, reference
 from .kernels.cache import found
 from .kernels.interface import Kernels, Rows
+from .memory import check_operations
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
 LAZY = ("triton", "cuda")  # imported when asked for
@@ -57,6 +58,7 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
 
     Raises:
         BackendError: that backend cannot run here, or is not for such problems.
+        OutOfMemoryError: there is less memory than it takes for them.
     """
     if name == "auto":
         name = fastest(rows, mixed)
@@ -65,6 +67,8 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
     if why := kernels.obstacle(rows, mixed):
         raise BackendError(f"backend {name!r} cannot take these problems: {why}; or take 'torch' or 'auto'")
+    if name == "torch":
+        check_operations(rows)
     return kernels
 
 

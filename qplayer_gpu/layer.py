@@ -12,6 +12,7 @@ from . import arrays
 from . import backend as backends
 from .errors import ProblemTypeError, SettingsError
 from .kernels.interface import Status
+from .memory import check_arguments
 from .operators import solve
 from .problem import QP, Number, rows_of, sizes_of
 from .settings import Settings
@@ -77,6 +78,7 @@ def solve_qp(
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.
         BackendError: the backend asked for cannot run here, or cannot take such problems.
+        OutOfMemoryError: there is less memory than they take.
     """
     settings = checked(settings)
     if not isinstance(warm_start, (Solution, type(None))):
@@ -95,6 +97,8 @@ def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: 
     qp = autocast(given)
     sizes = sizes_of(qp)
     dtype, device = qp.g.dtype, qp.g.device
+    if not torch.compiler.is_compiling():
+        check_arguments(qp, sizes)
     rows, excess = rows_of(qp, sizes)
     start = None if warm_start is None else start_from(warm_start, sizes, device)
     answer = solve(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)

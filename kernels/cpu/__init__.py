@@ -13,10 +13,14 @@ from .running import run
 
 __all__ = ["BuildError", "adjoint", "forward", "load", "obstacle"]
 
+LARGEST_MATRIX = 2**31  # places in one are counted by an int
+
 
 def obstacle(rows: Rows, mixed: bool) -> str:
-    """Nothing: any problem will do."""
-    return ""
+    """Why the kernels cannot take such problems; empty where they can."""
+    if rows.n * max(rows.n, rows.n_eq + rows.n_in) < LARGEST_MATRIX:
+        return ""
+    return f"it takes matrices of less than {LARGEST_MATRIX} entries, not of {rows.n_eq + rows.n_in} rows and {rows.n}"
 
 
 def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
