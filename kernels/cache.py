@@ -38,28 +38,28 @@ def kept(stem: str, suffix: str, make: Callable[[Path], object]) -> Path:
     """The file of that name, written by ``make(path)`` where there is none: by one of the processes that ask for it."""
     if path := found(stem, suffix):
         return path
-    with locked() as folder:
+    with locked(stem) as folder:
         return found(stem, suffix) or _write(folder, stem, suffix, make)
 
 
 def replaced(stem: str, suffix: str, make: Callable[[Path], object]) -> Path:
     """The file of that name, written anew."""
-    with locked() as folder:
+    with locked(stem) as folder:
         return _write(folder, stem, suffix, make)
 
 
 @contextmanager
-def locked() -> Iterator[Path]:
-    """The folder to write to, held against other processes; what killed ones have left there is cleared.
+def locked(stem: str) -> Iterator[Path]:
+    """The folder to write files of this name to, alone; what killed processes have left of them is cleared.
 
     The lock saves work and no more: where it cannot be had, files are written all the same, each under a name of its
     own until it is whole. It ends with its process.
     """
     folder = _writable()
-    lock = FileLock(folder / "lock", timeout=PATIENCE)
+    lock = FileLock(folder / f"{stem}.lock", timeout=PATIENCE)
     with suppress(OSError, NotImplementedError, Timeout):
         lock.acquire()
-        for remains in folder.glob(f"{UNFINISHED}*"):
+        for remains in folder.glob(f"{UNFINISHED}{stem}_*"):
             remains.unlink(missing_ok=True)
     try:
         yield folder
@@ -68,7 +68,7 @@ def locked() -> Iterator[Path]:
 
 
 def _write(folder: Path, stem: str, suffix: str, make: Callable[[Path], object]) -> Path:
-    handle, name = tempfile.mkstemp(dir=folder, prefix=UNFINISHED, suffix=suffix)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{UNFINISHED}{stem}_", suffix=suffix)
     os.close(handle)
     unfinished = Path(name)
     try:

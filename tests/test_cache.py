@@ -125,7 +125,7 @@ def test_what_has_not_our_functions_is_not_kept(home, compile_by, write):
     compile_by(write)
     with pytest.raises(cpu.BuildError, match="what was compiled cannot be used"):
         built()
-    assert {path.name for path in home.iterdir()} == {"lock"}
+    assert {path.suffix for path in home.iterdir()} == {".lock"}
 
 
 def test_without_a_cache_one_is_made_beside_the_temporary_files(count, home):

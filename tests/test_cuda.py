@@ -139,17 +139,18 @@ def test_mixed_precision_goes_on_in_double(cuda):
     assert [launch.max_iter for launch in cuda.cupy.launches[2:]] == [50]
 
 
-def test_one_process_compiles_at_a_time(cuda, monkeypatch):
+def test_one_process_compiles_a_variant_at_a_time(cuda, monkeypatch):
     @contextmanager
-    def locked():
-        cuda.cupy.events.append("locked")
+    def locked(stem):
+        cuda.cupy.events.append(stem.removeprefix(f"nvrtc_{source.digest()}_"))
         yield
         cuda.cupy.events.append("free")
 
     monkeypatch.setattr(cuda.launch, "locked", locked)
-    for _ in range(2):
-        qp.solve_qp(torch.eye(2).double(), torch.ones(2).double(), backend="cuda")
-    assert cuda.cupy.events == ["locked", "compiled", "free"]
+    source = importlib.import_module("qplayer_gpu.kernels.cuda.source")
+    for n in (2, 2, 32):
+        qp.solve_qp(torch.eye(n).double(), torch.ones(n).double(), backend="cuda")
+    assert cuda.cupy.events == ["8_False", "compiled", "free", "32_False", "compiled", "free"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 
 from ..cache import locked
 from ..call import BackwardCall, ForwardCall, memory
-from .source import THREADS, at_once, options, source
+from .source import THREADS, at_once, digest, options, source
 
 STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
 
@@ -36,7 +36,7 @@ class Launch(Structure):
 def module(threads: int, single: bool) -> Any:
     """A variant, compiled for the device at hand by the first process that uses it; CuPy keeps it, with a checksum."""
     compiled = cupy.RawModule(code=source(), options=options(threads, single))
-    with locked():
+    with locked(f"nvrtc_{digest()}_{threads}_{single}"):
         compiled.compile()
     return compiled
 
