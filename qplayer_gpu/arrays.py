@@ -18,7 +18,7 @@ def namespace(arguments: Mapping[str, Any]) -> Any:
     Raises:
         ProblemTypeError: they are of several libraries.
     """
-    arrays = {name: a for name, a in arguments.items() if isinstance(a, Tensor) or hasattr(a, "__dlpack__")}
+    arrays = {name: a for name, a in arguments.items() if isinstance(a, Tensor) or _is_array(a)}
     libraries = {"torch" if isinstance(a, Tensor) else _library(a): name for name, a in arrays.items()}
     if len(libraries) > 1:
         found = ", ".join(f"{name} of {library}" for library, name in libraries.items())
@@ -28,6 +28,11 @@ def namespace(arguments: Mapping[str, Any]) -> Any:
     ((library, name),) = libraries.items()
     array = arrays[name]
     return array.__array_namespace__() if hasattr(array, "__array_namespace__") else sys.modules[library]
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is an array of another library. Of the numbers that torch.compile traces nothing else can be asked."""
+    return not isinstance(value, (int, float)) and hasattr(value, "__dlpack__")
 
 
 def _library(array: Any) -> str:

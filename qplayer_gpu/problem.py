@@ -83,8 +83,9 @@ def sizes_of(qp: QP, names: Sequence[str] = QP._fields) -> Sizes:
     if n == 0:
         raise ProblemError(f"{names[1]} must have at least one entry")
     n_eq, n_in = (0 if M is None else M.shape[-2] for M in (qp.A, qp.C))
+    n_box = 0 if qp.lb is None and qp.ub is None else n
     of_x, of_eq, of_in = (n,), (n_eq,), (n_in,)
-    shapes = ((n, n), of_x, (n_eq, n), of_eq, (n_in, n), of_in, of_in, of_x, of_x, of_eq, of_in, of_x)
+    shapes = ((n, n), of_x, (n_eq, n), of_eq, (n_in, n), of_in, of_in, of_x, of_x, of_eq, of_in, (n_box,))
     batch: int | None = None
     for name, t, shape in zip(names, qp, shapes, strict=True):
         if not isinstance(t, Tensor):
@@ -99,7 +100,7 @@ def sizes_of(qp: QP, names: Sequence[str] = QP._fields) -> Sizes:
         if batch not in (None, 1) and t.shape[0] != 1:
             raise ProblemError(f"{name} has a batch of {t.shape[0]}, the arguments before it one of {batch}")
         batch = t.shape[0] if batch in (None, 1) else batch
-    return Sizes(batch, n, n_eq, n_in, 0 if qp.lb is None and qp.ub is None else n)
+    return Sizes(batch, n, n_eq, n_in, n_box)
 
 
 def _is_number(value: object) -> TypeGuard[Number]:
@@ -218,7 +219,8 @@ def _weights(qp: QP, g: Tensor, sizes: Sizes) -> tuple[Tensor | None, Tensor | N
     if all(w is None or (_is_number(w) and w == 1) for w in given):
         return None, None
     w = _stacked(g, [(part, count, 1.0) for part, count in zip(given, sizes.rows, strict=True)])
-    if not any(isinstance(part, Tensor) or part == torch.inf for part in given):
+    known = not torch.compiler.is_compiling()  # which holds every number that it traces to be finite
+    if known and not any(isinstance(part, Tensor) or part == torch.inf for part in given):
         return w, None
     hard = w == torch.inf
     return w.masked_fill(hard, 1.0), hard

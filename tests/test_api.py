@@ -228,6 +228,11 @@ WRONG = {
     ),
     "b is a column": (wrong(A=t(2, N).double(), b=t(1, 1).double()), ValueError, r"b must have shape \(2,\)"),
     "a side beyond float64": (wrong(ub=10**400), ValueError, "ub is beyond float64: inf means absent"),
+    "weights of no bounds": (
+        {"H": None, "g": t(3, N).double(), "w_box": t(N).double()},
+        ValueError,
+        r"w_box must have shape \(0,\)",
+    ),
     "an empty warm start": (wrong(warm_start=qp.Solution(*[None] * 9)), TypeError, "warm_start must hold tensors"),
     "an array of backends": (wrong(backend=np.array(["cpu", "torch"])), qp.BackendError, "backend array.* is not"),
     "no backend": (wrong(backend=None), qp.BackendError, "backend None is not available"),

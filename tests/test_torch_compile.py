@@ -134,6 +134,17 @@ def test_compiled_errors_are_those_of_eager_mode():
         compiler()[0](**{**args, "u": torch.zeros(4, 6).double()})
 
 
+def test_compiled_for_numbers_that_change():
+    H, g = torch.eye(3).double(), torch.randn(4, 3).double()
+
+    def solve(g, lb, w_box):
+        return qp.solve_qp(H, g, lb=lb, ub=0.5, C=torch.ones(1, 3).double(), l=2.0, w_box=w_box).x
+
+    compiled = torch.compile(solve, fullgraph=True, dynamic=True, backend="aot_eager")
+    for lb, w_box in ((-1.0, 1.0), (-0.5, 2.0), (-2, 3), (-0.25, float("inf")), (-float("inf"), 0.5)):
+        assert torch.equal(compiled(g, lb, w_box), solve(g, lb, w_box))
+
+
 def test_compiled_among_other_operators():
     network = torch.nn.Linear(4, 6).double()
     bound = torch.ones(6).double()
