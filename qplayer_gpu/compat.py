@@ -8,6 +8,7 @@ Order, shapes and signs of inputs and outputs are theirs; docs/migrating.md says
 
 from __future__ import annotations
 
+from math import isfinite, nan
 from numbers import Real
 
 import torch
@@ -104,9 +105,13 @@ class ProxsuiteQPFunction:
 
 
 def _settings(eps: float) -> Settings:
-    if not isinstance(eps, Real):
-        raise SettingsError(f"eps must be a number, not {eps!r}")
-    return Settings(eps_abs=max(float(eps), ACCURACY))
+    try:
+        value = float(eps) if isinstance(eps, Real) else nan
+    except OverflowError:
+        value = nan
+    if not isfinite(value):
+        raise SettingsError(f"eps must be a finite number, not {eps!r}")
+    return Settings(eps_abs=max(value, ACCURACY))
 
 
 def _checked(given: dict[str, Tensor], names: dict[str, str], cast: bool = False) -> QP:

@@ -3,9 +3,9 @@
 python tests/fuzz.py            # for ten minutes
 python tests/fuzz.py --seconds 60 --seed 7
 
-A call ends with an answer or with an error of the library. An answer has a status for each problem. What is solved is
-finite and, where the data are of ordinary size, keeps its conditions; the others of a batch do not alter it; gradients
-are finite where the data are.
+A call, of solve_qp or another part of the API, ends with an answer or with an error of the library. An answer has a
+status for each problem. What is solved is finite and, where the data are of ordinary size, keeps its conditions; the
+others of a batch do not alter it; gradients are finite where the data are.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import time
 import traceback
 from collections import Counter
 
+import numpy as np
 import torch
 
 import qplayer_gpu as qp
+from qplayer_gpu import compat
 
 MATRICES = "HAC"
 ODD = (math.inf, -math.inf, math.nan, 1e300, -1e300, 1e20, -1e20, 5e-324, 1e-160, 0.0, -0.0, 1e12)
@@ -122,6 +124,63 @@ def settings(draw: Draw) -> qp.Settings:
     )
 
 
+ANYTHING = (
+    None, True, 0, -1, 3, 2**63, 10**400, 1.5, -0.0, math.nan, math.inf, 1j, "text", b"1", [], [1.0], {}, object(), int,
+    np.float32(0.1), np.int64(3), np.float64(-1), np.bool_(True), np.ones(2), np.ma.masked_array([1.0], [1]),
+    np.array("a"), torch.tensor(2), torch.tensor(0.5), torch.ones(2), torch.empty(0), torch.ones(2, 2).to_sparse(),
+    torch.ones(1, device="meta"),
+)  # fmt: skip
+
+
+def as_settings(draw: Draw, args: dict[str, object]) -> None:
+    fields = list(vars(qp.Settings()))
+    qp.Settings(**{draw.random.choice(fields): draw.random.choice(ANYTHING) for _ in range(2)})
+
+
+def as_options(draw: Draw, args: dict[str, object]) -> None:
+    given = {draw.random.choice(("warm_start", "settings", "backend")): draw.random.choice(ANYTHING)}
+    qp.QPLayer(**{k: v for k, v in given.items() if k != "warm_start"})
+    qp.solve_qp(**args, **given)
+
+
+def as_certificate(draw: Draw, args: dict[str, object]) -> None:
+    sol = draw.random.choice((qp.solve_qp(**args), *ANYTHING))
+    qp.certificate(sol, **draw.random.choice((mistaken(draw, args), args | {"more": 1})))
+
+
+def as_arrays(draw: Draw, args: dict[str, object]) -> None:
+    args = {k: v.resolve_neg().numpy() if isinstance(v, torch.Tensor) else v for k, v in args.items()}
+    name = draw.random.choice(list(args))
+    qp.solve_qp(**args if draw.chance(0.5) else args | {name: draw.random.choice(ANYTHING)})
+
+
+def as_compat(draw: Draw, args: dict[str, object]) -> None:
+    empty = torch.Tensor()
+    theirs = [empty if args.get(k) is None else args[k] for k in ("H", "g", "A", "b", "C", "l", "u")]
+    if draw.chance(0.7):
+        theirs[draw.random.randrange(7)] = draw.random.choice(ANYTHING)
+    eps = draw.random.choice((1e-6, 1e-9, *ANYTHING))
+    Q, p, A, b, G, l, u = theirs
+    if draw.chance(0.5):
+        compat.QpthQPFunction(eps=eps, check_Q_spd=False)(Q, p, G, u, A, b)
+    else:
+        compat.ProxsuiteQPFunction(eps=eps)(Q, p, A, b, G, l, u)
+
+
+def as_warm_start(draw: Draw, args: dict[str, object]) -> None:
+    cache = qp.WarmStart(draw.random.choice((4, 9, *ANYTHING)) if draw.chance(0.3) else 9)
+    for _ in range(3):
+        count = draw.random.choice((0, 1, 2, 3, 5))
+        index = torch.randperm(9, generator=draw.generator)[:count]
+        if draw.chance(0.2):
+            index = draw.random.choice(ANYTHING)
+        cache[index] = draw.random.choice((qp.solve_qp(**args), *ANYTHING)) if draw.chance(0.2) else qp.solve_qp(**args)
+        cache[index]
+
+
+OTHERS = (as_settings, as_options, as_certificate, as_arrays, as_compat, as_warm_start)
+
+
 def one(seed: int) -> str:
     """Makes a call, and says how it ended.
 
@@ -130,6 +189,12 @@ def one(seed: int) -> str:
     """
     draw = Draw(seed)
     args, ordinary = problem(draw)
+    if draw.chance(0.3):
+        try:
+            draw.random.choice(OTHERS)(draw, args)
+        except (qp.QPError, IndexError) as error:  # IndexError: of a sample that a WarmStart has not
+            return type(error).__name__
+        return "answer"
     given = {"settings": settings(draw), "backend": draw.random.choice(("auto", "cpu", "torch"))}
     if draw.chance(0.25):
         try:
@@ -169,7 +234,7 @@ def judge(draw: Draw, args: dict[str, object], given: dict[str, object], sol: qp
     if draw.chance(0.5):
         warm = qp.solve_qp(**args, **given, warm_start=sol)
         assert warm.x[warm.status <= 1].isfinite().all(), "a solved problem is not finite, started warm"
-    if draw.chance(0.5):
+    if draw.chance(0.5) and not options.gradient_on_failure:
         differentiate(args, given)
 
 

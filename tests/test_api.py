@@ -252,6 +252,12 @@ def test_wrong_calls_say_what_to_do(case):
     assert isinstance(caught.value, qp.QPError)
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # it will go, and is there still
+def test_quantized_tensors_are_refused():
+    with pytest.raises(qp.ProblemError, match=r"g must be .*, not torch\.quint8"):
+        qp.solve_qp(None, torch.quantize_per_tensor(t(3, N), 0.1, 0, torch.quint8))
+
+
 @pytest.mark.parametrize(
     "setting",
     [

@@ -221,6 +221,7 @@ def test_wrong_calls_speak_of_the_arguments_of_that_library(function, case):
 
 
 @pytest.mark.parametrize("function", SIDES)
-def test_eps_is_a_number(function):
-    with pytest.raises(SettingsError, match="eps must be a number, not 'small'"):
-        function(eps="small")
+@pytest.mark.parametrize("eps", ["small", None, 10**400, float("nan")], ids=["text", "none", "huge", "nan"])
+def test_eps_is_a_number(function, eps):
+    with pytest.raises(SettingsError, match="eps must be a finite number, not"):
+        function(eps=eps)

@@ -85,4 +85,4 @@ def test_order_of_the_batch_does_not_matter(args, seed):
 def test_calls_at_random_end_as_they_should():
     """A few of those of fuzz.py, which was left to run for longer."""
     ends = Counter(fuzz.one(seed) for seed in range(200))
-    assert set(ends) == {"answer", "ProblemError", "ProblemTypeError"}
+    assert set(ends) == {"answer", "BackendError", "ProblemError", "ProblemTypeError", "SettingsError"}
