@@ -262,7 +262,7 @@ BUILD = "import torch, qplayer_gpu as qp; qp.solve_qp(torch.eye(2), torch.ones(2
 
 @pytest.mark.slow
 def test_processes_may_build_at_the_same_time_and_say_nothing(tmp_path):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", BUILD]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for _ in range(3)]
@@ -275,9 +275,10 @@ def test_processes_may_build_at_the_same_time_and_say_nothing(tmp_path):
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_is_no_obstacle(tmp_path):
     (tmp_path / "file").touch()
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file")}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, env=environment, capture_output=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+    assert len(list(tmp_path.glob("qplayer_gpu_cache.*/*.so"))) == 1
 
 
 @pytest.mark.slow
