@@ -9,7 +9,12 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"index": "README.md", "benchmark": "bench/README.md", "results": "bench/results/summary.md"}
+ELSEWHERE = {
+    "index": "README.md",
+    "benchmark": "bench/README.md",
+    "results": "bench/results/summary.md",
+    "security": "SECURITY.md",
+}
 
 project = "qplayer_gpu"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]

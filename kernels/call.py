@@ -120,6 +120,7 @@ class Pointers:
         new = rows.g.new_empty
         status, iterations = (new(B, dtype=torch.int64) for _ in range(2))
         answer = Answer(new(B, n), new(B, m), new(B, m), status, iterations, new(B), new(B), new(B))
+        self.kept += answer
         begin = [self.array(t) for t in start or (None,) * 3]
         return ForwardCall(self.rows(rows, options), *begin, *[t.data_ptr() for t in answer], 0), answer
 
@@ -129,5 +130,6 @@ class Pointers:
         b_x, b_s, b_z = (new(at.x.shape) for _ in range(3))
         p, z, ws, q_z = (new(at.z.shape) for _ in range(4))
         result = Adjoint(b_x=b_x, p=p, z=z, ws=ws, b_s=b_s, q_z=q_z, b_z=b_z)
+        self.kept += result
         given = [self.pointer(t) for t in (*at, *grad)]
         return BackwardCall(self.rows(rows, options), *given, *[t.data_ptr() for t in result]), result

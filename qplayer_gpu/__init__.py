@@ -1,7 +1,7 @@
 """Thousands of small dense QPs solved and differentiated in parallel in PyTorch, feasible or not."""
 
 from .certificate import Certificate, certificate
-from .errors import BackendError, ProblemError, QPError, SettingsError, SolveError
+from .errors import BackendError, OutOfMemoryError, ProblemError, QPError, SettingsError, SolveError
 from .kernels.interface import Status
 from .layer import QPLayer, solve_qp
 from .settings import Settings
@@ -14,6 +14,7 @@ __all__ = [
     "BackendError",
     "Certificate",
     "Info",
+    "OutOfMemoryError",
     "ProblemError",
     "QPError",
     "QPLayer",

@@ -18,8 +18,9 @@ import torch
 from . import kernels as implementations
 from .errors import BackendError
 from .kernels import cpu, reference
-from .kernels.cpu.build import cache_folder
+from .kernels.cache import found
 from .kernels.interface import Kernels, Rows
+from .memory import check_operations
 
 BACKENDS: dict[str, Kernels] = {"torch": reference, "cpu": cast(Kernels, cpu)}
 LAZY = ("triton", "cuda")  # imported when asked for
@@ -38,10 +39,7 @@ class Choice(NamedTuple):
 # The first that holds a problem, and has passed its trial on this machine, is taken by "auto"; "torch" where none does.
 # The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
 ON_CUDA = (Choice("triton", 32, 128, mixed=False), Choice("cuda", 256, 512, mixed=True))
-UNTRIED = (
-    "backend 'auto' takes the batched torch operations, as the kernels for GPUs have not been tried on this machine: "
-    "run `python -m qplayer_gpu.trial` once, or name a backend"
-)
+UNTRIED = "the kernels for GPUs have not been tried here: run `python -m qplayer_gpu.trial` once, or name a backend"
 
 
 def check(name: object) -> None:
@@ -51,7 +49,7 @@ def check(name: object) -> None:
         BackendError: it is not.
     """
     known = ("auto", *BACKENDS, *LAZY)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise BackendError(f"backend {name!r} is not available; this version has {', '.join(map(repr, known))}")
 
 
@@ -60,6 +58,7 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
 
     Raises:
         BackendError: that backend cannot run here, or is not for such problems.
+        OutOfMemoryError: there is less memory than it takes for them.
     """
     if name == "auto":
         name = fastest(rows, mixed)
@@ -68,24 +67,40 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
     if why := kernels.obstacle(rows, mixed):
         raise BackendError(f"backend {name!r} cannot take these problems: {why}; or take 'torch' or 'auto'")
+    if name == "torch":
+        check_operations(rows)
     return kernels
 
 
 def fastest(rows: Rows, mixed: bool) -> str:
-    """The name of the fastest backend for these rows that is known to run here."""
+    """The name of the fastest backend for these rows that is known to run here.
+
+    Where that is "torch" for want of what others need, and not for the sizes, a warning says so once.
+    """
     device = rows.g.device
-    if device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
-        return "cpu"
-    if device.type == "cuda":
-        right = passed(device)
-        if right is None:
-            warnings.warn(UNTRIED, stacklevel=2)
+    if device.type == "cpu":
+        if rows.n > CPU_LARGEST:
             return "torch"
-        for choice in ON_CUDA:
-            holds = rows.n <= min(choice.n, right[choice.backend]) and rows.m <= choice.m and choice.mixed >= mixed
-            if holds and not obstacle(choice.backend, device):
-                return choice.backend
+        if why := why_no_cpu():
+            _fall_back(why)
+        return "torch" if why else "cpu"
+    if device.type != "cuda":
+        _fall_back(f"there are no kernels for {device.type} devices")
+        return "torch"
+    right = passed(device)
+    if right is None:
+        _fall_back(UNTRIED)
+        return "torch"
+    for choice in ON_CUDA:
+        holds = rows.n <= min(choice.n, right[choice.backend]) and rows.m <= choice.m and choice.mixed >= mixed
+        if holds and not obstacle(choice.backend, device):
+            return choice.backend
     return "torch"
+
+
+@cache
+def _fall_back(why: str) -> None:
+    warnings.warn(f"backend 'auto' takes the batched torch operations, which are slow: {why}", stacklevel=3)
 
 
 def obstacle(name: str, device: torch.device) -> str:
@@ -126,12 +141,12 @@ def passed(device: torch.device) -> dict[str, int] | None:
     """The largest n at which each backend was right in the trial (trial.py) on this device; None before it."""
     if not torch.cuda.is_available():
         return None
-    path = record(device)
-    return json.loads(path.read_text()) if path.exists() else None
+    path = found(record(device), ".json")
+    return None if path is None else json.loads(path.read_text())
 
 
-def record(device: torch.device) -> Path:
-    """The file for this GPU, these versions and this code."""
+def record(device: torch.device) -> str:
+    """How the name of the file begins for this GPU, these versions and this code."""
     known = [torch.cuda.get_device_name(device), torch.__version__]
     for package in ("triton", "cupy-cuda13x", "cupy-cuda12x"):
         try:
@@ -142,4 +157,4 @@ def record(device: torch.device) -> Path:
     folder = Path(implementations.__file__).parent
     for source in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".h", ".cu")):
         digest.update(source.read_bytes())
-    return cache_folder() / f"trial_{digest.hexdigest()[:24]}.json"
+    return f"trial_{digest.hexdigest()[:24]}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import ProblemTypeError
 from .problem import QP, Number, rows_of, sizes_of
 from .solution import Solution
 
@@ -35,8 +36,12 @@ def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor
         given: the other arguments of the problems by their names there, from A to w_box.
 
     Raises:
-        ProblemError: shapes, dtypes or devices do not fit.
+        ProblemError: shapes, dtypes or devices do not fit, or an argument is unknown.
     """
+    if not isinstance(solution, Solution):
+        raise ProblemTypeError(f"solution must be a Solution, not {type(solution).__name__}")
+    if unknown := given.keys() - set(QP._fields):
+        raise ProblemTypeError(f"certificate() has no argument {min(unknown)!r}; after g there are those of solve_qp()")
     qp = QP(H, g, **(dict.fromkeys(QP._fields[2:]) | given))
     sizes = sizes_of(qp)
     rows, _ = rows_of(qp, sizes)

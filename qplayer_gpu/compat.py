@@ -8,14 +8,21 @@ Order, shapes and signs of inputs and outputs are theirs; docs/migrating.md says
 
 from __future__ import annotations
 
+from math import isfinite, nan
+from numbers import Real
+
 import torch
 from torch import Tensor
 
+from .errors import ProblemTypeError, SettingsError
 from .layer import solve_qp
+from .problem import QP, sizes_of
 from .settings import Settings
 from .solution import Solution
 
 ACCURACY = 1e-9  # the best that is asked of a solve
+PROXSUITE = {"H": "Q", "g": "p", "A": "A", "b": "b", "C": "G", "l": "l", "u": "u"}  # our arguments in their words
+QPTH = {"H": "Q", "g": "p", "A": "A", "b": "b", "C": "G", "u": "h"}
 
 
 class QpthQPFunction:
@@ -29,7 +36,7 @@ class QpthQPFunction:
         self, eps: float = 1e-12, verbose: int = 0, notImprovedLim: int = 3, maxIter: int = 20, solver: object = None,
         check_Q_spd: bool = True
     ):  # fmt: skip
-        self.settings = Settings(eps_abs=max(eps, ACCURACY))
+        self.settings = _settings(eps)
         self.check_Q_spd = check_Q_spd
 
     def __call__(
@@ -44,12 +51,13 @@ class QpthQPFunction:
         """The solutions z: [B, n], with B = 1 where nothing is batched.
 
         Raises:
+            ProblemError: shapes, dtypes or devices do not fit.
             RuntimeError: Q is not positive definite, unless ``check_Q_spd=False``.
         """
+        qp = _checked({"H": Q, "g": p, "A": A, "b": b, "C": G, "u": h}, QPTH)
         if self.check_Q_spd and torch.linalg.cholesky_ex(Q).info.any():
             raise RuntimeError("Q is not SPD.")
-        solution = _solve(self.settings, Q, p, A, b, G, None, h)
-        return solution.x
+        return _solve(qp, self.settings).x
 
 
 class ProxsuiteQPFunction:
@@ -69,7 +77,7 @@ class ProxsuiteQPFunction:
         omp_parallel: bool = False,
         structural_feasibility: bool = True,
     ):
-        self.settings = Settings(eps_abs=max(eps, ACCURACY))
+        self.settings = _settings(eps)
         self.structural_feasibility = structural_feasibility
 
     def __call__(
@@ -86,18 +94,43 @@ class ProxsuiteQPFunction:
 
         The solutions [B, n], the multipliers of equalities [B, n_eq] and inequalities [B, n_in], and their shifts:
         ``A z = b + s_e``, ``l + s_i <= G z <= u + s_i``; B = 1 where nothing is batched.
+
+        Raises:
+            ProblemError: shapes or devices do not fit.
         """
-        p, A, b, G, l, u = (t.to(Q.dtype) for t in (p, A, b, G, l, u))
-        solution = _solve(self.settings, Q, p, A, b, G, l, u)
+        given = {"H": Q, "g": p, "A": A, "b": b, "C": G, "l": l, "u": u}
+        solution = _solve(_checked(given, PROXSUITE, cast=True), self.settings)
         answer = (solution.x, solution.y, solution.z)
         return answer if self.structural_feasibility else (*answer, solution.s_eq, solution.s_in)
 
 
-def _solve(
-    settings: Settings, Q: Tensor, p: Tensor, A: Tensor, b: Tensor, G: Tensor, l: Tensor | None, u: Tensor
-) -> Solution:
-    """The answers, with a batch dimension; constraints without entries are none."""
-    p = p if p.dim() == 2 else p.unsqueeze(0)
-    A, b = (None, None) if A.numel() == 0 else (A, b)  # type: ignore[assignment]
-    rows = {} if G.numel() == 0 else {"C": G, "l": l, "u": u}
-    return solve_qp(Q, p, A, b, **rows, settings=settings)  # type: ignore[arg-type]
+def _settings(eps: float) -> Settings:
+    try:
+        value = float(eps) if isinstance(eps, Real) else nan
+    except OverflowError:
+        value = nan
+    if not isfinite(value):
+        raise SettingsError(f"eps must be a finite number, not {eps!r}")
+    return Settings(eps_abs=max(value, ACCURACY))
+
+
+def _checked(given: dict[str, Tensor], names: dict[str, str], cast: bool = False) -> QP:
+    """The problems, of constraints without entries none; ``cast`` takes all in the dtype of H.
+
+    Raises:
+        ProblemError: shapes, dtypes or devices do not fit; the message has these names for the arguments.
+    """
+    for field, t in given.items():
+        if not isinstance(t, Tensor):
+            raise ProblemTypeError(f"{names[field]} must be a torch.Tensor, not {type(t).__name__}")
+    none = {field for rows in ("Ab", "Clu") if given[rows[0]].numel() == 0 for field in rows}
+    kept = {field: t.to(given["H"].dtype) if cast else t for field, t in given.items() if field not in none}
+    qp = QP(**(dict.fromkeys(QP._fields) | kept))  # type: ignore[arg-type]
+    sizes_of(qp, [names.get(field, "") for field in QP._fields])
+    return qp
+
+
+def _solve(qp: QP, settings: Settings) -> Solution:
+    """The answers, with a batch dimension."""
+    g = qp.g if qp.g.dim() == 2 else qp.g.unsqueeze(0)
+    return solve_qp(**qp._replace(g=g)._asdict(), settings=settings)

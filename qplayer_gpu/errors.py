@@ -23,3 +23,7 @@ class BackendError(QPError, RuntimeError):
 
 class SolveError(QPError, RuntimeError):
     """Raised by :meth:`.Solution.check` where some problems were not solved."""
+
+
+class OutOfMemoryError(QPError, MemoryError):
+    """There is less memory than the problems take; raised before any work."""

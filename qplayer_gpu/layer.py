@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from . import arrays
 from . import backend as backends
 from .errors import ProblemTypeError, SettingsError
 from .kernels.interface import Status
+from .memory import check_arguments
 from .operators import solve
 from .problem import QP, Number, rows_of, sizes_of
 from .settings import Settings
@@ -76,23 +78,27 @@ def solve_qp(
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.
         BackendError: the backend asked for cannot run here, or cannot take such problems.
+        OutOfMemoryError: there is less memory than they take.
     """
     settings = checked(settings)
     if not isinstance(warm_start, (Solution, type(None))):
         raise ProblemTypeError(f"warm_start must be a Solution, not {type(warm_start).__name__}")
     backends.check(backend)
     qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)
-    library = arrays.namespace(qp)
+    library = arrays.namespace(qp._asdict() | ({} if warm_start is None else {"warm_start": warm_start.x}))
     if library is None:
         return _solve(qp, warm_start, settings, backend)
-    warm_start = None if warm_start is None else warm_start.map(arrays.tensor)
-    return _solve(QP(*map(arrays.tensor, qp)), warm_start, settings, backend).map(library.from_dlpack)
+    warm_start = None if warm_start is None else warm_start.map(partial(arrays.tensor, "warm_start"))
+    taken = QP(*map(arrays.tensor, QP._fields, qp))
+    return _solve(taken, warm_start, settings, backend).map(library.from_dlpack)
 
 
 def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution:
     qp = autocast(given)
     sizes = sizes_of(qp)
     dtype, device = qp.g.dtype, qp.g.device
+    if not torch.compiler.is_compiling():
+        check_arguments(qp, sizes)
     rows, excess = rows_of(qp, sizes)
     start = None if warm_start is None else start_from(warm_start, sizes, device)
     answer = solve(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)
@@ -124,6 +130,7 @@ class QPLayer(nn.Module):
     def __init__(self, settings: Settings | None = None, backend: str = "auto"):
         super().__init__()
         self.settings = checked(settings)
+        backends.check(backend)
         self.backend = backend
 
     def forward(

@@ -15,10 +15,12 @@ and the halves of equal sides need no code of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from numbers import Real
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .errors import ProblemError, ProblemTypeError
 from .kernels.interface import Rows
@@ -64,70 +66,106 @@ class Sizes(NamedTuple):
         return self.n_eq, self.n_in, self.n_box
 
 
-def sizes_of(qp: QP) -> Sizes:
-    """The sizes of the problems.
+def sizes_of(qp: QP, names: Sequence[str] = QP._fields) -> Sizes:
+    """The sizes of the problems, whose arguments have these names in the caller's words.
 
     Raises:
         ProblemError: the shapes, dtypes or devices do not fit; the message says which and what is wanted.
     """
-    g = qp.g
-    for name, value in (("g", g), *zip(QP._fields, qp, strict=True)):
-        if isinstance(value, Number) and name not in (*MATRICES, "g"):
-            if name in WEIGHTS and not value > 0:
-                raise ProblemError(f"{name} must be > 0, not {value!r}; infinite for rows that never shift")
-        elif value is not None or name == "g":
-            _check_tensor(name, value, g)
-    _check_pairs(qp)
-    n = g.shape[-1]
+    for field, name, value in zip(QP._fields, names, qp, strict=True):
+        if _is_number(value) and field not in (*MATRICES, "g"):
+            _check_number(name, value, positive=field in WEIGHTS)
+        elif value is not None or field == "g":
+            _check_tensor(field, name, value, qp.g, names[1])
+    _check_pairs(qp, names)
+    _check_column(qp, names[1])
+    n = qp.g.shape[-1]
     if n == 0:
-        raise ProblemError("g must have at least one entry")
+        raise ProblemError(f"{names[1]} must have at least one entry")
     n_eq, n_in = (0 if M is None else M.shape[-2] for M in (qp.A, qp.C))
+    n_box = 0 if qp.lb is None and qp.ub is None else n
     of_x, of_eq, of_in = (n,), (n_eq,), (n_in,)
-    shapes = ((n, n), of_x, (n_eq, n), of_eq, (n_in, n), of_in, of_in, of_x, of_x, of_eq, of_in, of_x)
+    shapes = ((n, n), of_x, (n_eq, n), of_eq, (n_in, n), of_in, of_in, of_x, of_x, of_eq, of_in, (n_box,))
     batch: int | None = None
-    for name, t, shape in zip(QP._fields, qp, shapes, strict=True):
+    for name, t, shape in zip(names, qp, shapes, strict=True):
         if not isinstance(t, Tensor):
             continue
         single = t.dim() == len(shape)
         if tuple(t.shape if single else t.shape[1:]) != shape:
             raise ProblemError(
-                f"{name} must have shape {shape} or (B, ...) in front, not {tuple(t.shape)}; n = {n} is g's"
+                f"{name} must have shape {shape} or (B, ...) in front, not {tuple(t.shape)}; n = {n} is {names[1]}'s"
             )
         if single or t.shape[0] == batch:
             continue
         if batch not in (None, 1) and t.shape[0] != 1:
             raise ProblemError(f"{name} has a batch of {t.shape[0]}, the arguments before it one of {batch}")
         batch = t.shape[0] if batch in (None, 1) else batch
-    return Sizes(batch, n, n_eq, n_in, 0 if qp.lb is None and qp.ub is None else n)
+    return Sizes(batch, n, n_eq, n_in, n_box)
 
 
-def _check_tensor(name: str, t: object, g: Tensor) -> None:
+def _is_number(value: object) -> TypeGuard[Number]:
+    """Whether it is a number, also one of NumPy."""
+    return not isinstance(value, Tensor) and isinstance(value, Real)
+
+
+def _check_number(name: str, value: Number, positive: bool) -> None:
+    if positive and not value > 0:
+        raise ProblemError(f"{name} must be > 0, not {value!r}; infinite for rows that never shift")
+    try:
+        float(value)
+    except OverflowError:
+        raise ProblemError(f"{name} is beyond float64: {'inf' if value > 0 else '-inf'} means absent") from None
+
+
+def _check_tensor(field: str, name: str, t: object, g: Tensor, g_name: str) -> None:
     if not isinstance(t, Tensor):
-        number = ", or a number" if name not in (*MATRICES, "g") else ""
+        number = ", or a number" if field not in (*MATRICES, "g") else ""
         raise ProblemTypeError(f"{name} must be a torch.Tensor{number}, not {type(t).__name__}")
-    if t.dtype not in DTYPES or t.dtype != g.dtype:
-        wanted = f"{g.dtype}, like g" if g.dtype in DTYPES else "torch.float64 or torch.float32"
+    if t.is_nested or t.layout != torch.strided:
+        form = "nested" if t.is_nested else t.layout
+        raise ProblemTypeError(f"{name} must be dense, not {form}: convert it with .to_dense()")
+    like_g = isinstance(g, Tensor) and g.dtype in DTYPES and field != "g"
+    if t.dtype not in DTYPES or (like_g and t.dtype != g.dtype):
+        wanted = f"{g.dtype}, like {g_name}" if like_g else "torch.float64 or torch.float32"
         how = " or call in a region of torch.autocast" if t.dtype in (torch.float16, torch.bfloat16) else ""
         raise ProblemTypeError(f"{name} must be {wanted}, not {t.dtype}: convert it with .to(){how}")
-    if t.layout != torch.strided:
-        raise ProblemTypeError(f"{name} must be dense, not {t.layout}: convert it with .to_dense()")
-    if t.device != g.device:
-        raise ProblemError(f"{name} is on {t.device}, g on {g.device}: move all arguments to one device")
+    if isinstance(g, Tensor) and t.device != g.device:
+        raise ProblemError(f"{name} is on {t.device}, {g_name} on {g.device}: move all arguments to one device")
     if t.device.type == "meta":
         raise ProblemError(f"{name} is on the meta device, where there are no numbers to solve with")
-    base = 1 + (name in MATRICES)
+    if not torch.compiler.is_compiling() and _stands_for_another(t):
+        raise ProblemTypeError(
+            f"{name} is a {type(t).__name__} without memory of its own: pass the tensor that it wraps"
+        )
+    base = 1 + (field in MATRICES)
     if t.dim() not in (base, base + 1):
         raise ProblemError(
             f"{name} must have {base} dimensions, or {base + 1} with a batch, not shape {tuple(t.shape)}"
         )
 
 
-def _check_pairs(qp: QP) -> None:
+def _stands_for_another(t: Tensor) -> bool:
+    """Whether it is a subclass that interprets what is done to it, such as a FakeTensor, while no mode does."""
+    interprets = type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    return interprets and not is_traceable_wrapper_subclass(t) and not torch._C._len_torch_dispatch_stack()
+
+
+def _check_pairs(qp: QP, names: Sequence[str]) -> None:
+    called = dict(zip(QP._fields, names, strict=True))
     for rows, M, sides in (("A", qp.A, {"b": qp.b}), ("C", qp.C, {"l": qp.l, "u": qp.u})):
         given = any(side is not None for side in sides.values())
         if (M is None) == given:
-            names = " or ".join(sides)
-            raise ProblemError(f"{rows} and {names} go together: {rows if given else names} is missing")
+            of_sides = " or ".join(dict.fromkeys(called[side] for side in sides if called[side]))
+            missing = called[rows] if given else of_sides
+            raise ProblemError(f"{called[rows]} and {of_sides} go together: {missing} is missing")
+
+
+def _check_column(qp: QP, name: str) -> None:
+    """One vector as a column [n, 1] would count as n problems of one variable, and the other arguments as wrong."""
+    n, of_one = (*qp.g.shape, 0)[:2]
+    widths = {t.shape[-1] for t in (qp.H, qp.A, qp.C, qp.lb, qp.ub) if isinstance(t, Tensor)}
+    if qp.g.dim() == 2 and of_one == 1 != n and widths == {n}:
+        raise ProblemError(f"{name} must have shape ({n},) or (B, {n}), not ({n}, 1): take {name}.squeeze(-1)")
 
 
 def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor]:
@@ -162,7 +200,7 @@ def _batched(t: Tensor, dimensions: int) -> Tensor:
 def _stacked(g: Tensor, parts: Sequence[tuple[Tensor | Number | None, int, float]]) -> Tensor:
     """Vectors side by side, each given with its length and the number that stands for an absent one: [B|1, ...]."""
     found = [
-        _batched(t, 1) if isinstance(t, Tensor) else g.new_full((1, count), absent if t is None else t)
+        _batched(t, 1) if isinstance(t, Tensor) else g.new_full((1, count), absent if t is None else float(t))
         for t, count, absent in parts
         if count or isinstance(t, Tensor)
     ]
@@ -178,10 +216,11 @@ def _weights(qp: QP, g: Tensor, sizes: Sizes) -> tuple[Tensor | None, Tensor | N
     Nobody asks whether a tensor holds an infinite weight.
     """
     given = (qp.w_eq, qp.w_in, qp.w_box)
-    if all(w is None or (isinstance(w, Number) and w == 1) for w in given):
+    if all(w is None or (_is_number(w) and w == 1) for w in given):
         return None, None
     w = _stacked(g, [(part, count, 1.0) for part, count in zip(given, sizes.rows, strict=True)])
-    if not any(isinstance(part, Tensor) or part == torch.inf for part in given):
+    known = not torch.compiler.is_compiling()  # which holds every number that it traces to be finite
+    if known and not any(isinstance(part, Tensor) or part == torch.inf for part in given):
         return w, None
     hard = w == torch.inf
     return w.masked_fill(hard, 1.0), hard

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import isfinite
-from typing import Literal
+from dataclasses import dataclass, fields
+from numbers import Real
+from sys import float_info
+from types import NoneType
+from typing import Any, Literal
 
 import torch
 
@@ -48,22 +50,20 @@ class Settings:
     is zero."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         for name in ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho"):
-            object.__setattr__(self, name, self._number(name))
+            value, at_least = getattr(self, name), ">=" if name == "eps_rel" else ">"
+            is_finite = isinstance(getattr(self, name), Real) and abs(value) <= float_info.max
+            holds = is_finite and (value > 0 or (value == 0 and at_least == ">="))
+            self._require(name, holds, f"a finite number {at_least} 0")
+            object.__setattr__(self, name, float(value))
         for name in ("equilibrate", "closest_feasible", "gradient_on_failure"):
-            object.__setattr__(self, name, bool(getattr(self, name)))
-        for name in ("eps_abs", "mu_eq", "mu_in", "rho"):
-            self._require(name, isfinite(getattr(self, name)) and getattr(self, name) > 0, "a finite number > 0")
-        self._require("eps_rel", isfinite(self.eps_rel) and self.eps_rel >= 0, "a finite number >= 0")
-        self._require("precision", self.precision in (None, "float64", "mixed"), '"float64", "mixed" or None')
-        self._require("max_iter", isinstance(self.max_iter, int) and 0 <= self.max_iter < 2**63, "an integer >= 0")
-
-    def _number(self, name: str) -> float:
-        """A setting as a float, also one of NumPy or torch."""
-        try:
-            return float(getattr(self, name))
-        except (TypeError, ValueError):
-            raise SettingsError(f"{name} must be a number, not {getattr(self, name)!r}") from None
+            self._require(name, isinstance(getattr(self, name), bool), "True or False")
+        is_count = isinstance(self.max_iter, int) and 0 <= self.max_iter < 2**63
+        self._require("max_iter", is_count, "an integer >= 0 and below 2**63")
+        is_name = isinstance(self.precision, (str, NoneType)) and self.precision in (None, "float64", "mixed")
+        self._require("precision", is_name, '"float64", "mixed" or None')
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
@@ -74,3 +74,14 @@ class Settings:
         worth_it = dtype == torch.float32 and device.type != "cpu" and backend != "triton"
         mixed = self.precision == "mixed" or (self.precision is None and worth_it)
         return Options(*[getattr(self, name) for name in Options._fields if name != "mixed"], mixed)  # type: ignore[call-arg]
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy or torch as one of Python, any other value as it is."""
+    try:
+        return value.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return value
+
+
+torch.serialization.add_safe_globals([Settings])  # torch.load(weights_only=True) takes them

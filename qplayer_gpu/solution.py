@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .errors import ProblemError, SolveError
+from .errors import ProblemError, ProblemTypeError, SolveError
 from .kernels.interface import Answer, Status, Vectors
 from .problem import Sizes
 
@@ -103,6 +103,9 @@ class Solution(_Record):
         Raises:
             ProblemError: this, of that name in the caller's words, answers problems of other sizes.
         """
+        for part in (self.x, self.y, self.z, self.z_box, self.s_eq, self.s_in, self.s_box):
+            if not isinstance(part, Tensor):
+                raise ProblemTypeError(f"{name} must hold tensors, not {type(part).__name__}")
         expected = (sizes.n,) if sizes.batch is None else (sizes.batch, sizes.n)
         counts = (self.y.shape[-1], self.z.shape[-1])
         if tuple(self.x.shape) != expected or counts != (sizes.n_eq, sizes.n_in) or self.x.device != device:

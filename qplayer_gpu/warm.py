@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from operator import index
+
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from .errors import ProblemError, ProblemTypeError
 from .kernels.interface import Status, Vectors
 from .problem import Sizes
 from .solution import Solution
@@ -26,25 +29,66 @@ class WarmStart:
     """
 
     def __init__(self, size: int):
-        self.size = size
+        try:
+            self.size = index(size)
+        except TypeError:
+            raise ProblemTypeError(f"size must be an integer, not {type(size).__name__}") from None
+        if self.size < 0:
+            raise ProblemError(f"size must be >= 0, not {size}")
         self.last: Solution | None = None
 
     def __getitem__(self, index: Tensor) -> Solution | None:
-        """The last answers to the samples ``index`` [B], None before there is any."""
+        """The last answers to the samples ``index`` [B], None before there is any.
+
+        Raises:
+            ProblemTypeError: the index is no tensor of integers or of bool.
+        """
+        _check_index(index)
         return None if self.last is None else self.last[index.to(self.last.x.device)]
 
     def __setitem__(self, index: Tensor, solution: Solution) -> None:
-        """Keeps the answers to the samples ``index`` [B], without their gradients."""
+        """Keeps the answers to the samples ``index`` [B], without their gradients.
+
+        Raises:
+            ProblemError: the answers are not as many, or to problems of other sizes than those before.
+            ProblemTypeError: the index is no tensor of integers or of bool, or the answers are none, or not of tensors.
+        """
+        _check_index(index)
+        if not isinstance(solution, Solution) or not isinstance(solution.x, Tensor):
+            of = f" of {_kind(solution.x)}" if isinstance(solution, Solution) else ""
+            raise ProblemTypeError(f"what is kept must be a Solution of tensors, not {_kind(solution)}{of}")
+        if solution.x.dim() != 2 or (index.dtype != torch.bool and index.numel() != len(solution.x)):
+            raise ProblemError(
+                f"x of shape {tuple(solution.x.shape)} is not one answer for each of {index.numel()} samples"
+            )
         solved = solution.status <= Status.SOLVED_CLOSEST_FEASIBLE
 
         def known(t: Tensor) -> Tensor:
             return torch.where(solved.reshape(-1, *(1,) * (t.dim() - 1)), t, 0)
 
+        parts = pytree.tree_leaves(solution.detach().map(known))
         if self.last is None:
             self.last = solution.detach().map(lambda t: t.new_zeros(self.size, *t.shape[1:]))
-        parts = solution.detach().map(known)
-        for whole, part in zip(pytree.tree_leaves(self.last), pytree.tree_leaves(parts), strict=True):
+        wholes = pytree.tree_leaves(self.last)
+        if [t.shape[1:] for t in wholes] != [t.shape[1:] for t in parts]:
+            raise ProblemError(
+                f"answers with x of {parts[0].shape[-1]} entries are to problems of other sizes than those kept "
+                f"before, of {wholes[0].shape[-1]}: take a WarmStart for each size"
+            )
+        for whole, part in zip(wholes, parts, strict=True):
             whole[index.to(whole.device)] = part
+
+
+torch.serialization.add_safe_globals([WarmStart])  # torch.load(weights_only=True) takes one
+
+
+def _check_index(index: object) -> None:
+    if not isinstance(index, Tensor) or index.is_floating_point() or index.is_complex():
+        raise ProblemTypeError(f"the index must be a tensor of int64 or of bool, not {_kind(index)}")
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
 def start_from(solution: Solution, sizes: Sizes, device: torch.device) -> Vectors:

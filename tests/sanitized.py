@@ -11,7 +11,7 @@ TESTS = "same_as_the_reference or same_in_mixed or never_shifted or depend_on_th
 def main() -> None:
     from qplayer_gpu.kernels.cpu import build, library
 
-    library.build = partial(build.build, FLAGS)
+    library.build = partial(build.build, extra=FLAGS)
     code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", TESTS, "tests/test_cpu.py"])
     print("clean" if code == 0 else code)
 

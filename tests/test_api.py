@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from certificate import certify
+from torch._subclasses import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import qplayer_gpu as qp
@@ -155,6 +156,18 @@ def test_no_graph_without_gradients():
     assert not qp.solve_qp(**ARGS).x.requires_grad
 
 
+class Wrapper(torch.Tensor):
+    """A tensor without memory, which refuses all that is done to it."""
+
+    @staticmethod
+    def __new__(cls, t):
+        return torch.Tensor._make_wrapper_subclass(cls, t.shape, dtype=t.dtype)
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        raise NotImplementedError
+
+
 def wrong(**changes):
     return {**ARGS, **changes}
 
@@ -195,6 +208,33 @@ WRONG = {
     "meta tensors": ({"H": None, "g": t(3, N, device="meta").double()}, ValueError, "g is on the meta device"),
     "sparse": (wrong(H=ARGS["H"][0].to_sparse()), TypeError, "H must be dense, not torch.sparse_coo: convert it"),
     "a number for a matrix": (wrong(C=1.0), TypeError, "C must be a torch.Tensor, not float"),
+    "nested": (
+        {"H": None, "g": torch.nested.nested_tensor([t(2).double(), t(3).double()], layout=torch.jagged)},
+        TypeError,
+        "g must be dense, not nested",
+    ),
+    "fake": (wrong(u=FakeTensorMode().from_tensor(ARGS["u"])), TypeError, "u is a FakeTensor without memory"),
+    "a wrapper": (wrong(C=Wrapper(ARGS["C"])), TypeError, "C is a Wrapper without memory of its own: pass the tensor"),
+    "mkldnn": (
+        {"H": None, "g": t(3, N).to_mkldnn()},
+        TypeError,
+        r"g must be dense, not torch\._mkldnn",
+    ),
+    "complex": (wrong(A=ARGS["A"].cdouble()), TypeError, "A must be torch.float64, like g, not torch.complex128"),
+    "g is a column": (
+        {"H": t(N, N).double(), "g": t(N, 1).double()},
+        ValueError,
+        r"g must have shape \(6,\) or .*squeeze",
+    ),
+    "b is a column": (wrong(A=t(2, N).double(), b=t(1, 1).double()), ValueError, r"b must have shape \(2,\)"),
+    "a side beyond float64": (wrong(ub=10**400), ValueError, "ub is beyond float64: inf means absent"),
+    "weights of no bounds": (
+        {"H": None, "g": t(3, N).double(), "w_box": t(N).double()},
+        ValueError,
+        r"w_box must have shape \(0,\)",
+    ),
+    "an empty warm start": (wrong(warm_start=qp.Solution(*[None] * 9)), TypeError, "warm_start must hold tensors"),
+    "an array of backends": (wrong(backend=np.array(["cpu", "torch"])), qp.BackendError, "backend array.* is not"),
     "no backend": (wrong(backend=None), qp.BackendError, "backend None is not available"),
     "unknown backend": (
         wrong(backend="opencl"),
@@ -212,6 +252,12 @@ def test_wrong_calls_say_what_to_do(case):
     assert isinstance(caught.value, qp.QPError)
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # it will go, and is there still
+def test_quantized_tensors_are_refused():
+    with pytest.raises(qp.ProblemError, match=r"g must be .*, not torch\.quint8"):
+        qp.solve_qp(None, torch.quantize_per_tensor(t(3, N), 0.1, 0, torch.quint8))
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -222,8 +268,16 @@ def test_wrong_calls_say_what_to_do(case):
         {"eps_rel": None},
         {"max_iter": -1},
         {"max_iter": 2.5},
-        {"max_iter": 2**70},
+        {"max_iter": 2**63},
+        {"max_iter": np.float64(3)},
         {"rho": 0.0},
+        {"rho": "0.1"},
+        {"mu_in": 10**400},
+        {"mu_eq": torch.ones(2)},
+        {"equilibrate": "no"},
+        {"closest_feasible": None},
+        {"gradient_on_failure": np.ones(2)},
+        {"precision": np.array(["mixed", "float64"])},
     ],
     ids=str,
 )
@@ -234,8 +288,9 @@ def test_settings_are_checked(setting):
 
 
 def test_settings_take_the_numbers_of_other_libraries():
-    settings = qp.Settings(eps_abs=np.float64(1e-6), rho=torch.tensor(0.5), equilibrate=np.False_)
-    assert settings == qp.Settings(eps_abs=1e-6, rho=0.5, equilibrate=False)
+    settings = qp.Settings(eps_abs=np.float64(1e-6), rho=torch.tensor(0.5), equilibrate=np.False_, max_iter=np.int64(7))
+    assert settings == qp.Settings(eps_abs=1e-6, rho=0.5, equilibrate=False, max_iter=7)
+    assert type(settings.max_iter) is int
 
 
 def test_sides_may_be_numbers():
@@ -246,6 +301,12 @@ def test_sides_may_be_numbers():
         whole = torch.full_like(args["u"] if name in "lu" else args["b"], value)
         ours, theirs = (qp.solve_qp(**args | {name: side}) for side in (value, whole))
         assert torch.equal(ours.x, theirs.x)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.int64(1), 10**19, np.inf], ids=repr)
+def test_sides_may_be_any_number(number):
+    sol = qp.solve_qp(torch.eye(2).double(), torch.tensor([1.0, -3.0]).double(), ub=number)
+    torch.testing.assert_close(sol.x, torch.tensor([-1.0, min(3.0, number)]).double())
 
 
 def test_sides_of_1e20_are_absent():
@@ -267,6 +328,11 @@ def test_rows_and_sides_have_names(call):
         call(torch.eye(N).double(), torch.zeros(N).double(), None, None, torch.eye(N).double(), torch.ones(N).double())
 
 
+def test_a_layer_wants_a_backend():
+    with pytest.raises(qp.BackendError, match="backend 'opencl' is not available"):
+        qp.QPLayer(backend="opencl")
+
+
 def test_a_layer_wants_settings():
     with pytest.raises(qp.SettingsError, match="not str"):
         qp.QPLayer("torch")
@@ -276,6 +342,20 @@ def test_a_layer_wants_settings():
 def test_a_certificate_is_of_the_problems_that_were_solved(other):
     with pytest.raises(qp.ProblemError, match="the solution answers problems with"):
         qp.certificate(qp.solve_qp(**ARGS), **other)
+
+
+@pytest.mark.parametrize(
+    ("solution", "more", "message"),
+    [
+        (None, {}, "solution must be a Solution, not NoneType"),
+        (ARGS["g"], {}, "solution must be a Solution, not Tensor"),
+        (qp.solve_qp(None, np.zeros((3, N)), lb=0.0), {}, "the solution must hold tensors, not ndarray"),
+        (qp.solve_qp(**ARGS), {"rows": ARGS["C"]}, r"certificate\(\) has no argument 'rows'"),
+    ],
+)
+def test_a_certificate_is_of_a_solution(solution, more, message):
+    with pytest.raises(qp.ProblemError, match=message):
+        qp.certificate(solution, **ARGS, **more)
 
 
 def test_settings_are_frozen():
@@ -302,10 +382,15 @@ def test_mixed_precision_is_for_float32_on_a_gpu_or_asked_for():
     assert not qp.Settings().options(single, gpu, "triton").mixed  # which has no other
 
 
-def test_checkpoints():
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints(reentrant):
     """The backward reads what it has saved once, as torch.utils.checkpoint asks."""
-    leaves = {k: v.clone().requires_grad_() for k, v in ARGS.items()}
-    again = {k: v.clone().requires_grad_() for k, v in ARGS.items()}
-    checkpoint(lambda: qp.solve_qp(**leaves).x, use_reentrant=False).square().sum().backward()
-    qp.solve_qp(**again).x.square().sum().backward()
-    assert all(torch.equal(leaves[k].grad, again[k].grad) for k in ARGS)
+    names = list(ARGS)
+    leaves, again = ([t.clone().requires_grad_() for t in ARGS.values()] for _ in range(2))
+
+    def answer(*tensors):
+        return qp.solve_qp(**dict(zip(names, tensors, strict=True))).x
+
+    checkpoint(answer, *leaves, use_reentrant=reentrant).square().sum().backward()
+    answer(*again).square().sum().backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(leaves, again, strict=True))

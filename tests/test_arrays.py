@@ -49,9 +49,9 @@ def test_a_warm_start_of_arrays():
 
 def test_memory_is_shared_both_ways():
     g = ARRAYS["g"]
-    taken = arrays.tensor(g)
+    taken = arrays.tensor("g", g)
     assert taken.data_ptr() == g.ctypes.data
-    assert np.shares_memory(arrays.namespace([g]).from_dlpack(taken), g)
+    assert np.shares_memory(arrays.namespace({"g": g}).from_dlpack(taken), g)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,12 @@ def test_arrays_that_may_not_be_written_are_only_read():
 
 
 WRONG = {
-    "tensors and arrays": ({"A": ARGS["A"]}, "arrays of numpy and torch in one call"),
+    "tensors and arrays": ({"A": ARGS["A"]}, "arrays of several libraries, .* of numpy, A of torch: convert"),
+    "a warm start of tensors": ({"warm_start": qp.solve_qp(**ARGS)}, ".* of numpy, warm_start of torch: convert"),
+    "a mask": ({"lb": np.ma.masked_array(np.zeros(5), [0, 0, 1, 0, 0])}, "lb has a mask, which would be lost"),
     "a list": ({"g": [1.0]}, "g must be a torch.Tensor, not list"),
-    "integers": ({k: v.astype(int) for k, v in ARRAYS.items()}, "g must be torch.float64 or torch.float32"),
-    "the other byte order": ({"g": ARRAYS["g"].astype(">f8")}, "an array of >f8 cannot be taken by DLPack"),
+    "integers": ({k: v.astype(int) for k, v in ARRAYS.items()}, "H must be torch.float64 or torch.float32"),
+    "the other byte order": ({"g": ARRAYS["g"].astype(">f8")}, "g, an array of >f8, cannot be taken by DLPack"),
 }
 
 
@@ -84,6 +86,19 @@ def test_wrong_calls_say_what_to_do(case):
     change, message = WRONG[case]
     with pytest.raises(TypeError, match=message):
         qp.solve_qp(**{**ARRAYS, **change})
+
+
+def test_tensors_do_not_start_from_arrays():
+    with pytest.raises(qp.ProblemError, match=r"of torch, warm_start of numpy: convert"):
+        qp.solve_qp(**ARGS, warm_start=qp.solve_qp(**ARRAYS))
+
+
+def test_a_subclass_of_tensors_is_no_other_library():
+    class Mine(torch.Tensor):
+        pass
+
+    args = {**ARGS, "g": ARGS["g"].as_subclass(Mine), "ub": 5.0}
+    assert torch.equal(qp.solve_qp(**args).x, qp.solve_qp(**{**args, "g": ARGS["g"]}).x)
 
 
 @pytest.mark.gpu

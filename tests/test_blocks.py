@@ -51,7 +51,7 @@ class Program:
     @classmethod
     def compile(cls, folder, threads, scalar="double", flags=("-O1",), sources=ROOT):
         path = folder / f"blocks_{threads}_{scalar}"
-        compiler = [build._compiler()[0][0], "-std=c++17", "-Wno-unknown-pragmas"]
+        compiler = [build._compiler(build._named())[0][0], "-std=c++17", "-Wno-unknown-pragmas"]
         fibers = ["-O2", "-c", "-o", folder / "fibers.o", ROOT / "tests" / "fibers.cpp"]
         subprocess.run([*compiler, *fibers], check=True)
         define = [f"-DQP_THREADS={threads}", *(["-DQP_SINGLE"] if scalar == "float" else [])]

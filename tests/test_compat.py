@@ -5,6 +5,7 @@ import pytest
 import torch
 from proxsuite.torch.qplayer import QPFunction
 
+from qplayer_gpu import ProblemError, SettingsError
 from qplayer_gpu.compat import ProxsuiteQPFunction, QpthQPFunction
 
 EMPTY = torch.Tensor()
@@ -185,3 +186,42 @@ def test_sudoku_models_train(call):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.95 * losses[0]
+
+
+Q, P, MATRIX, SIDE = (
+    torch.eye(2).double(),
+    torch.ones(3, 2).double(),
+    torch.ones(4, 2).double(),
+    torch.ones(4).double(),
+)
+QPTH = {"Q": Q, "p": P, "G": MATRIX, "h": SIDE, "A": EMPTY, "b": EMPTY}
+PROXSUITE = {"Q": Q, "p": P, "A": EMPTY, "b": EMPTY, "G": MATRIX, "l": -SIDE, "u": SIDE}
+WRONG = {
+    "Q is no tensor": ({"Q": [[1.0]]}, "Q must be a torch.Tensor, not list"),
+    "p is absent": ({"p": None}, "p must be a torch.Tensor, not NoneType"),
+    "Q not square": ({"Q": MATRIX}, r"Q must have shape \(2, 2\) .* n = 2 is p's"),
+    "G of another width": ({"G": torch.ones(4, 3).double()}, r"G must have shape \(4, 2\)"),
+    "b of another length": ({"A": MATRIX, "b": torch.ones(2).double()}, r"b must have shape \(4,\)"),
+    "p is a column": ({"p": torch.ones(2, 1).double()}, r"p must have shape \(2,\) or .*p\.squeeze"),
+}
+SIDES = {
+    QpthQPFunction: {"h is short": ({"h": SIDE[:3]}, r"h must have shape \(4,\)")},
+    ProxsuiteQPFunction: {"l is absent": ({"l": None}, "l must be a torch.Tensor, not NoneType")},
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "case"), [(function, case) for function in SIDES for case in (*WRONG, *SIDES[function])]
+)
+def test_wrong_calls_speak_of_the_arguments_of_that_library(function, case):
+    change, message = {**WRONG, **SIDES[function]}[case]
+    given = (QPTH if function is QpthQPFunction else PROXSUITE) | change
+    with pytest.raises(ProblemError, match=message):
+        function()(*given.values())
+
+
+@pytest.mark.parametrize("function", SIDES)
+@pytest.mark.parametrize("eps", ["small", None, 10**400, float("nan")], ids=["text", "none", "huge", "nan"])
+def test_eps_is_a_number(function, eps):
+    with pytest.raises(SettingsError, match="eps must be a finite number, not"):
+        function(eps=eps)

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import families as f
 import pytest
@@ -14,7 +16,7 @@ from helpers import KERNEL_CASES as CASES
 import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu, reference
-from qplayer_gpu.kernels.cpu import build
+from qplayer_gpu.kernels.cpu import build, running
 from qplayer_gpu.kernels.interface import Answer, Status, Vectors
 
 ROOT = Path(__file__).parents[1]
@@ -183,9 +185,11 @@ def test_numbers_that_overflow_end():
     assert huge.x[solved].isfinite().all()
 
 
-@pytest.mark.parametrize("openmp", [cpu.openmp(), None], ids=["openmp", "std"])
-def test_the_answer_does_not_depend_on_the_threads(openmp, monkeypatch):
-    monkeypatch.setattr(cpu, "openmp", lambda: openmp)
+@pytest.mark.parametrize("how", ["openmp", "std", "watched"])
+def test_the_answer_does_not_depend_on_the_threads(how, monkeypatch):
+    if how == "std":
+        monkeypatch.setattr(running, "openmp", lambda: None)
+    monkeypatch.setattr(running, "LONG", 0.0 if how == "watched" else 100.0)
     rows, threads = as_rows(f.excluding_halfspaces(300, 6)), torch.get_num_threads()
     grad = Vectors(torch.randn(300, 6).double(), torch.randn(300, rows.m).double(), torch.randn(300, rows.m).double())
     answers = []
@@ -221,7 +225,7 @@ def test_wrong_arrays_are_refused():
 @pytest.fixture
 def without_compiler(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    caches = (backends.why_no_cpu, cpu.load)
+    caches = (backends.why_no_cpu, cpu.load, backends._fall_back)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -236,8 +240,18 @@ def test_without_a_compiler():
         qp.BackendError, match=r"cannot run here: .*no-compiler does not run.*install a C\+\+17 compiler"
     ):
         qp.solve_qp(**args, backend="cpu")
+    with pytest.warns(UserWarning, match=r"batched torch operations, which are slow: .*no-compiler does not run"):
+        qp.solve_qp(**args).check()
+    with warnings.catch_warnings(action="error"):
+        qp.solve_qp(**args).check()  # it is said once
     assert backends.fastest(as_rows(args), False) == "torch"
-    qp.solve_qp(**args).check()
+
+
+def test_an_unknown_device_has_no_kernels():
+    rows = SimpleNamespace(n=3, g=SimpleNamespace(device=torch.device("xpu", 0)))
+    backends._fall_back.cache_clear()
+    with pytest.warns(UserWarning, match="which are slow: there are no kernels for xpu devices"):
+        assert backends.fastest(rows, False) == "torch"
 
 
 def test_large_problems_are_not_for_one_thread_each():
@@ -251,29 +265,30 @@ BUILD = "import torch, qplayer_gpu as qp; qp.solve_qp(torch.eye(2), torch.ones(2
 
 @pytest.mark.slow
 def test_processes_may_build_at_the_same_time_and_say_nothing(tmp_path):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", BUILD]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for _ in range(3)]
     for process in processes:
         said, _ = process.communicate(timeout=300)
         assert (process.returncode, said) == (0, b"")
-    assert len(list((tmp_path / "qplayer_gpu").iterdir())) == 1
+    assert len(list((tmp_path / "qplayer_gpu").glob("*.so"))) == 1
 
 
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_is_no_obstacle(tmp_path):
     (tmp_path / "file").touch()
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file")}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, env=environment, capture_output=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+    assert len(list(tmp_path.glob("qplayer_gpu_cache.*/*.so"))) == 1
 
 
 @pytest.mark.slow
 def test_sanitizers_have_nothing_to_say():
     """Built with checks of addresses and undefined behaviour, over all cases here."""
     names = ("libasan.so", "libubsan.so")
-    command, _ = build._compiler()
+    command, _ = build._compiler(build._named())
     found = [subprocess.check_output([command[0], f"-print-file-name={name}"], text=True).strip() for name in names]
     environment = {
         **os.environ,
@@ -292,7 +307,7 @@ def test_sanitizers_have_nothing_to_say():
 @pytest.mark.slow
 def test_threads_do_not_race(tmp_path):
     """A program of its own, as the thread sanitizer does not go with Python."""
-    command, _ = build._compiler()
+    command, _ = build._compiler(build._named())
     program = tmp_path / "threads"
     flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wno-psabi", "-fsanitize=thread"]
     flags += ["-include", written_numbers(tmp_path)]

@@ -3,7 +3,7 @@
 import ctypes
 import importlib
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import ModuleType, SimpleNamespace
 
 import families as f
@@ -37,7 +37,7 @@ class FakeCupy(ModuleType):
 
     def __init__(self, launch_of):
         super().__init__("cupy")
-        self.kernels, self.launches, self.modules = {}, [], 0
+        self.kernels, self.launches, self.modules, self.events = {}, [], 0, []
         self.launch_of = launch_of
         attributes = {"MaxSharedMemoryPerBlockOptin": SHARED_LIMIT, "MultiProcessorCount": PROCESSORS}
         driver = SimpleNamespace(launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy)
@@ -52,7 +52,7 @@ class FakeCupy(ModuleType):
             self.kernels[kernel.kernel.ptr] = kernel
             return kernel
 
-        return SimpleNamespace(get_function=get_function)
+        return SimpleNamespace(get_function=get_function, compile=lambda: self.events.append("compiled"))
 
     def occupancy(self, function, threads, shared):
         return BLOCKS_EACH
@@ -137,6 +137,20 @@ def test_mixed_precision_goes_on_in_double(cuda):
     assert "-DQP_SINGLE" not in second.options
     qp.solve_qp(**args, settings=qp.Settings(precision="mixed", max_iter=50), backend="cuda")
     assert [launch.max_iter for launch in cuda.cupy.launches[2:]] == [50]
+
+
+def test_one_process_compiles_a_variant_at_a_time(cuda, monkeypatch):
+    @contextmanager
+    def locked(stem):
+        cuda.cupy.events.append(stem.removeprefix(f"nvrtc_{source.digest()}_"))
+        yield
+        cuda.cupy.events.append("free")
+
+    monkeypatch.setattr(cuda.launch, "locked", locked)
+    source = importlib.import_module("qplayer_gpu.kernels.cuda.source")
+    for n in (2, 2, 32):
+        qp.solve_qp(torch.eye(n).double(), torch.ones(n).double(), backend="cuda")
+    assert cuda.cupy.events == ["8_False", "compiled", "free", "32_False", "compiled", "free"]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +243,7 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 )
 def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
     rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
+    backends._fall_back.cache_clear()
     with pytest.warns(UserWarning, match=r"python -m qplayer_gpu\.trial"):
         assert backends.fastest(rows, mixed) == "torch"
     monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})

@@ -1,7 +1,9 @@
 """Random problems of every shape, scale, rank, bound and dtype are solved to their optimality conditions."""
 
 import math
+from collections import Counter
 
+import fuzz
 import torch
 from certificate import certify
 from hypothesis import given, settings
@@ -78,3 +80,9 @@ def test_order_of_the_batch_does_not_matter(args, seed):
     first, second = qp.solve_qp(**args), qp.solve_qp(**moved)
     assert torch.equal(first.status[order], second.status)
     torch.testing.assert_close(first.s_box[order], second.s_box, rtol=1e-6, atol=1e-7)
+
+
+def test_calls_at_random_end_as_they_should():
+    """A few of those of fuzz.py, which was left to run for longer."""
+    ends = Counter(fuzz.one(seed) for seed in range(200))
+    assert set(ends) == {"answer", "BackendError", "ProblemError", "ProblemTypeError", "SettingsError"}

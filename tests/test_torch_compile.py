@@ -134,6 +134,17 @@ def test_compiled_errors_are_those_of_eager_mode():
         compiler()[0](**{**args, "u": torch.zeros(4, 6).double()})
 
 
+def test_compiled_for_numbers_that_change():
+    H, g = torch.eye(3).double(), torch.randn(4, 3).double()
+
+    def solve(g, lb, w_box):
+        return qp.solve_qp(H, g, lb=lb, ub=0.5, C=torch.ones(1, 3).double(), l=2.0, w_box=w_box).x
+
+    compiled = torch.compile(solve, fullgraph=True, dynamic=True, backend="eager")
+    for lb, w_box in ((-1.0, 3.0), (-0.5, 2.0), (-0.25, math.inf), (-math.inf, 0.5)):
+        assert torch.equal(compiled(g, lb, w_box), solve(g, lb, w_box))
+
+
 def test_compiled_among_other_operators():
     network = torch.nn.Linear(4, 6).double()
     bound = torch.ones(6).double()
@@ -167,3 +178,27 @@ def test_inductor(dynamic):
     for case in ("feasible", "positive-qp"):
         args, _, outputs = CASES[case]
         same_as_eager(compiled, args, outputs)
+
+
+class Rules(torch.nn.Module):
+    """A module with a layer, and a parameter that it learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.A = qp.QPLayer(), torch.nn.Parameter(torch.ones(1, 4).double())
+
+    def forward(self, g):
+        solution = self.layer(torch.eye(4).double(), g, self.A, torch.ones(1).double(), lb=torch.zeros(4).double())
+        return solution.x, solution.status
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch", "ignore::FutureWarning:copyreg")  # raised inside torch
+def test_exported_ahead_of_time(tmp_path):
+    """Compiled by AOTInductor, and run for another batch size where qplayer_gpu has been imported."""
+    module, g = Rules(), torch.randn(7, 4).double()
+    with torch.no_grad():
+        exported = torch.export.export(module, (g[:5],), dynamic_shapes=({0: torch.export.Dim("B", min=2)},))
+        package = torch._inductor.aoti_compile_and_package(exported, package_path=str(tmp_path / "rules.pt2"))
+        found, expected = torch._inductor.aoti_load_package(package)(g), module(g)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

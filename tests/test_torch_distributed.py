@@ -1,4 +1,4 @@
-"""The Sudoku training in two processes on the CPU, as torchrun starts them."""
+"""Two processes on the CPU, as torchrun starts them: the Sudoku training, and checkpoints within a model."""
 
 import os
 import signal
@@ -21,15 +21,15 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """Starts the example in two processes, which end with the test."""
+    """Starts a script in two processes, which end with the test."""
     started = []
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
 
-    def start(*options, restarts=0):
-        command = [*TORCHRUN, "--max-restarts", str(restarts), str(ROOT / "examples" / "distributed.py"), *options]
+    def start(*options, restarts=0, script=ROOT / "examples" / "distributed.py"):
+        command = [*TORCHRUN, "--max-restarts", str(restarts), str(script), *options]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         return started[-1]
 
@@ -55,6 +55,49 @@ def test_gradients_and_learning_curve_are_those_of_one_process(start, tmp_path, 
         assert row == pytest.approx(other, rel=1e-9)  # of a problem the same bits; sums over the batch are rounded
     moments = [state["optimizer"]["state"][0]["exp_avg"] for state in (one, two)]  # the mean of the clipped gradients
     torch.testing.assert_close(*moments, rtol=0, atol=1e-12 * moments[0].abs().max().item())
+
+
+CHECKPOINTED = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+import qplayer_gpu as qp
+
+
+class Model(torch.nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.reentrant = torch.nn.Linear(3, 4).double(), reentrant
+
+    def answer(self, g):
+        return qp.solve_qp(torch.eye(4).double(), g, lb=0.0).x
+
+    def forward(self, inputs):
+        g = self.inner(inputs)
+        return self.answer(g) if self.reentrant is None else checkpoint(self.answer, g, use_reentrant=self.reentrant)
+
+
+dist.init_process_group("gloo")
+inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)).double()
+whole = Model(None)
+whole(inputs).square().mean().backward()
+for reentrant in (False, True):
+    model = DistributedDataParallel(Model(reentrant))
+    model(inputs[dist.get_rank() :: 2]).square().mean().backward()
+    torch.testing.assert_close(model.module.inner.weight.grad, whole.inner.weight.grad, rtol=1e-12, atol=1e-12)
+dist.destroy_process_group()
+print("same")
+"""
+
+
+def test_gradients_through_checkpoints_are_those_of_one_process(start, tmp_path):
+    script = tmp_path / "checkpointed.py"
+    script.write_text(CHECKPOINTED)
+    assert finish(start(script=script)).count("same") == 2
 
 
 def test_a_killed_process_leaves_the_result_as_it_is(start, tmp_path):

@@ -1,6 +1,7 @@
 """The layer as a module, the answer as a pytree, autocast and determinism."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -32,6 +33,24 @@ def test_a_module_with_a_layer_can_be_copied(duplicate):
 def test_an_answer_can_be_copied(duplicate):
     solution = qp.solve_qp(**ARGS)
     same(duplicate(solution), solution)
+
+
+def loaded(thing):
+    file = io.BytesIO()
+    torch.save(thing, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def test_a_checkpoint_may_hold_all_that_users_keep():
+    solution, cache = qp.solve_qp(**ARGS), qp.WarmStart(5)
+    everyone = torch.arange(len(solution.x))
+    cache[everyone] = solution
+    settings = qp.Settings(max_iter=77, precision="mixed")
+    kept = loaded({"answer": solution, "info": solution.info, "settings": settings, "cache": cache})
+    assert kept["settings"] == settings
+    assert kept["cache"].size == 5
+    same([kept["answer"], kept["info"], kept["cache"][everyone]], [solution, solution.info, solution])
 
 
 def test_an_answer_is_a_pytree():

@@ -64,6 +64,10 @@ def test_what_it_finds_is_kept_for_this_gpu_and_this_code(monkeypatch, tmp_path)
     assert trial.main() == 1
     backend.passed.cache_clear()
     assert backend.passed(CUDA) == {"triton": 32, "cuda": 8}
+    (record,) = tmp_path.rglob("*.json")
+    record.write_text(record.read_text().replace("32", "256"))
+    backend.passed.cache_clear()
+    assert backend.passed(CUDA) is None  # it is not what was written
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "another")
     backend.passed.cache_clear()
     assert backend.passed(CUDA) is None

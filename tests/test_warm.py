@@ -3,6 +3,7 @@
 import copy
 
 import families as f
+import numpy as np
 import pytest
 import torch
 from torch.utils import _pytree as pytree
@@ -73,3 +74,35 @@ def test_float32():
     warm = qp.solve_qp(**args, warm_start=cache[everyone]).check()
     assert cache[everyone].x.dtype == torch.float32
     assert warm.info.iterations.sum() < cold.info.iterations.sum()
+
+
+ONE, THREE = torch.tensor([1]), torch.arange(3)
+ANSWERS = qp.solve_qp(None, torch.ones(3, 2).double(), lb=0.0)
+WRONG = {
+    "a size that is a float": (lambda cache: qp.WarmStart(2.5), "size must be an integer, not float"),
+    "a negative size": (lambda cache: qp.WarmStart(-1), "size must be >= 0, not -1"),
+    "an index in a list": (lambda cache: cache[[0, 1]], "index must be a tensor of int64 or of bool, not list"),
+    "an index of floats": (lambda cache: cache[torch.ones(2)], "index must be .* not torch.float32"),
+    "an index in an array": (lambda cache: cache.__setitem__(np.arange(3), ANSWERS), "index must be .* not ndarray"),
+    "no answers": (lambda cache: cache.__setitem__(THREE, None), "must be a Solution of tensors, not NoneType"),
+    "arrays": (
+        lambda cache: cache.__setitem__(THREE, qp.solve_qp(None, np.ones((3, 2)), lb=0.0)),
+        "must be a Solution of tensors, not Solution of ndarray",
+    ),
+    "more answers": (lambda cache: cache.__setitem__(ONE, ANSWERS), "not one answer for each of 1 samples"),
+    "an unbatched answer": (lambda cache: cache.__setitem__(ONE, ANSWERS[0]), r"x of shape \(2,\) is not one answer"),
+    "other problems": (
+        lambda cache: cache.__setitem__(THREE, qp.solve_qp(None, torch.ones(3, 4).double(), lb=0.0)),
+        "answers with x of 4 .* before, of 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_calls_say_what_is_wanted_and_leave_the_cache_as_it_was(case):
+    call, message = WRONG[case]
+    cache = qp.WarmStart(5)
+    cache[THREE] = ANSWERS
+    with pytest.raises(qp.ProblemError, match=message):
+        call(cache)
+    assert torch.equal(cache[THREE].x, ANSWERS.x)

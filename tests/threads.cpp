@@ -1,4 +1,5 @@
-// Built by test_cpu with the thread sanitizer: one batch, forward and backward, on one thread and on four.
+// Built by test_cpu with the thread sanitizer: one batch, forward and backward, on one thread and on four, and one that
+// another thread stops.
 #include <cstdio>
 #include <random>
 
@@ -60,6 +61,10 @@ int main() {
         if (*std::max_element(status.begin(), status.end()) != SOLVED_CLOSEST_FEASIBLE) return 2;
         if (first.empty()) first = adjoint;
         if (first != adjoint) return 3;
+        std::atomic<int32_t> stop{0};
+        std::thread stopping([&] { stop = 1; });
+        qplayer_forward(&forward, {threads, nullptr, &stop});
+        stopping.join();
     }
     std::puts("clean");
 }

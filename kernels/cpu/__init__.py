@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-
 import torch
 
 from ..call import Array, Pointers
 from ..interface import Adjoint, Answer, Options, Rows, Vectors
 from ..numbers import MIXED_STEPS, Status
 from .build import BuildError
-from .library import Threads, load, openmp
+from .library import load
+from .running import run
 
-__all__ = ["BuildError", "adjoint", "forward", "load", "obstacle", "openmp"]
+__all__ = ["BuildError", "adjoint", "forward", "load", "obstacle"]
+
+LARGEST_MATRIX = 2**31  # places in one are counted by an int
 
 
 def obstacle(rows: Rows, mixed: bool) -> str:
-    """Nothing: any problem will do."""
-    return ""
+    """Why the kernels cannot take such problems; empty where they can."""
+    if rows.n * max(rows.n, rows.n_eq + rows.n_in) < LARGEST_MATRIX:
+        return ""
+    return f"it takes matrices of less than {LARGEST_MATRIX} entries, not of {rows.n_eq + rows.n_in} rows and {rows.n}"
 
 
 def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
@@ -30,15 +32,15 @@ def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answe
     given = Pointers(torch.device("cpu"))
     call, answer = given.forward(rows, options, start)
     if not options.mixed:
-        _run(load().qplayer_forward, call)
+        run(load().qplayer_forward, call, given)
         return answer
     call.rows.options.max_iter = min(options.max_iter, MIXED_STEPS)
-    _run(load().qplayer_forward_mixed, call)
+    run(load().qplayer_forward_mixed, call, given)
     unsolved = (answer.status == Status.MAX_ITERATIONS) | (answer.status == Status.NUMERICAL_ERROR)
     if options.max_iter > MIXED_STEPS and unsolved.any():
         call.rows.options.max_iter, call.again = options.max_iter - MIXED_STEPS, 1
         call.x_start = call.z_start = call.s_start = Array(None, 0)
-        _run(load().qplayer_forward, call)
+        run(load().qplayer_forward, call, given)
     return answer
 
 
@@ -50,10 +52,5 @@ def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint
     """
     given = Pointers(torch.device("cpu"))
     call, result = given.backward(rows, at, grad, options)
-    _run(load().qplayer_backward, call)
+    run(load().qplayer_backward, call, given)
     return result
-
-
-def _run(function: Callable[..., int], call: ctypes.Structure) -> None:
-    if function(ctypes.byref(call), Threads(torch.get_num_threads(), openmp())):
-        raise MemoryError("not enough memory to solve the QPs")

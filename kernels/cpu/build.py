@@ -1,29 +1,31 @@
 """Compiles ``main.cpp`` with the user's compiler for the user's processor, once.
 
 A library built elsewhere could not use what this processor has, or would use what it has not; so it is built where it
-runs, at first use, into a cache. Its name there is a digest of all that it depends on: the sources, the flags and what
-the compiler says of itself and of the processor.
+runs, at first use, and kept (kernels/cache.py). Its name is a digest of all that it depends on: the sources, the flags
+and the processor, then what the compiler says of itself. Where no compiler is left, that of any compiler is taken.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import numbers
+from ..cache import found, kept
 
 MAIN = Path(__file__).with_name("main.cpp")
 HEADERS = Path(__file__).parents[1] / "cuda"
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-Wno-psabi")
 FOR_THIS_PROCESSOR = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler knows
 COMPILERS = ("c++", "g++", "clang++")
+OF_A_PROCESSOR = ("model name", "flags", "features", "cpu implementer", "cpu part", "cpu", "isa")  # in /proc/cpuinfo
 ADVICE = "install a C++17 compiler (g++ or clang++) or name one in the environment variable CXX"
 
 
@@ -31,22 +33,31 @@ class BuildError(RuntimeError):
     """The library cannot be compiled here."""
 
 
-def build(extra: tuple[str, ...] = ()) -> Path:
-    """The path of the library, compiled with extra flags if it is not in the cache yet.
+def build(check: Callable[[Path], object], extra: tuple[str, ...] = ()) -> Path:
+    """The path of the library, compiled with extra flags if it is not kept yet; ``check`` raises where it is no good.
 
     Raises:
         BuildError: there is no compiler, or it fails.
     """
-    command, identity = _compiler()
     flags = (*FLAGS, *extra)
-    digest = hashlib.sha256(" ".join((*command, *flags)).encode() + identity)
-    digest.update(source().encode())
-    for file in (MAIN, *sorted(HEADERS.glob("*.h"))):
-        digest.update(file.read_bytes())
-    library = cache_folder() / f"qplayer_{digest.hexdigest()[:24]}.so"
-    if not library.exists():
-        _compile([*command, *flags], library)
-    return library
+    files = (file.read_bytes() for file in (MAIN, *sorted(HEADERS.glob("*.h"))))
+    stem = f"qplayer_{_digest(source().encode(), *files, *map(str.encode, (*flags, *_processor())))}"
+    named = _named()
+    if not named:
+        if path := found(stem, ".so"):
+            return path
+        raise BuildError(f"no C++ compiler found: {ADVICE}")
+    command, identity = _compiler(named)
+
+    def make(path: Path) -> None:
+        _compile([*command, *flags], path)
+        check(path)
+
+    return kept(f"{stem}_{_digest(shlex.join(command).encode(), identity)}", ".so", make)
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
 
 
 def source() -> str:
@@ -54,18 +65,33 @@ def source() -> str:
     return f'{numbers.cpp()}#include "{MAIN}"\n'
 
 
-def _compiler() -> tuple[list[str], bytes]:
+def _processor() -> tuple[str, ...]:
+    """What tells this processor's instructions from those of another."""
+    known = (sys.platform, platform.machine(), platform.processor())
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return known
+    return *known, *(line for line in lines if line.partition(":")[0].strip().lower() in OF_A_PROCESSOR)
+
+
+def _named() -> list[str]:
+    """The command of the compiler that CXX names, or else of the first that is installed; empty where none is."""
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise BuildError(f"CXX={os.environ['CXX']!r} is no command ({error}): {ADVICE}") from error
+    return named or [path for name in COMPILERS if (path := shutil.which(name))][:1]
+
+
+def _compiler(named: list[str]) -> tuple[list[str], bytes]:
     """The compiler with the flags for this processor, and all that it then defines: its version, the features."""
-    named = shlex.split(os.environ.get("CXX", ""))
-    found = named or [path for name in COMPILERS if (path := shutil.which(name))][:1]
-    if not found:
-        raise BuildError(f"no C++ compiler found: {ADVICE}")
     for flags in FOR_THIS_PROCESSOR:
-        command = [*found, *flags]
+        command = [*named, *flags]
         done = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])
         if done.returncode == 0:
             return command, done.stdout
-    raise BuildError(f"{shlex.join(found)} does not run: {ADVICE}")
+    raise BuildError(f"{shlex.join(named)} does not run: {ADVICE}")
 
 
 def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[bytes]:
@@ -76,29 +102,6 @@ def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[byte
 
 
 def _compile(command: list[str], library: Path) -> None:
-    """Writes the library beside its place, then moves it there: another process sees all of it or nothing."""
-    handle, unfinished = tempfile.mkstemp(dir=library.parent, suffix=".so")
-    os.close(handle)
-    try:
-        done = _run([*command, "-o", unfinished, "-x", "c++", "-"], source())
-        if done.returncode:
-            raise BuildError(f"{shlex.join(command)} fails:\n{done.stderr.decode(errors='replace')[-2000:]}\n{ADVICE}")
-        os.replace(unfinished, library)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
-
-
-def cache_folder() -> Path:
-    """A folder of this user that lasts, or one that lasts as long as the process where there is none to write to."""
-    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or usual, "qplayer_gpu")
-    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
-        folder = folder.expanduser()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        return folder
-    _temporary.append(tempfile.TemporaryDirectory(prefix="qplayer_gpu."))
-    return Path(_temporary[-1].name)
-
-
-_temporary: list[tempfile.TemporaryDirectory[str]] = []
+    done = _run([*command, "-o", str(library), "-x", "c++", "-"], source())
+    if done.returncode:
+        raise BuildError(f"{shlex.join(command)} fails:\n{done.stderr.decode(errors='replace')[-2000:]}\n{ADVICE}")

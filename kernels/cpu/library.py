@@ -5,15 +5,16 @@ from __future__ import annotations
 import ctypes
 from ctypes import Structure, c_int, c_int64, c_void_p
 from functools import cache
+from pathlib import Path
 
 from ..call import BackwardCall, ForwardCall
-from .build import build
+from .build import ADVICE, BuildError, build
 
 
 class Threads(Structure):
     """How a call is run."""
 
-    _fields_ = (("count", c_int64), ("parallel", c_void_p))
+    _fields_ = (("count", c_int64), ("parallel", c_void_p), ("stop", c_void_p))
 
 
 @cache
@@ -32,12 +33,24 @@ def load() -> ctypes.CDLL:
     Raises:
         BuildError: it cannot be compiled here.
     """
-    loaded = ctypes.CDLL(str(build()))
-    for call, names in ((ForwardCall, ("forward", "forward_mixed")), (BackwardCall, ("backward",))):
-        size = getattr(loaded, f"qplayer_size_of_{names[0]}")
-        size.restype = c_int64
-        assert size() == ctypes.sizeof(call), "call.py and call.h disagree"
-        for name in names:
-            function = getattr(loaded, f"qplayer_{name}")
-            function.argtypes, function.restype = [ctypes.POINTER(call), Threads], c_int
-    return loaded
+    return opened(build(opened))
+
+
+def opened(path: Path) -> ctypes.CDLL:
+    """A library with its functions declared.
+
+    Raises:
+        BuildError: it cannot be loaded, or lacks a function.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+        for call, names in ((ForwardCall, ("forward", "forward_mixed")), (BackwardCall, ("backward",))):
+            size = getattr(library, f"qplayer_size_of_{names[0]}")
+            size.restype = c_int64
+            assert size() == ctypes.sizeof(call), "call.py and call.h disagree"
+            for name in names:
+                function = getattr(library, f"qplayer_{name}")
+                function.argtypes, function.restype = [ctypes.POINTER(call), Threads], c_int
+    except (OSError, AttributeError) as error:
+        raise BuildError(f"what was compiled cannot be used ({error}): {ADVICE}") from error
+    return library

@@ -19,6 +19,8 @@ namespace {
 struct Threads {
     int64_t count;
     void (*parallel)(void (*)(void*), void*, unsigned, unsigned);  // GOMP_parallel of the process; null: std::thread
+    const std::atomic<int32_t>* stop = nullptr;                    // no problem is begun once it is not 0; null: never
+    bool go_on() const { return !stop || !stop->load(std::memory_order_relaxed); }
 };
 
 // One thread's memory, and its solver.
@@ -86,7 +88,7 @@ int for_each_problem(const Rows& rows, Threads by, Solve solve) {
         on_threads(by, count, [&] {
             Solver<F>& solver = memories[next_memory.fetch_add(1)]->solver;
             for (int64_t first; (first = next.fetch_add(chunk)) < rows.batch;)
-                for (int64_t k = first; k < std::min(first + chunk, rows.batch); k++) solve(solver, k);
+                for (int64_t k = first; k < std::min(first + chunk, rows.batch) && by.go_on(); k++) solve(solver, k);
         });
     } catch (const std::bad_alloc&) {
         return 1;

@@ -13,8 +13,9 @@ from typing import Any
 import cupy
 import torch
 
+from ..cache import locked
 from ..call import BackwardCall, ForwardCall, memory
-from .source import THREADS, at_once, options, source
+from .source import THREADS, at_once, digest, options, source
 
 STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
 
@@ -33,8 +34,11 @@ class Launch(Structure):
 
 @cache
 def module(threads: int, single: bool) -> Any:
-    """A variant, compiled at first use for the device at hand; CuPy keeps it on disk."""
-    return cupy.RawModule(code=source(), options=options(threads, single))
+    """A variant, compiled for the device at hand by the first process that uses it; CuPy keeps it, with a checksum."""
+    compiled = cupy.RawModule(code=source(), options=options(threads, single))
+    with locked(f"nvrtc_{digest()}_{threads}_{single}"):
+        compiled.compile()
+    return compiled
 
 
 @cache

@@ -1,0 +1,157 @@
+"""Signals and forks while the kernels run."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import families as f
+import pytest
+import torch
+from helpers import OPTIONS, as_rows
+
+import qplayer_gpu as qp
+from qplayer_gpu.kernels import cpu
+from qplayer_gpu.kernels.call import Pointers
+from qplayer_gpu.kernels.cpu import running
+from qplayer_gpu.kernels.cpu.library import Threads
+
+ROOT = Path(__file__).parents[1]
+SOON = 0.2  # seconds
+AT_MOST = 1.0  # of them, from a signal to its exception
+pytestmark = pytest.mark.usefixtures("compiler")
+
+
+class Interrupted(Exception):  # noqa: N818
+    """What the handler of a signal raises here, as Python's own raises KeyboardInterrupt."""
+
+
+@contextmanager
+def signal_soon(handler):
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, SOON)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def interrupted(call):
+    """The seconds from a signal to the exception that ends the call."""
+
+    def handler(*_):
+        raise Interrupted
+
+    began = time.monotonic()
+    with signal_soon(handler), pytest.raises(Interrupted):
+        call()
+    return time.monotonic() - began - SOON
+
+
+def batch(count):
+    C = torch.randn(20, 10).double()
+    return {"H": torch.eye(10).double(), "g": torch.randn(count, 10).double(), "C": C, "u": torch.ones(20).double()}
+
+
+def backward(backend):
+    args = batch(2000)
+    x = qp.solve_qp(**args | {"g": args["g"].requires_grad_()}, backend=backend).x.repeat(50, 1)
+    return lambda: [x.sum().backward(retain_graph=True) for _ in range(10_000)]
+
+
+CALLS = {
+    "many problems": lambda backend: lambda: qp.solve_qp(**batch(400_000), backend=backend),
+    "a large one": lambda backend: lambda: qp.solve_qp(**LARGE, backend=backend),
+    "backward": backward,
+}
+LARGE = f.feasible(1, 1500, two_sided=True)
+FEW = batch(3)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("what", CALLS)
+def test_a_signal_ends_a_long_call_and_breaks_nothing(what, backend):
+    call, before = CALLS[what](backend), qp.solve_qp(**FEW, backend=backend)
+    others = threading.enumerate()
+    assert interrupted(call) < AT_MOST
+    assert torch.equal(qp.solve_qp(**FEW, backend=backend).x, before.x)
+    for thread in set(threading.enumerate()).difference(others):
+        thread.join(2.0)  # it ends after a step
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_no_problem_is_begun_after_a_stop(stopped):
+    given, stop = Pointers(torch.device("cpu")), ctypes.c_int32(stopped)
+    call, answer = given.forward(as_rows(FEW), OPTIONS, None)
+    answer.status.fill_(-7)
+    cpu.load().qplayer_forward(ctypes.byref(call), Threads(1, None, ctypes.addressof(stop)))
+    assert answer.status.tolist() == [-7 if stopped else qp.Status.SOLVED] * 3
+
+
+def test_a_signal_that_raises_nothing_changes_nothing():
+    heard = []
+    args = batch(60_000)
+    with signal_soon(lambda *_: heard.append(time.monotonic())):
+        sol = qp.solve_qp(**args, backend="cpu").check()
+        ended = time.monotonic()
+    assert len(heard) == 1
+    assert heard[0] < ended - 0.01
+    assert torch.equal(sol.x[:50], qp.solve_qp(**args | {"g": args["g"][:50]}, backend="cpu").x)
+
+
+def test_a_short_call_starts_no_thread(monkeypatch):
+    monkeypatch.setattr(running.threading, "Thread", None)
+    qp.solve_qp(**FEW, backend="cpu").check()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_after_a_threaded_solve_does_not_hang():
+    args, threads = batch(2000), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        expected = qp.solve_qp(**args, backend="cpu").x
+        child = os.fork()
+        if child == 0:
+            os._exit(7 * torch.equal(qp.solve_qp(**args, backend="cpu").x, expected))
+    finally:
+        torch.set_num_threads(threads)
+    assert exit_code(child) == 7
+
+
+def exit_code(child):
+    for _ in range(200):
+        if any(found := os.waitpid(child, os.WNOHANG)):
+            return os.waitstatus_to_exitcode(found[1])
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)
+
+
+CTRL_C = """
+import sys, torch, qplayer_gpu as qp
+H, g = torch.eye(10).double(), torch.randn(400_000, 10).double()
+print("begin", flush=True)
+qp.solve_qp(H, g, C=torch.randn(20, 10).double(), u=torch.ones(20).double(), backend=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_ctrl_c_ends_a_program(backend):
+    program = subprocess.Popen(
+        [sys.executable, "-c", CTRL_C, backend], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout.readline() == "begin\n"
+    time.sleep(0.5)
+    program.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    assert program.communicate(timeout=60)[1].splitlines()[-1] == "KeyboardInterrupt"
+    assert time.monotonic() - began < 2 * AT_MOST  # to the end of the process
+    assert program.returncode == -signal.SIGINT
