@@ -28,6 +28,7 @@ from qplayer_gpu.kernels.triton.forward import forward_kernel
 from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
 from qplayer_gpu.kernels.triton.problem import Arrays, Config
 from qplayer_gpu.kernels.triton.solve import solve_kernel
+from qplayer_gpu.kernels.triton.vectors import COMPILED
 
 from ..table import parsed
 from . import sass
@@ -113,10 +114,10 @@ def compiled(v: Variant) -> Any:
     aligned = {path: [["tt.divisibility", 16]] for path, kind in leaves(signature.values()) if kind.startswith("*")}
     if v.kernel in SOLVES:
         constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
-        options = {"num_warps": linear.WARPS[v.n]}
+        options = COMPILED | {"num_warps": linear.WARPS[v.n]}
     else:
         constants = {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}
-        options = {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
+        options = COMPILED | {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
 

@@ -22,6 +22,7 @@ from .adjoint import adjoint_kernel
 from .forward import forward_kernel
 from .problem import Arrays, Config
 from .scratch import scratch_size
+from .vectors import COMPILED
 
 Record = TypeVar("Record", Arrays, Vectors)
 
@@ -48,7 +49,7 @@ def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
     """The variant for these rows, and how the compiler is to build it."""
     N, M = padded(rows.n), padded(rows.m)
     cfg = Config(rows.n, N, M, CHUNK[N], rows.H is not None, rows.bounded, VERSION)
-    build = {"num_warps": WARPS[N]}
+    build = COMPILED | {"num_warps": WARPS[N]}
     if torch.version.hip is None:  # AMD's refuses what it does not know
         build["maxnreg"] = MAXIMAL_REGISTERS
     return cfg, build

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .program import Finding, Program
-
-
-class Fault(RuntimeError):
-    """A launch ended early: the answer is none."""
+from .translate import Site
 
 
 @dataclass
@@ -29,6 +26,7 @@ class Emulation:
     """Runs launches in an order of threads, and keeps what is found."""
 
     order: int = 0
+    removed: Callable[[Site], bool] = lambda site: False  # of barriers
     findings: list[Finding] = field(default_factory=list)
     launches: list[Launch] = field(default_factory=list)
 
@@ -43,7 +41,7 @@ class Emulation:
         shared: int,
     ) -> int:
         """Runs a launch: 1, or 0 where it has ended early."""
-        run = program.launch(kernel, blocks, threads, arguments, memory, shared, self.order)
+        run = program.launch(kernel, blocks, threads, arguments, memory, shared, self.order, self.removed)
         self.findings += run.findings
         self.launches.append(Launch(kernel, blocks, threads, shared, Counter(run.counts)))
         return int(run.ended)

@@ -57,6 +57,7 @@ inline bool Thread::is_near_shared(uint64_t address) const { return address - bl
 
 void barrier(Thread& t, uint32_t site);                               // of the block
 void meet(Thread& t, Meeting meeting, uint32_t mask, uint32_t site);  // of lanes of the warp
+bool is_removed(uint32_t site);                                       // a barrier, as an experiment
 [[noreturn]] void stop(Finding finding);                              // ends the launch
 
 }  // namespace gpu

@@ -7,7 +7,7 @@ import hashlib
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -131,9 +131,12 @@ class Program:
         memory: Sequence[tuple[int, int]],
         shared: int = 0,
         order: int = 0,
+        removed: Callable[[translate.Site], bool] = lambda site: False,
     ) -> Run:
-        """Runs a kernel on arguments, with pointers to ``memory``: addresses and sizes. The order is 0 for forward,
-        1 for backward, and else the seed of random ones.
+        """Runs a kernel on arguments, with pointers to ``memory``: addresses and sizes.
+
+        The order of threads is 0 for forward, 1 for backward, and else the seed of random ones. Removed barriers are
+        passed as if they were not there.
         """
         expected = self.translation.parameters[kernel]
         if [len(a) for a in arguments] != expected:
@@ -151,7 +154,9 @@ class Program:
         counts = (ctypes.c_uint64 * len(self.translation.blocks)).in_dll(self.library, "counts")
         ctypes.memset(counts, 0, ctypes.sizeof(counts))
         function = ctypes.cast(getattr(self.library, translate.identifier(kernel)), ctypes.c_void_p)
-        ended = self.machine.gpu_launch(function, blocks, threads, self.translation.shared + shared, pointers, order)
+        gone = bytes([0, *map(removed, self.translation.sites)])
+        size = self.translation.shared + shared
+        ended = self.machine.gpu_launch(function, blocks, threads, size, pointers, order, gone)
         found = self.machine.gpu_findings()[: self.machine.gpu_count()]
         return Run([self.finding(f) for f in found], bool(ended), self.executed(counts))
 

@@ -14,7 +14,9 @@ PTX void each_lane(Thread* warp, u32 lanes, Done done) {
         if (lanes >> lane & 1) done(warp[lane]);
 }
 
-inline void synchronize(Thread& t, u32 mask, u32 site) { meet(t, synchronize_lanes, mask, site); }
+inline void synchronize(Thread& t, u32 mask, u32 site) {
+    if (!is_removed(site)) meet(t, synchronize_lanes, mask, site);
+}
 
 // ---- shuffles: the lane that is asked, by mode, and whether it is in reach
 
