@@ -45,7 +45,10 @@ def assert_clean(said):
     assert said["wrong"] == []
 
 
-@pytest.mark.parametrize(("case", "n", "batch", "order"), [("qp", 5, 3, RANDOM), ("hard", 5, 2, BACKWARD), ("qp", 17, 2, BACKWARD), ("qp", 40, 2, RANDOM)])
+@pytest.mark.parametrize(
+    ("case", "n", "batch", "order"),
+    [("qp", 5, 3, RANDOM), ("hard", 5, 2, BACKWARD), ("qp", 17, 2, BACKWARD), ("qp", 40, 2, RANDOM)],
+)
 def test_compiled_kernels_are_right(worker, case, n, batch, order):
     assert_clean(worker.ask(case, n, batch, order))
 

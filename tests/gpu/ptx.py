@@ -1,4 +1,4 @@
-"""Reads PTX, the text between CUDA or Triton and the machine's code: functions, their instructions, where these are from.
+"""Reads PTX, the text between CUDA or Triton and the machine's code: functions, instructions, where these are from.
 
 NVIDIA, PTX ISA: https://docs.nvidia.com/cuda/parallel-thread-execution
 """

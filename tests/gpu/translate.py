@@ -15,11 +15,13 @@ from .ptx import SIZES, Brace, Function, Instruction, Label, Module, Place, Vari
 TYPES = {*SIZES, "pred"}
 NO_MATTER = {"rn", "lo", "uni", "aligned", "volatile", "relaxed", "weak", "cta", "gpu", "sys", "acq_rel", "nc"}
 FLOATS = {"f32", "f64"}
-PLAIN = "add sub mul div rem fma mad neg abs min max copysign sqrt rcp shl shr popc bfe prmt and or xor not".split()
-MODIFIED = "mul.wide mul.hi mad.wide rcp.approx sqrt.approx rsqrt.approx div.full ex2.approx lg2.approx".split()
-ELEMENTWISE = {*PLAIN, *MODIFIED}
+ARITHMETIC = {"add", "sub", "mul", "mul.hi", "mul.wide", "mad", "mad.wide", "fma", "div", "rem", "neg", "abs"}
+REAL = {"min", "max", "copysign", "sqrt", "rcp"}
+APPROXIMATE = {"rcp.approx", "sqrt.approx", "rsqrt.approx", "div.full", "ex2.approx", "lg2.approx"}
 RESERVED = {"and", "or", "xor", "not"}  # words of C++
-COMPARISONS = set("eq ne lt le gt ge lo ls hi hs num nan equ neu ltu leu gtu geu".split())
+ELEMENTWISE = {*ARITHMETIC, *REAL, *APPROXIMATE, *RESERVED, "shl", "shr", "bfe", "prmt", "popc"}
+ORDERED = {"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "num"}
+COMPARISONS = {*ORDERED, "nan", "equ", "neu", "ltu", "leu", "gtu", "geu"}
 ROUNDINGS = {"rzi", "rni", "rmi", "rpi"}
 SPACES = {"global", "shared", "local", "param", "const"}
 UPDATES = {"add": "gpu::add(old, v)", "exch": "v", "min": "gpu::min(old, v)", "max": "gpu::max(old, v)"}
