@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from .program import Finding, Program
 from .translate import Site
 
+FORWARD, BACKWARD, RANDOM = range(3)  # orders of threads; larger ones are random too
+
 
 @dataclass
 class Launch:

@@ -20,6 +20,7 @@ def answer(question: dict, emulation: on_triton.Emulation) -> dict:
     gone = question["removed"]  # places of barriers
     emulation.removed = lambda site: f"{site.place.file}:{site.place.line}" in gone
     kernels = importlib.import_module("qplayer_gpu.kernels.triton")
+    kernels.launch.COMPILED = {"enable_fp_fusion": question["fused"]}
     try:
         wrong = cases.complaints(cases.differences(kernels, question["case"], question["n"], question["batch"]))
     except RuntimeError as error:  # of Triton, where a launch was stopped
