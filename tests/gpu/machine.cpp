@@ -24,6 +24,7 @@ struct Machine {
     Kernel kernel;
     uint8_t** arguments;
     const uint8_t* is_removed;  // of barriers, by their sites: whether threads pass them as if they were not there
+    uint64_t* accesses;         // by site and space, which a generic address does not say
     Thread* running;
     bool stopped;
     jmp_buf context;
@@ -73,6 +74,8 @@ static void pass_barrier(Thread& t) {
 }
 
 bool is_removed(uint32_t site) { return machine.is_removed[site]; }
+
+void count_access(uint32_t site, Space space) { machine.accesses[site * int(Space::COUNT) + int(space)]++; }
 
 void barrier(Thread& t, uint32_t site) {
     if (is_removed(site)) return;
@@ -174,10 +177,10 @@ static void run(Block& block, uint64_t stacks, int order, std::mt19937& generato
 
 // Runs a kernel; whether all its threads have ended.
 extern "C" int gpu_launch(gpu::Kernel kernel, uint32_t blocks, uint32_t threads, uint32_t shared, uint8_t** arguments,
-                          int order, const uint8_t* is_removed) {
+                          int order, const uint8_t* is_removed, uint64_t* accesses) {
     using namespace gpu;
     machine.kernel = kernel, machine.arguments = arguments;
-    machine.is_removed = is_removed, machine.stopped = false;
+    machine.is_removed = is_removed, machine.accesses = accesses, machine.stopped = false;
     machine.findings.clear();
     const size_t size = STACK * threads;
     void* const stacks = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

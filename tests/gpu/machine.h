@@ -17,6 +17,8 @@ constexpr int WARP = 32, MOST_THREADS = 1024;  // of a block
 constexpr uint64_t STACK = 1 << 19;            // bytes of a thread, of its local memory among others
 constexpr int ENTRIES = 8;                     // that a lane brings to where lanes meet, or takes from there
 
+enum class Space { GLOBAL, SHARED, LOCAL, COUNT };
+
 struct Block;
 struct Thread;
 
@@ -58,6 +60,7 @@ inline bool Thread::is_near_shared(uint64_t address) const { return address - bl
 void barrier(Thread& t, uint32_t site);                               // of the block
 void meet(Thread& t, Meeting meeting, uint32_t mask, uint32_t site);  // of lanes of the warp
 bool is_removed(uint32_t site);                                       // a barrier, as an experiment
+void count_access(uint32_t site, Space space);
 [[noreturn]] void stop(Finding finding);                              // ends the launch
 
 }  // namespace gpu

@@ -92,6 +92,7 @@ uint8_t* accessed(Thread& t, uint64_t address, uint32_t size, Access access, uin
     const bool is_local = address - t.stack < STACK;
     if (!range && !is_local) wrong(Kind::OUT_OF_BOUNDS, address - t.block->window(), t.is_near_shared(address));
     if (address % size) wrong(Kind::MISALIGNED, address - (range ? range->begin : t.stack), range && range->is_shared);
+    count_access(site, !range ? Space::LOCAL : range->is_shared ? Space::SHARED : Space::GLOBAL);
     if (!range) return at;
     if (!range->is_writable && access != Access::READ) wrong(Kind::READ_ONLY, address - range->begin, false);
     if (range->words.empty()) return at;

@@ -19,6 +19,8 @@ from . import ptx, translate
 HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
 MACHINE = ("machine.cpp", "memory.cpp")
+SPACES = ("global", "shared", "local")  # as machine.h has them
+VERBS = {"ld": "load", "st": "store", "atom": "atomic", "red": "atomic"}
 THREADS = 1024  # by which blocks are apart in the numbers of threads
 KINDS = (  # as findings.h has them
     "a read of what another thread wrote with no barrier between",
@@ -156,9 +158,10 @@ class Program:
         function = ctypes.cast(getattr(self.library, translate.identifier(kernel)), ctypes.c_void_p)
         gone = bytes([0, *map(removed, self.translation.sites)])
         size = self.translation.shared + shared
-        ended = self.machine.gpu_launch(function, blocks, threads, size, pointers, order, gone)
+        accesses = (ctypes.c_uint64 * (len(gone) * len(SPACES)))()
+        ended = self.machine.gpu_launch(function, blocks, threads, size, pointers, order, gone, accesses)
         found = self.machine.gpu_findings()[: self.machine.gpu_count()]
-        return Run([self.finding(f) for f in found], bool(ended), self.executed(counts))
+        return Run([self.finding(f) for f in found], bool(ended), self.executed(counts, accesses))
 
     def add_range(self, at: int, size: int, is_writable: bool) -> None:
         self.machine.gpu_add_range(ctypes.c_void_p(at), ctypes.c_uint64(size), int(is_writable))
@@ -170,21 +173,26 @@ class Program:
         where = f"{'shared memory' if f.is_shared else 'memory'} {f.address:#x}"
         return Finding(KINDS[f.kind], site, other, *threads, where, f.count)
 
-    def executed(self, counts: Sequence[int]) -> Counter[tuple[str, str]]:
-        """By function and kind."""
+    def executed(self, counts: Sequence[int], accesses: Sequence[int]) -> Counter[tuple[str, str]]:
+        """By function and kind; accesses to memory, but those that say that it is the thread's own, as they were."""
         total: Counter[tuple[str, str]] = Counter()
         for count, (function, opcodes) in zip(counts, self.translation.blocks, strict=True):
             for opcode, often in opcodes.items():
-                total[spoken(function), kind_of(opcode)] += count * often
-        return total
+                if kind := kind_of(opcode):
+                    total[spoken(function), kind] += count * often
+        for k, site in enumerate(self.translation.sites, 1):
+            if (verb := VERBS.get(site.opcode.split(".")[0])) is None:
+                continue
+            for space, count in zip(SPACES, accesses[k * len(SPACES) :], strict=False):
+                total[spoken(site.function), f"{verb} {space}"] += count
+        return +total
 
 
 def kind_of(opcode: str) -> str:
-    """What an instruction is to the machine."""
+    """What an instruction is to the machine; nothing for accesses to memory that is found when they are made."""
     name, *modifiers = opcode.split(".")
-    if name in ("ld", "st", "atom", "red"):
-        space = next((m for m in modifiers if m in translate.SPACES), "global")  # the kernels' generic addresses
-        return f"{'load' if name == 'ld' else 'store' if name == 'st' else 'atomic'} {space}"
+    if name in VERBS:
+        return next((f"{VERBS[name]} {m}" for m in modifiers if m in translate.OWN), "")
     if name in ("shfl", "vote", "redux"):
         return "shuffle"
     if name in ("bar", "barrier"):

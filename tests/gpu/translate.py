@@ -23,6 +23,7 @@ ELEMENTWISE = {*ARITHMETIC, *REAL, *APPROXIMATE, *RESERVED, "shl", "shr", "bfe",
 ORDERED = {"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "num"}
 COMPARISONS = {*ORDERED, "nan", "equ", "neu", "ltu", "leu", "gtu", "geu"}
 ROUNDINGS = {"rzi", "rni", "rmi", "rpi"}
+OWN = ("param", "local")  # memory that belongs to one thread
 SPACES = {"global", "shared", "local", "param", "const"}
 UPDATES = {"add": "gpu::add(old, v)", "exch": "v", "min": "gpu::min(old, v)", "max": "gpu::max(old, v)"}
 VOTES = {"ballot": "Ballot", "any": "AnyVote", "all": "AllVote"}
@@ -284,14 +285,14 @@ class Writer:
         space, kind = memory_kind(modifiers)
         sinks, targets = self.targets(i.operands[0])
         at = self.address(i.operands[1], space)
-        if space in ("param", "local"):
+        if space in OWN:
             return f"{sinks}load_own<{kind}>({at}, {', '.join(targets)});"
         return f"{sinks}load<{kind}>(t, {at}, {self.site(i)}, {', '.join(targets)});"
 
     def write_st(self, i: Instruction, modifiers: list[str]) -> str:
         space, kind = memory_kind(modifiers)
         at, values = self.address(i.operands[0], space), ", ".join(map(self.value, self.list_of(i.operands[1])))
-        if space in ("param", "local"):
+        if space in OWN:
             return f"store_own<{kind}>({at}, {values});"
         return f"store<{kind}>(t, {at}, {self.site(i)}, {values});"
 
