@@ -115,6 +115,29 @@ def test_blocks_are_ordered_by_nothing_but_may_add():
 ONE = "setp.lt.s32 %p1, %r1, 8; @%p1 bra ONE; {} bra END; ONE: {} END:"  # one thing in some lanes, another in others
 
 
+LOCK = "@%p2 atom.global.{}add.u64 %rd5, [%rd1+256], 1;"
+
+
+@pytest.mark.parametrize(
+    ("release", "acquire", "found"),
+    [
+        ("bar.sync 0;" + LOCK.format("acq_rel.gpu."), LOCK.format("acq_rel.gpu.") + "bar.sync 0;", set()),
+        ("bar.sync 0;" + LOCK.format(""), LOCK.format("") + "bar.sync 0;", {WRITES}),  # relaxed
+        (LOCK.format("acq_rel.gpu."), LOCK.format("acq_rel.gpu.") + "bar.sync 0;", {WRITES}),
+        ("bar.sync 0;" + LOCK.format("acq_rel.gpu."), LOCK.format("acq_rel.gpu."), {WRITES}),
+    ],
+    ids=["ordered", "relaxed", "no barrier before the release", "no barrier after the acquisition"],
+)
+def test_blocks_are_ordered_by_atomic_operations_that_say_so(release, acquire, found):
+    """Threads of a block write, one of them releases; in the next block one acquires, and others write."""
+    other = "xor.b32 %r5, %r1, 1; mul.wide.u32 %rd6, %r5, 8; add.s64 %rd6, %rd1, %rd6;"
+    value = "mov.u32 %r6, %ctaid.x; cvt.u64.u32 %rd7, %r6; setp.ne.s32 %p1, %r6, 0; setp.eq.s32 %p2, %r1, 0;"
+    first = f"st.global.u64 [%rd3], %rd7; {release} bra END;"
+    second = f"ONE: {acquire} st.global.u64 [%rd6], %rd7; END:"
+    _, result = run(f"{other} {value} @%p1 bra ONE; {first} {second}", threads=4, blocks=2)
+    assert kinds(result) == found
+
+
 @pytest.mark.parametrize(
     ("body", "found"),
     [

@@ -53,7 +53,7 @@ def arrays_of(H, A, C):
 def assembly_kernel(arrays, memory, K_ptr, order, n_eq, n_in, cfg: tl.constexpr):
     """G x, G'z, and K [B, N, N] = H / 2 + diag(P) + G' diag(t) G of matrices that all have a batch."""
     b = tl.program_id(0).to(tl.int64)
-    data = problem.data_of(arrays, memory, b, 255, order, n_eq, n_in, cfg)
+    data = problem.data_of(arrays, memory, b, b, 255, order, n_eq, n_in, cfg)
     products.row_product(data, slots.X, slots.GX, cfg)
     products.write_columns(data, scratch.rows_at(data, slots.Z, cfg), cfg)
     diagonal = scratch.column_vector(data, slots.METRIC_X, cfg)

@@ -47,6 +47,7 @@ TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, 
     "answer": Answer._make([*VECTORS, *[COUNTS] * 2, *[NUMBERS] * 3]),
     "result": Adjoint._make([NUMBERS] * 7),
     "scratch": NUMBERS,
+    "taken": "*i32",
     "failed_ptr": FLAGS,
     **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
 }
@@ -139,7 +140,7 @@ def extents(v: Variant) -> dict[str, float]:
     pivots = dict.fromkeys(("cholesky", "sweep", "substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
     rows |= {"column_sizes": v.m / 3, "clear": slots.COLUMNS * v.n + slots.ROWS * v.m}
-    few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1}  # right-hand side
+    few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1, "take_part": 1}  # right-hand side
     once = {"measure_scaling": numbers.RUIZ_PASSES, "factor_saddle_point": 1, "saddle_point": SADDLE_POINT_PASSES}
     once |= {"factor": 1}  # the loop around it, where its last line ends that
     return pivots | rows | few | once

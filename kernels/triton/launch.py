@@ -29,6 +29,7 @@ Record = TypeVar("Record", Arrays, Vectors)
 WARPS = {8: 1, 16: 1, 32: 2, 64: 8}  # by n rounded up to a power of two
 CHUNK = {8: 4, 16: 4, 32: 4, 64: 8}  # rows of a matrix read at once
 LARGEST_N, LARGEST_M = max(WARPS), 256  # the tile of K stays in registers, and the vectors of rows are short
+RESIDENT = 16  # warps of a multiprocessor at most, as each of their threads has 128 registers or more
 MAXIMAL_REGISTERS = 255  # said to NVIDIA's assembler, or it spills a little so as to have more programs at once
 
 
@@ -53,6 +54,19 @@ def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
     if torch.version.hip is None:  # AMD's refuses what it does not know
         build["maxnreg"] = MAXIMAL_REGISTERS
     return cfg, build
+
+
+def scratch_of(rows: Rows, cfg: Config) -> tuple[Tensor, Tensor, int]:
+    """Memory for programs, which parts of it are taken, and how many parts there are.
+
+    Twice as many as programs that run at once, so that one is soon found, however large the batch is.
+    """
+    device, parts = rows.g.device, 1  # interpreted, one after the other
+    if rows.g.is_cuda:
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        parts = min(rows.batch, 2 * processors * (RESIDENT // WARPS[cfg.N]))
+    scratch = rows.g.new_empty(parts, scratch_size(cfg.N, cfg.M))
+    return scratch, torch.zeros(parts, dtype=torch.int32, device=device), parts
 
 
 def arrays_of(rows: Rows) -> Arrays:
@@ -85,7 +99,7 @@ def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answe
         arrays,
         start,
         answer,
-        new(rows.batch, scratch_size(cfg.N, cfg.M)),
+        *scratch_of(rows, cfg),
         batched((*arrays, *start)),
         rows.n,
         rows.n_eq,
@@ -116,7 +130,7 @@ def launch_adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> 
         contiguous(at),
         contiguous(grad),
         result,
-        x.new_empty(rows.batch, scratch_size(cfg.N, cfg.M)),
+        *scratch_of(rows, cfg),
         batched(arrays),
         rows.n,
         rows.n_eq,

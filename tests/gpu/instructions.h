@@ -273,9 +273,10 @@ PTX void store(Thread& t, u64 address, u32 site, R... r) {
     const T v[] = {get<T>(r)...};
     memcpy(accessed(t, address, sizeof v, Access::WRITE, site, v), v, sizeof v);
 }
-template <class T, class Update>
+template <class T, bool synchronizes, class Update>
 PTX T atomic(Thread& t, u64 address, u32 site, Update update) {
     u8* at = accessed(t, address, sizeof(T), Access::ATOMIC, site);
+    if (synchronizes) synchronize_blocks(t, address);
     T old;
     memcpy(&old, at, sizeof old);
     const T v = update(old);

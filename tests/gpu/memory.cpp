@@ -5,6 +5,7 @@
 #include "memory.h"
 
 #include <cstring>
+#include <map>
 #include <vector>
 
 namespace gpu {
@@ -21,6 +22,13 @@ struct Word {
     Past past[KEPT];
 };
 
+// What a block knows of another one that has released an address before it acquired that.
+struct Known {
+    uint32_t released;        // the other block's barriers at its release: what was before the last of these is known
+    uint32_t thread, barriers;  // the thread that acquired, and its block's barriers then: others know from the next on
+};
+using Knowledge = std::map<uint32_t, Known>;  // by block
+
 struct Range {
     uint64_t begin, end;
     bool is_writable, is_shared;
@@ -28,6 +36,8 @@ struct Range {
 };
 
 static std::vector<Range> ranges(1);  // the first is the shared memory of the block that runs
+static Knowledge known;                        // by the block that runs
+static std::map<uint64_t, Knowledge> releases;  // by address
 static size_t last_range = 0;
 static unsigned next_evicted = 0;
 
@@ -39,10 +49,16 @@ static Range* range_of(uint64_t address, uint32_t size) {
     return nullptr;
 }
 
+static bool is_released(const Past& past, const Thread& t) {
+    const auto found = known.find(past.thread / MOST_THREADS);
+    if (found == known.end() || past.barriers >= found->second.released) return false;
+    return t.number() == found->second.thread || t.block->barriers > found->second.barriers;
+}
+
 // Whether it happened before all that the thread does from now on.
 static bool is_before(const Past& past, const Thread& t) {
     if (past.thread == t.number()) return true;
-    if (past.thread / MOST_THREADS != t.block->index) return false;
+    if (past.thread / MOST_THREADS != t.block->index) return is_released(past, t);
     if (past.barriers < t.block->barriers) return true;
     const int rank = past.thread % MOST_THREADS;
     return rank / WARP == t.rank / WARP && past.clock <= t.seen[rank % WARP];
@@ -110,6 +126,15 @@ void begin_block(const Block& block) {
     shared.begin = block.window(), shared.end = shared.begin + block.shared_size;
     shared.is_writable = shared.is_shared = true;
     shared.words.resize((block.shared_size + WORD - 1) / WORD);
+    known.clear();
+}
+
+void synchronize_blocks(const Thread& t, uint64_t address) {
+    Knowledge& released = releases[address];
+    for (const auto& [block, what] : released)
+        if (block != t.block->index) known[block] = {what.released, t.number(), t.block->barriers};
+    for (const auto& [block, what] : known) released[block] = what;
+    released[t.block->index] = {t.block->barriers, 0, 0};
 }
 
 void synchronize_lanes(Thread* warp, uint32_t lanes) {
@@ -137,4 +162,7 @@ extern "C" void gpu_add_range(void* begin, uint64_t size, int is_writable) {
     if (is_writable) ranges.back().words.resize(size / WORD + 2);
 }
 
-extern "C" void gpu_clear_ranges() { gpu::ranges.resize(1), gpu::ranges[0].words.clear(); }
+extern "C" void gpu_clear_ranges() {
+    gpu::ranges.resize(1), gpu::ranges[0].words.clear();
+    gpu::releases.clear();
+}

@@ -14,5 +14,6 @@ uint8_t* accessed(Thread& t, uint64_t address, uint32_t size, Access access, uin
 
 void begin_block(const Block& block);  // forgets what happened to shared memory
 void synchronize_lanes(Thread* warp, uint32_t lanes);
+void synchronize_blocks(const Thread& t, uint64_t address);  // by an atomic operation that acquires and releases
 
 }  // namespace gpu

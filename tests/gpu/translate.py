@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from .ptx import SIZES, Brace, Function, Instruction, Label, Module, Place, Variable
 
 TYPES = {*SIZES, "pred"}
-NO_MATTER = {"rn", "lo", "uni", "aligned", "volatile", "relaxed", "weak", "cta", "gpu", "sys", "acq_rel", "nc"}
+NO_MATTER = {"rn", "lo", "uni", "aligned", "volatile", "relaxed", "weak", "cta", "gpu", "sys", "nc"}
 FLOATS = {"f32", "f64"}
 ARITHMETIC = {"add", "sub", "mul", "mul.hi", "mul.wide", "mad", "mad.wide", "fma", "div", "rem", "neg", "abs"}
 REAL = {"min", "max", "copysign", "sqrt", "rcp"}
@@ -299,7 +299,8 @@ class Writer:
     def write_atom(self, i: Instruction, modifiers: list[str]) -> str:
         modifiers, (kind,) = parted(modifiers)
         space = next((m for m in modifiers if m in SPACES), "generic")
-        (update,) = [m for m in modifiers if m not in SPACES]
+        synchronizes = str("acq_rel" in modifiers).lower()
+        (update,) = [m for m in modifiers if m not in (*SPACES, "acq_rel")]
         if update not in (*UPDATES, "cas"):
             raise UnsupportedError("it is not known")
         *given, last = (f"get<{kind}>({self.value(x)})" for x in i.operands[2:])
@@ -307,7 +308,7 @@ class Writer:
         sinks, (target,) = self.targets(i.operands[0])
         done = f"[&]({kind} old) {{ const {kind} v = {last}; return {code}; }}"
         at = self.address(i.operands[1], space)
-        return f"{sinks}put<{kind}>({target}, atomic<{kind}>(t, {at}, {self.site(i)}, {done}));"
+        return f"{sinks}put<{kind}>({target}, atomic<{kind}, {synchronizes}>(t, {at}, {self.site(i)}, {done}));"
 
     def write_red(self, i: Instruction, modifiers: list[str]) -> str:
         operands = ("_", *i.operands)
