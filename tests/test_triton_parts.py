@@ -116,7 +116,8 @@ def test_line_search():
 @triton.jit
 def systems_kernel(arrays, memory, sigma, rho, t, r, x, definite, systems, n, n_eq, n_in, cfg: tl.constexpr):
     """Solves one system after the other in the same scratch: sigma, rho [S], t [S, M], r [N] -> x [S, N]."""
-    data = problem.data_of(arrays, memory, tl.program_id(0).to(tl.int64), 0, n, n_eq, n_in, cfg)
+    part = tl.program_id(0).to(tl.int64)
+    data = problem.data_of(arrays, memory, part, part, 0, n, n_eq, n_in, cfg)
     columns, rows = tl.arange(0, cfg.N), tl.arange(0, cfg.M)
     scratch.put_number(data, slots.IS_DEFINITE, 0.0, cfg)
     for k in range(0, systems):
