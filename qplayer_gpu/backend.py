@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import json
 import os
-import warnings
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple, cast
 import torch
 
 from . import kernels as implementations
+from .checked import Checked, verdicts
 from .errors import BackendError
 from .kernels import cpu, reference
 from .kernels.cpu.build import cache_folder
@@ -35,13 +35,9 @@ class Choice(NamedTuple):
     mixed: bool  # whether also in mixed precision
 
 
-# The first that holds a problem, and has passed its trial on this machine, is taken by "auto"; "torch" where none does.
-# The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
+# The first that holds a problem is taken by "auto", and checks itself when a variant is first launched (checked.py);
+# "torch" where none does. The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
 ON_CUDA = (Choice("triton", 32, 128, mixed=False), Choice("cuda", 256, 512, mixed=True))
-UNTRIED = (
-    "backend 'auto' takes the batched torch operations, as the kernels for GPUs have not been tried on this machine: "
-    "run `python -m qplayer_gpu.trial` once, or name a backend"
-)
 
 
 def check(name: object) -> None:
@@ -61,29 +57,29 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     Raises:
         BackendError: that backend cannot run here, or is not for such problems.
     """
-    if name == "auto":
+    is_chosen = name == "auto"
+    if is_chosen:
         name = fastest(rows, mixed)
     if why := obstacle(name, rows.g.device):
         raise BackendError(f"backend {name!r} cannot run here: {why}, or take 'torch' or 'auto'")
     kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
     if why := kernels.obstacle(rows, mixed):
         raise BackendError(f"backend {name!r} cannot take these problems: {why}; or take 'torch' or 'auto'")
-    return kernels
+    device = rows.g.device
+    return Checked(name, kernels, device, record(device, "checked")) if is_chosen and name in LAZY else kernels
 
 
 def fastest(rows: Rows, mixed: bool) -> str:
-    """The name of the fastest backend for these rows that is known to run here."""
+    """The name of the fastest backend for these rows that is not known to be wrong here."""
     device = rows.g.device
     if device.type == "cpu" and rows.n <= CPU_LARGEST and not why_no_cpu():
         return "cpu"
     if device.type == "cuda":
-        right = passed(device)
-        if right is None:
-            warnings.warn(UNTRIED, stacklevel=2)
-            return "torch"
+        tried, wrong = passed(device) or {}, verdicts(record(device, "checked")).wrong
         for choice in ON_CUDA:
-            holds = rows.n <= min(choice.n, right[choice.backend]) and rows.m <= choice.m and choice.mixed >= mixed
-            if holds and not obstacle(choice.backend, device):
+            largest = min(choice.n, tried.get(choice.backend, choice.n))
+            holds = rows.n <= largest and rows.m <= choice.m and choice.mixed >= mixed
+            if holds and choice.backend not in wrong and not obstacle(choice.backend, device):
                 return choice.backend
     return "torch"
 
@@ -126,12 +122,13 @@ def passed(device: torch.device) -> dict[str, int] | None:
     """The largest n at which each backend was right in the trial (trial.py) on this device; None before it."""
     if not torch.cuda.is_available():
         return None
-    path = record(device)
+    path = record(device, "trial")
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def record(device: torch.device) -> Path:
-    """The file for this GPU, these versions and this code."""
+@cache
+def record(device: torch.device, kind: str) -> Path:
+    """The file of what was found on this GPU, with these versions and this code."""
     known = [torch.cuda.get_device_name(device), torch.__version__]
     for package in ("triton", "cupy-cuda13x", "cupy-cuda12x"):
         try:
@@ -142,4 +139,4 @@ def record(device: torch.device) -> Path:
     folder = Path(implementations.__file__).parent
     for source in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".h", ".cu")):
         digest.update(source.read_bytes())
-    return cache_folder() / f"trial_{digest.hexdigest()[:24]}.json"
+    return cache_folder() / f"{kind}_{digest.hexdigest()[:24]}.json"

@@ -229,14 +229,16 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 )
 def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
     rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
-    with pytest.warns(UserWarning, match=r"python -m qplayer_gpu\.trial"):
-        assert backends.fastest(rows, mixed) == "torch"
-    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})
+    found = SimpleNamespace(wrong={})
+    monkeypatch.setattr(backends, "record", lambda *_: None)
+    monkeypatch.setattr(backends, "verdicts", lambda _: found)
     monkeypatch.setattr(backends, "obstacle", lambda *_: "")
     assert backends.fastest(rows, mixed) == expected
-    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 0, "cuda": 0})
+    found.wrong["triton"] = "why"
+    assert backends.fastest(rows, mixed) == ("cuda" if expected == "triton" else expected)
+    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 0, "cuda": 0})  # by the trial
     assert backends.fastest(rows, mixed) == "torch"
-    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})
+    monkeypatch.setattr(backends, "passed", lambda _: None)
     monkeypatch.setattr(backends, "obstacle", lambda name, _: "missing")
     assert backends.fastest(rows, mixed) == "torch"
 

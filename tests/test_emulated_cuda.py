@@ -7,11 +7,12 @@ import sys
 import families as f
 import pytest
 import torch
-from gpu.cases import CASES, complaints, differences
+from gpu.cases import CASES, CPU, complaints, differences, rows_of
 from gpu.emulated import BACKWARD, FORWARD, RANDOM
 from hard import demand
 from helpers import HARD_ROWS, OPTIONS, as_rows
 
+from qplayer_gpu.checked import Checked
 from qplayer_gpu.kernels.interface import Vectors
 
 on_cupy = pytest.importorskip("gpu.on_cupy")
@@ -47,6 +48,15 @@ def assert_clean(emulation, case, n, batch, order, precision="float64"):
 )
 def test_compiled_kernels_are_right(emulation, case, n, batch, order):
     assert_clean(emulation, case, n, batch, order)
+
+
+def test_they_pass_their_own_check(emulation, tmp_path):
+    """That of their first launch on a device, of the forward and of the adjoint."""
+    rows, one = rows_of("qp", 5, 3), Checked("cuda", kernels(), CPU, tmp_path / "found.json")
+    answer = one.forward(rows, OPTIONS)
+    one.adjoint(rows, answer.point, Vectors(*map(torch.ones_like, answer.point)), OPTIONS)
+    assert one.verdicts.right == {"cuda forward (8, False)", "cuda adjoint (8, False)"}
+    assert [str(finding) for finding in emulation.findings] == []
 
 
 @pytest.mark.slow

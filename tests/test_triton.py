@@ -274,9 +274,9 @@ def test_it_says_what_it_cannot_take():
 
 def test_the_option_of_nvidia_s_assembler_is_not_given_to_amd_s(monkeypatch):
     rows = as_rows({"g": torch.ones(3)})
-    assert ("maxnreg" in launch.variant(rows)[1]) == (torch.version.hip is None)
+    assert ("maxnreg" in launch.variant_of(rows)[1]) == (torch.version.hip is None)
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert launch.variant(rows)[1].keys() == {"num_warps", "enable_fp_fusion"}
+    assert launch.variant_of(rows)[1].keys() == {"num_warps", "enable_fp_fusion"}
 
 
 def test_scratch_does_not_grow_with_the_batch(monkeypatch):
@@ -285,7 +285,7 @@ def test_scratch_does_not_grow_with_the_batch(monkeypatch):
     shapes = []
     for batch in (100, 10_000, 1_000_000):
         g = SimpleNamespace(is_cuda=True, device="meta", new_empty=lambda *shape: torch.empty(*shape, device="meta"))
-        cfg = launch.variant(as_rows({"g": torch.ones(64)}))[0]
+        cfg = launch.variant_of(as_rows({"g": torch.ones(64)}))[0]
         scratch, taken, parts = launch.scratch_of(SimpleNamespace(g=g, batch=batch), cfg)
         assert scratch.shape[0] == taken.shape[0] == parts
         shapes.append(scratch.shape)

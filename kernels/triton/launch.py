@@ -46,7 +46,7 @@ def padded(count: int) -> int:
     return max(min(WARPS), triton.next_power_of_2(count))
 
 
-def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
+def variant_of(rows: Rows) -> tuple[Config, dict[str, int]]:
     """The variant for these rows, and how the compiler is to build it."""
     N, M = padded(rows.n), padded(rows.m)
     cfg = Config(rows.n, N, M, CHUNK[N], rows.H is not None, rows.bounded, VERSION)
@@ -94,7 +94,7 @@ def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answe
     started = int(start is not None)
     start = contiguous(start or Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m)))
     arrays = arrays_of(rows)
-    cfg, build = variant(rows)
+    cfg, build = variant_of(rows)
     forward_kernel[(rows.batch,)](
         arrays,
         start,
@@ -124,7 +124,7 @@ def launch_adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> 
     x, z, _ = at
     result = Adjoint(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, z, x, z, x)))
     arrays = arrays_of(rows)
-    cfg, build = variant(rows)
+    cfg, build = variant_of(rows)
     adjoint_kernel[(rows.batch,)](
         arrays,
         contiguous(at),
