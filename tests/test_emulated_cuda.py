@@ -64,7 +64,8 @@ def test_they_pass_their_own_check(emulation, tmp_path):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("n", [1, 5, 8, 9, 17, 33, 40, 64, 100])
 def test_each_variant_is_right(emulation, case, n, precision):
-    for batch, order in ((1, FORWARD), (9, RANDOM)):
+    several = 9 if n <= 8 else 3  # of which four share a warp
+    for batch, order in ((1, FORWARD), (several, RANDOM)):
         assert_clean(emulation, case, n, batch, order, precision)
 
 
