@@ -18,14 +18,18 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("compiler")
 
 
+def environment():
+    """Of a process that does not interpret."""
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    return {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": paths}
+
+
 class Worker:
     """A process that compiles, as this one has Triton interpret."""
 
     def __init__(self):
-        paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": paths}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, "-m", "gpu.worker"], env=environment, **pipes)
+        self.process = subprocess.Popen([sys.executable, "-m", "gpu.worker"], env=environment(), **pipes)
 
     def ask(self, case, n, batch, order=FORWARD, removed=(), fused=False):
         question = {"case": case, "n": n, "batch": batch, "order": order, "removed": removed, "fused": fused}
@@ -125,3 +129,13 @@ def test_a_barrier_that_is_missing_is_found(worker):
         if not any(worker.ask(case, n, 2, RANDOM, [place])["findings"] for case, n in cases)
     }
     assert missed == REDUNDANT
+
+
+@pytest.mark.slow
+def test_what_is_executed_is_counted_by_function():
+    command = [sys.executable, "-m", "gpu.counts", "--functions", "8"]
+    printed = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines()[2:]]
+    counts = {(kernels, function): int(count) for kernels, function, count in rows}
+    assert counts["triton", "newton_step"] > counts["triton", "measure_scaling"] > 0
+    assert counts["cuda", "factorize"] > 0

@@ -107,8 +107,8 @@ def test_a_barrier_of_one_warp_does_not_order_another():
 def test_blocks_are_ordered_by_nothing_but_may_add():
     body = "mov.u32 %r5, %ctaid.x; cvt.u64.u32 %rd5, %r5;"
     assert kinds(run(f"{body} st.global.u64 [%rd3], %rd5;", blocks=2)[1]) == {WRITES}
-    out, result = run("atom.global.add.u64 %rd5, [%rd1], 1;", blocks=2)
-    assert out[0] == 64
+    out, result = run("atom.global.add.u64 %rd5, [%rd1], 1; red.global.max.u64 [%rd1+8], %rd5;", blocks=2)
+    assert out[:2].tolist() == [64, 63]
     assert kinds(result) == set()
 
 

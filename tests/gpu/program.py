@@ -195,7 +195,7 @@ def kind_of(opcode: str) -> str:
         return next((f"{VERBS[name]} {m}" for m in modifiers if m in translate.OWN), "")
     if name in ("shfl", "vote", "redux"):
         return "shuffle"
-    if name in ("bar", "barrier"):
+    if name == "bar":
         return "barrier of a warp" if "warp" in modifiers else "barrier"
     if name == "mma":
         return "product of matrices"

@@ -337,8 +337,6 @@ class Writer:
             raise UnsupportedError("only the barrier 0 of all threads is known")
         return f"barrier(t, {self.site(i)});"
 
-    write_barrier = write_bar
-
     def write_shfl(self, i: Instruction, modifiers: list[str]) -> str:
         _, mode, _ = modifiers
         target, _, reached = i.operands[0].partition("|")
