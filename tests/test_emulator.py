@@ -5,8 +5,8 @@ import struct
 
 import numpy as np
 import pytest
+from gpu.opcodes import UnsupportedError
 from gpu.program import KINDS, Program
-from gpu.translate import UnsupportedError
 
 pytestmark = pytest.mark.usefixtures("compiler")
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from .opcodes import Site
 from .program import Finding, Program
-from .translate import Site
 
 FORWARD, BACKWARD, RANDOM = range(3)  # orders of threads; larger ones are random too
 

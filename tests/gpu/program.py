@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qplayer_gpu.kernels.cpu import build
 
-from . import ptx, translate
+from . import opcodes, ptx, translate
 
 HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
@@ -51,8 +51,8 @@ class Finding:
     """What is wrong, and where."""
 
     kind: str
-    site: translate.Site | None
-    other: translate.Site | None  # of the earlier access
+    site: opcodes.Site | None
+    other: opcodes.Site | None  # of the earlier access
     thread: tuple[int, int]  # block, and in it
     other_thread: tuple[int, int]
     address: str
@@ -65,7 +65,7 @@ class Finding:
         return f"{text}, {self.address}, {self.count} times"
 
 
-def said(site: translate.Site | None) -> str:
+def said(site: opcodes.Site | None) -> str:
     """An instruction in words."""
     return f"{site.opcode} of {spoken(site.function)} at {site.place}" if site else "at the beginning"
 
@@ -119,7 +119,7 @@ class Program:
     """The kernels of a module."""
 
     def __init__(self, text: str) -> None:
-        """Raises :class:`translate.UnsupportedError` where the text has an instruction that is not known."""
+        """Raises :class:`opcodes.UnsupportedError` where the text has an instruction that is not known."""
         self.translation = translate.translated(ptx.parsed(text))
         self.machine = machine()
         self.library = ctypes.CDLL(str(compiled(self.translation.text, ("-O1",), [])))
@@ -133,7 +133,7 @@ class Program:
         memory: Sequence[tuple[int, int]],
         shared: int = 0,
         order: int = 0,
-        removed: Callable[[translate.Site], bool] = lambda site: False,
+        removed: Callable[[opcodes.Site], bool] = lambda site: False,
     ) -> Run:
         """Runs a kernel on arguments, with pointers to ``memory``: addresses and sizes.
 
@@ -155,7 +155,7 @@ class Program:
             self.add_range(ctypes.addressof(ctypes.c_uint8.in_dll(self.library, "statics")), statics, True)
         counts = (ctypes.c_uint64 * len(self.translation.blocks)).in_dll(self.library, "counts")
         ctypes.memset(counts, 0, ctypes.sizeof(counts))
-        function = ctypes.cast(getattr(self.library, translate.identifier(kernel)), ctypes.c_void_p)
+        function = ctypes.cast(getattr(self.library, opcodes.identifier(kernel)), ctypes.c_void_p)
         gone = bytes([0, *map(removed, self.translation.sites)])
         size = self.translation.shared + shared
         accesses = (ctypes.c_uint64 * (len(gone) * len(SPACES)))()
@@ -176,8 +176,8 @@ class Program:
     def executed(self, counts: Sequence[int], accesses: Sequence[int]) -> Counter[tuple[str, str]]:
         """By function and kind; accesses to memory, but those that say that it is the thread's own, as they were."""
         total: Counter[tuple[str, str]] = Counter()
-        for count, (function, opcodes) in zip(counts, self.translation.blocks, strict=True):
-            for opcode, often in opcodes.items():
+        for count, (function, instructions) in zip(counts, self.translation.blocks, strict=True):
+            for opcode, often in instructions.items():
                 if kind := kind_of(opcode):
                     total[spoken(function), kind] += count * often
         for k, site in enumerate(self.translation.sites, 1):
@@ -192,7 +192,7 @@ def kind_of(opcode: str) -> str:
     """What an instruction is to the machine; nothing for accesses to memory that is found when they are made."""
     name, *modifiers = opcode.split(".")
     if name in VERBS:
-        return next((f"{VERBS[name]} {m}" for m in modifiers if m in translate.OWN), "")
+        return next((f"{VERBS[name]} {m}" for m in modifiers if m in opcodes.OWN), "")
     if name in ("shfl", "vote", "redux"):
         return "shuffle"
     if name == "bar":
