@@ -21,6 +21,7 @@ from .program import HERE, Program, compiled
 LAUNCH = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_uint64, *[ctypes.c_uint] * 3, ctypes.POINTER(ctypes.c_void_p)
 )  # as in libcuda.cpp
+FOLDER = tempfile.TemporaryDirectory()  # of the stand-in for libcuda, which some launchers of Triton link late
 MOST_SHARED, PROCESSORS = 232448, 132  # of an H100
 
 
@@ -85,13 +86,11 @@ def emulate(architecture: int = 90) -> Emulation:
     emulation = Emulation()
     include = f"-I{Path(nvidia.__file__).with_name('include')}"
     built = compiled((HERE / "libcuda.cpp").read_text(), (include, "-Wl,-soname,libcuda.so.1"), [])
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder, "libcuda.so.1")
-        library.symlink_to(built)
-        stand_in = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        with knobs.nvidia.scope():
-            knobs.nvidia.libcuda_path = folder
-            driver = Driver(architecture, emulation)
+    library = Path(FOLDER.name, "libcuda.so.1")
+    library.symlink_to(built)
+    stand_in = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    knobs.nvidia.libcuda_path = FOLDER.name
+    driver = Driver(architecture, emulation)
     stand_in.set_launch(driver.hook)
     triton.runtime.driver.set_active(driver)
     knobs.runtime.kernel_load_start_hook = driver.note
