@@ -1,12 +1,14 @@
 # Parts of a script that are run under limits of time, one after the other or side by side; sourced by gpu.sh.
-# It writes $out/NAME.txt for each part, a line for each to $out/summary.txt, and sets $failed.
+# It writes $out/NAME.txt for each part, a line for each to $out/summary.txt, and sets $failed. After each part
+# $results/results.tar is written anew, so that all is there whenever the machine is taken away.
+set -m # parts can be interrupted, and say what they have found; else bash has what runs beside it ignore that
 failed=0
 names=()
 pids=()
 : >"$out/summary.txt"
 
 aside() { # aside NAME SECONDS COMMAND...: begins a part
-    timeout -k 5 "${@:2}" >"$out/$1.txt" 2>&1 </dev/null &
+    timeout -s INT -k 10 "${@:2}" >"$out/$1.txt" 2>&1 </dev/null &
     names+=("$1")
     pids+=($!)
 }
@@ -27,6 +29,7 @@ together() { # waits for all that has begun, and says how each ended
     done
     names=()
     pids=()
+    tar -C "$out" -cf "$results/unfinished.tar" . && mv "$results/unfinished.tar" "$results/results.tar"
 }
 
 part() { # part NAME SECONDS COMMAND...: one alone

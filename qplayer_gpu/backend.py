@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 import torch
 
 from . import kernels as implementations
+from .checked import Checked, verdicts
 from .errors import BackendError
 from .kernels import cpu, reference
 from .kernels.cache import found
@@ -36,10 +37,9 @@ class Choice(NamedTuple):
     mixed: bool  # whether also in mixed precision
 
 
-# The first that holds a problem, and has passed its trial on this machine, is taken by "auto"; "torch" where none does.
-# The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
+# The first that holds a problem is taken by "auto", and checks itself when a variant is first launched (checked.py);
+# "torch" where none does. The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
 ON_CUDA = (Choice("triton", 32, 128, mixed=False), Choice("cuda", 256, 512, mixed=True))
-UNTRIED = "the kernels for GPUs have not been tried here: run `python -m qplayer_gpu.trial` once, or name a backend"
 
 
 def check(name: object) -> None:
@@ -60,7 +60,8 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
         BackendError: that backend cannot run here, or is not for such problems.
         OutOfMemoryError: there is less memory than it takes for them.
     """
-    if name == "auto":
+    is_chosen = name == "auto"
+    if is_chosen:
         name = fastest(rows, mixed)
     if why := obstacle(name, rows.g.device):
         raise BackendError(f"backend {name!r} cannot run here: {why}, or take 'torch' or 'auto'")
@@ -69,11 +70,12 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
         raise BackendError(f"backend {name!r} cannot take these problems: {why}; or take 'torch' or 'auto'")
     if name == "torch":
         check_operations(rows)
-    return kernels
+    device = rows.g.device
+    return Checked(name, kernels, device, record(device, "checked")) if is_chosen and name in LAZY else kernels
 
 
 def fastest(rows: Rows, mixed: bool) -> str:
-    """The name of the fastest backend for these rows that is known to run here.
+    """The name of the fastest backend for these rows that is not known to be wrong here.
 
     Where that is "torch" for want of what others need, and not for the sizes, a warning says so once.
     """
@@ -87,14 +89,17 @@ def fastest(rows: Rows, mixed: bool) -> str:
     if device.type != "cuda":
         _fall_back(f"there are no kernels for {device.type} devices")
         return "torch"
-    right = passed(device)
-    if right is None:
-        _fall_back(UNTRIED)
-        return "torch"
+    tried, wrong = passed(device) or {}, verdicts(record(device, "checked")).wrong
+    missing = ""
     for choice in ON_CUDA:
-        holds = rows.n <= min(choice.n, right[choice.backend]) and rows.m <= choice.m and choice.mixed >= mixed
-        if holds and not obstacle(choice.backend, device):
+        largest = min(choice.n, tried.get(choice.backend, choice.n))
+        if rows.n > largest or rows.m > choice.m or choice.mixed < mixed or choice.backend in wrong:
+            continue
+        missing = obstacle(choice.backend, device)
+        if not missing:
             return choice.backend
+    if missing:
+        _fall_back(missing)
     return "torch"
 
 
@@ -141,12 +146,13 @@ def passed(device: torch.device) -> dict[str, int] | None:
     """The largest n at which each backend was right in the trial (trial.py) on this device; None before it."""
     if not torch.cuda.is_available():
         return None
-    path = found(record(device), ".json")
+    path = found(record(device, "trial"), ".json")
     return None if path is None else json.loads(path.read_text())
 
 
-def record(device: torch.device) -> str:
-    """How the name of the file begins for this GPU, these versions and this code."""
+@cache
+def record(device: torch.device, kind: str) -> str:
+    """How the name of the file begins of what was found on this GPU, with these versions and this code."""
     known = [torch.cuda.get_device_name(device), torch.__version__]
     for package in ("triton", "cupy-cuda13x", "cupy-cuda12x"):
         try:
@@ -157,4 +163,4 @@ def record(device: torch.device) -> str:
     folder = Path(implementations.__file__).parent
     for source in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".h", ".cu")):
         digest.update(source.read_bytes())
-    return f"trial_{digest.hexdigest()[:24]}"
+    return f"{kind}_{digest.hexdigest()[:24]}"

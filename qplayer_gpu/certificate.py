@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import ProblemTypeError
+from .kernels.interface import Rows, Vectors
 from .problem import QP, Number, rows_of, sizes_of
 from .solution import Solution
 
@@ -45,15 +46,21 @@ def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor
     qp = QP(H, g, **(dict.fromkeys(QP._fields[2:]) | given))
     sizes = sizes_of(qp)
     rows, _ = rows_of(qp, sizes)
-    x, z, s = solution.vectors("the solution", sizes, qp.g.device)
-    n_box = sizes.n_box
-    Gx = torch.cat([torch.einsum("...mn,...n->...m", M, x) for M in (rows.A, rows.C)] + [x[:, :n_box]], -1)
+    found = conditions(rows, solution.vectors("the solution", sizes, qp.g.device))
+    return found if sizes.batch is not None else Certificate(*(v.squeeze(0) for v in vars(found).values()))
+
+
+def conditions(rows: Rows, point: Vectors) -> Certificate:
+    """What a point leaves of each condition, of rows as the kernels take them."""
+    x, z, s = point
+    split = rows.n_eq, rows.n_in, rows.m - rows.n_eq - rows.n_in
+    Gx = torch.cat([torch.einsum("...mn,...n->...m", M, x) for M in (rows.A, rows.C)] + [x[:, : split[2]]], -1)
     Hx = torch.zeros_like(x) if rows.H is None else torch.einsum("...ij,...j->...i", rows.H, x)
 
     def columns(v: Tensor) -> Tensor:
-        y, z_in, z_box = v.split(sizes.rows, -1)
+        y, z_in, z_box = v.split(split, -1)
         total = torch.einsum("...mn,...m->...n", rows.A, y) + torch.einsum("...mn,...m->...n", rows.C, z_in)
-        return total + z_box if n_box else total
+        return total + z_box if rows.bounded else total
 
     below, above = Gx - rows.lo - s, rows.hi + s - Gx
     side = torch.where(s == 0, z, s)
@@ -61,5 +68,4 @@ def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor
     gap = torch.where(z == 0, 0.0, z.abs() * distance).sum(-1)
     violation = torch.cat([-torch.minimum(below, above), x.new_zeros(len(x), 1)], -1).amax(-1)
     dual, push = (v.abs().amax(-1) for v in (Hx + rows.g + columns(z), columns(rows.weights()[0] * s)))
-    values = (violation, dual, gap, push)
-    return Certificate(*(v.squeeze(0) if sizes.batch is None else v for v in values))
+    return Certificate(violation, dual, gap, push)

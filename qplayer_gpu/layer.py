@@ -72,8 +72,8 @@ def solve_qp(
         backend: "auto" for the fastest that is known to run here, or its name: "cpu" (compiled at first use, which
             takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; to 64
             variables and 256 rows, in float64), or "cuda" (on a CUDA device, through CuPy; compiled at first use,
-            which takes some twenty seconds once; to 256 variables and 512 rows). Of the last two "auto" takes what
-            ``python -m qplayer_gpu.trial`` has found right on this machine.
+            which takes some twenty seconds once; to 256 variables and 512 rows). Where "auto" takes one of the
+            last two, it checks itself at its first launch.
 
     Raises:
         ProblemError: shapes, dtypes or devices do not fit.

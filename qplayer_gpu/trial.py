@@ -1,17 +1,18 @@
-"""Whether the kernels for GPUs give right answers on this machine: tried once, before "auto" takes them.
+"""Whether the kernels for GPUs give right answers on this machine, at all sizes: the thorough form of checked.py.
 
     python -m qplayer_gpu.trial
 
 solves random problems of growing size by each backend of ``backend.ON_CUDA``, feasible and not, with and without H,
 forward and backward, and compares with the batched torch operations on the same device. Each backend has a process of
 its own, so that one that hangs or crashes takes no other along. The largest size at which all was right is kept in the
-cache of this user, for this GPU, these versions and this code.
+cache of this user, for this GPU, these versions and this code, and "auto" takes a backend to this size only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 
@@ -101,6 +102,9 @@ def main() -> int:
     if only:
         try_sizes(*next((c.backend, c.n, c.mixed) for c in ON_CUDA if c.backend == only), device)
         return 0
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        print("not tried: no CUDA device")
+        return 0
     found, wrong = dict.fromkeys((choice.backend for choice in ON_CUDA), 0), False
     for backend in found:
         why = obstacle(backend, device)
@@ -109,7 +113,7 @@ def main() -> int:
             wrong |= bool(why)
         print(f"{backend}: right to n = {found[backend]}" + (f"; {why}" if why else ""), flush=True)
         if device.type == "cuda":
-            replaced(record(device), ".json", lambda path: path.write_text(json.dumps(found)))
+            replaced(record(device, "trial"), ".json", lambda path: path.write_text(json.dumps(found)))
     return int(wrong)
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import sys
+import warnings
 from contextlib import contextmanager, nullcontext
 from types import ModuleType, SimpleNamespace
 
@@ -244,16 +245,21 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
     rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
     backends._fall_back.cache_clear()
-    with pytest.warns(UserWarning, match=r"python -m qplayer_gpu\.trial"):
-        assert backends.fastest(rows, mixed) == "torch"
-    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})
+    found = SimpleNamespace(wrong={})
+    monkeypatch.setattr(backends, "record", lambda *_: "")
+    monkeypatch.setattr(backends, "verdicts", lambda _: found)
     monkeypatch.setattr(backends, "obstacle", lambda *_: "")
     assert backends.fastest(rows, mixed) == expected
-    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 0, "cuda": 0})
+    found.wrong["triton"] = "why"
+    assert backends.fastest(rows, mixed) == ("cuda" if expected == "triton" else expected)
+    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 0, "cuda": 0})  # by the trial
     assert backends.fastest(rows, mixed) == "torch"
-    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 256, "cuda": 256})
+    monkeypatch.setattr(backends, "passed", lambda _: None)
     monkeypatch.setattr(backends, "obstacle", lambda name, _: "missing")
-    assert backends.fastest(rows, mixed) == "torch"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert backends.fastest(rows, mixed) == "torch"
+    assert ["missing" in str(w.message) for w in said] == [True] * (expected != "torch")
 
 
 def moved(args):

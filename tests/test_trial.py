@@ -59,16 +59,29 @@ def test_what_it_finds_is_kept_for_this_gpu_and_this_code(monkeypatch, tmp_path)
     monkeypatch.setattr(trial, "obstacle", lambda *_: "")
     monkeypatch.setattr(trial, "in_its_own_process", lambda name: (32, "") if name == "triton" else (8, "wrong"))
     monkeypatch.setattr(sys, "argv", ["trial"])
-    backend.passed.cache_clear()
+    forget()
     assert backend.passed(CUDA) is None
     assert trial.main() == 1
-    backend.passed.cache_clear()
+    forget()
     assert backend.passed(CUDA) == {"triton": 32, "cuda": 8}
     (record,) = tmp_path.rglob("*.json")
     record.write_text(record.read_text().replace("32", "256"))
     backend.passed.cache_clear()
     assert backend.passed(CUDA) is None  # it is not what was written
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "another")
-    backend.passed.cache_clear()
+    forget()
     assert backend.passed(CUDA) is None
-    backend.passed.cache_clear()
+    forget()
+
+
+def forget():
+    for function in (backend.passed, backend.record):
+        function.cache_clear()
+
+
+def test_without_a_gpu_it_says_so(monkeypatch, capsys):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["trial"])
+    assert trial.main() == 0
+    assert capsys.readouterr().out == "not tried: no CUDA device\n"

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+from types import SimpleNamespace
 
 import families as f
 import pytest
@@ -273,9 +274,23 @@ def test_it_says_what_it_cannot_take():
 
 def test_the_option_of_nvidia_s_assembler_is_not_given_to_amd_s(monkeypatch):
     rows = as_rows({"g": torch.ones(3)})
-    assert ("maxnreg" in launch.variant(rows)[1]) == (torch.version.hip is None)
+    assert ("maxnreg" in launch.variant_of(rows)[1]) == (torch.version.hip is None)
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert launch.variant(rows)[1] == {"num_warps": 1}
+    assert launch.variant_of(rows)[1].keys() == {"num_warps", "enable_fp_fusion"}
+
+
+def test_scratch_does_not_grow_with_the_batch(monkeypatch):
+    """Beyond what a device runs at once, by two: here 132 multiprocessors with two programs each."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=132))
+    shapes = []
+    for batch in (100, 10_000, 1_000_000):
+        g = SimpleNamespace(is_cuda=True, device="meta", new_empty=lambda *shape: torch.empty(*shape, device="meta"))
+        cfg = launch.variant_of(as_rows({"g": torch.ones(64)}))[0]
+        scratch, taken, parts = launch.scratch_of(SimpleNamespace(g=g, batch=batch), cfg)
+        assert scratch.shape[0] == taken.shape[0] == parts
+        shapes.append(scratch.shape)
+    assert shapes[0][0] == 100
+    assert shapes[1] == shapes[2] == (2 * 132 * 2, launch.scratch_size(cfg.N, cfg.M))
 
 
 def test_the_backend_says_what_it_wants(monkeypatch):

@@ -53,7 +53,7 @@ def arrays_of(H, A, C):
 def assembly_kernel(arrays, memory, K_ptr, order, n_eq, n_in, cfg: tl.constexpr):
     """G x, G'z, and K [B, N, N] = H / 2 + diag(P) + G' diag(t) G of matrices that all have a batch."""
     b = tl.program_id(0).to(tl.int64)
-    data = problem.data_of(arrays, memory, b, 255, order, n_eq, n_in, cfg)
+    data = problem.data_of(arrays, memory, b, b, 255, order, n_eq, n_in, cfg)
     products.row_product(data, slots.X, slots.GX, cfg)
     products.write_columns(data, scratch.rows_at(data, slots.Z, cfg), cfg)
     diagonal = scratch.column_vector(data, slots.METRIC_X, cfg)
@@ -116,7 +116,8 @@ def test_line_search():
 @triton.jit
 def systems_kernel(arrays, memory, sigma, rho, t, r, x, definite, systems, n, n_eq, n_in, cfg: tl.constexpr):
     """Solves one system after the other in the same scratch: sigma, rho [S], t [S, M], r [N] -> x [S, N]."""
-    data = problem.data_of(arrays, memory, tl.program_id(0).to(tl.int64), 0, n, n_eq, n_in, cfg)
+    part = tl.program_id(0).to(tl.int64)
+    data = problem.data_of(arrays, memory, part, part, 0, n, n_eq, n_in, cfg)
     columns, rows = tl.arange(0, cfg.N), tl.arange(0, cfg.M)
     scratch.put_number(data, slots.IS_DEFINITE, 0.0, cfg)
     for k in range(0, systems):

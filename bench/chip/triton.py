@@ -28,6 +28,7 @@ from qplayer_gpu.kernels.triton.forward import forward_kernel
 from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
 from qplayer_gpu.kernels.triton.problem import Arrays, Config
 from qplayer_gpu.kernels.triton.solve import solve_kernel
+from qplayer_gpu.kernels.triton.vectors import COMPILED
 
 from ..table import parsed
 from . import sass
@@ -46,6 +47,7 @@ TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, 
     "answer": Answer._make([*VECTORS, *[COUNTS] * 2, *[NUMBERS] * 3]),
     "result": Adjoint._make([NUMBERS] * 7),
     "scratch": NUMBERS,
+    "taken": "*i32",
     "failed_ptr": FLAGS,
     **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
 }
@@ -113,10 +115,10 @@ def compiled(v: Variant) -> Any:
     aligned = {path: [["tt.divisibility", 16]] for path, kind in leaves(signature.values()) if kind.startswith("*")}
     if v.kernel in SOLVES:
         constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
-        options = {"num_warps": linear.WARPS[v.n]}
+        options = COMPILED | {"num_warps": linear.WARPS[v.n]}
     else:
         constants = {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}
-        options = {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
+        options = COMPILED | {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
 
@@ -138,7 +140,7 @@ def extents(v: Variant) -> dict[str, float]:
     pivots = dict.fromkeys(("cholesky", "sweep", "substituted"), v.n)
     rows = {"rows_product": v.m / 3, "columns_product": (v.m - v.n) / 2, "gram": (v.m - v.n) / 2}
     rows |= {"column_sizes": v.m / 3, "clear": slots.COLUMNS * v.n + slots.ROWS * v.m}
-    few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1}  # right-hand side
+    few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1, "take_part": 1}  # right-hand side
     once = {"measure_scaling": numbers.RUIZ_PASSES, "factor_saddle_point": 1, "saddle_point": SADDLE_POINT_PASSES}
     once |= {"factor": 1}  # the loop around it, where its last line ends that
     return pivots | rows | few | once

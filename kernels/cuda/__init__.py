@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..call import Array, Pointers
 from ..interface import Adjoint, Answer, Options, Rows, Vectors
 from ..numbers import MIXED_STEPS
-from .launch import launch
+from .launch import launch, threads_of
 
-__all__ = ["adjoint", "forward", "obstacle"]
+__all__ = ["adjoint", "forward", "obstacle", "variant"]
 
 LARGEST_N, LARGEST_M = 256, 512
 
@@ -17,6 +17,11 @@ def obstacle(rows: Rows, mixed: bool) -> str:
     if rows.n <= LARGEST_N and rows.m <= LARGEST_M:
         return ""
     return f"it takes {LARGEST_N} variables and {LARGEST_M} rows at most (bounds are rows), not {rows.n} and {rows.m}"
+
+
+def variant(rows: Rows, mixed: bool) -> tuple[object, ...]:
+    """What the kernels are compiled for."""
+    return threads_of(rows.n), mixed
 
 
 def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:

@@ -64,12 +64,17 @@ def blocks_at_once(name: str, threads: int, single: bool, device: int, shared: i
     return int(each) * int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
+def threads_of(n: int) -> int:
+    """That solve a problem."""
+    return next((threads for threads in THREADS if n <= threads), THREADS[-1])
+
+
 def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: torch.device) -> None:
     """Puts one launch over the batch on torch's current stream."""
     if not call.rows.batch:
         return
     sizes, index = call.rows.sizes, device.index
-    threads = next((t for t in THREADS if sizes.n <= t), THREADS[-1])
+    threads = threads_of(sizes.n)
     problems = at_once(threads)
     with torch.cuda.device(index):
         number, limit = 4 if single else 8, shared_limit(index) // problems - STATIC_SHARED

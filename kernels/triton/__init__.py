@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 
 from ..interface import Adjoint, Answer, Options, Rows, Vectors
-from .launch import LARGEST_M, LARGEST_N, launch_adjoint, launch_forward
+from .launch import LARGEST_M, LARGEST_N, launch_adjoint, launch_forward, variant_of
 
-__all__ = ["adjoint", "forward", "obstacle"]
+__all__ = ["adjoint", "forward", "obstacle", "variant"]
 
 
 def obstacle(rows: Rows, mixed: bool) -> str:
@@ -20,6 +20,11 @@ def obstacle(rows: Rows, mixed: bool) -> str:
         most = f"{LARGEST_N} variables and {LARGEST_M} rows at most"
         return f"it takes {most} (bounds are rows), not {rows.n} and {rows.m}"
     return "it has no mixed precision; take precision='float64'" if mixed else ""
+
+
+def variant(rows: Rows, mixed: bool) -> tuple[object, ...]:
+    """What the kernels are compiled for."""
+    return tuple(variant_of(rows)[0])
 
 
 def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:

@@ -14,7 +14,19 @@ from .least_squares import fit, shifted_rows
 from .problem import count_rows, data_of, load_vectors
 from .products import columns_of, columns_product, row_product
 from .scaling import measure_scaling
-from .scratch import column_vector, columns_at, get, number, put, put_columns, put_number, put_rows, row_vector
+from .scratch import (
+    column_vector,
+    columns_at,
+    get,
+    give_back,
+    number,
+    put,
+    put_columns,
+    put_number,
+    put_rows,
+    row_vector,
+    take_part,
+)
 from .system import factor, solution
 from .vectors import INF, largest, some
 
@@ -155,13 +167,15 @@ def pull_back(data, infeasible, grad, result, cfg: tl.constexpr):
         put(result.b_s, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
 
 
-@triton.jit(do_not_specialize=["batched", "order", "n_eq", "n_in", "equilibrate"])
+@triton.jit(do_not_specialize=["parts", "batched", "order", "n_eq", "n_in", "equilibrate"])
 def adjoint_kernel(
     arrays,  # of pointers: Arrays
     at,  # Vectors [B, .], the answer
     grad,  # Vectors [B, .], its cotangents
     result,  # Adjoint, the output
-    scratch,  # [B, scratch_size(N, M)]
+    scratch,  # [parts, scratch_size(N, M)]
+    taken,  # [parts] int32: 1 for the parts of the scratch that programs use, at first none
+    parts,
     batched,  # bit k: whether array k has a batch
     order,  # n
     n_eq,
@@ -172,7 +186,8 @@ def adjoint_kernel(
 ):
     """The adjoint vectors of problem ``program_id(0)``; zeros where its cotangents are."""
     b = tl.program_id(0).to(tl.int64)
-    data = data_of(arrays, scratch, b, batched, order, n_eq, n_in, cfg)
+    part = take_part(taken, parts)
+    data = data_of(arrays, scratch, part, b, batched, order, n_eq, n_in, cfg)
     m = count_rows(data, cfg)
     of_x, of_rows = b * cfg.n, b * m
     grad = Vectors(grad.x + of_x, grad.z + of_rows, grad.s + of_rows)
@@ -195,3 +210,4 @@ def adjoint_kernel(
         infeasible = shifted_rows(data, cfg)
         write_multipliers(data, infeasible, grad, result, cfg)
         pull_back(data, infeasible, grad, result, cfg)
+    give_back(taken, part)

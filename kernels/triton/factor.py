@@ -35,7 +35,7 @@ def sweep(K, n, N: tl.constexpr):
         positive = tl.where(d > 0, positive, 0)
         inverse = 1.0 / d
         w = tl.where(index == j, d - 1.0, k)
-        K = K - w[:, None] * (w * inverse)[None, :]
+        K = tl.fma(-w[:, None], (w * inverse)[None, :], K)
     return K, positive
 
 

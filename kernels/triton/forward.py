@@ -10,7 +10,18 @@ from .multipliers import settle_multipliers
 from .newton import newton_step
 from .outer import outer_step, verdict
 from .problem import at_problem, count_rows, data_of, load_vectors, with_status
-from .scratch import column_vector, get, number, put, put_columns, put_number, put_rows, row_vector
+from .scratch import (
+    column_vector,
+    get,
+    give_back,
+    number,
+    put,
+    put_columns,
+    put_number,
+    put_rows,
+    row_vector,
+    take_part,
+)
 from .start import begin
 from .vectors import INF
 
@@ -63,7 +74,7 @@ def write_answer(data, st, answer, b, cfg: tl.constexpr):
     tl.store(answer.gap + b, number(data, slots.BEST_GAP, cfg) + unknown)
 
 
-SIZES = ["batched", "order", "n_eq", "n_in", "max_iter", "started", "equilibrate", "closest_feasible"]
+SIZES = ["parts", "batched", "order", "n_eq", "n_in", "max_iter", "started", "equilibrate", "closest_feasible"]
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -71,7 +82,9 @@ def forward_kernel(
     arrays,  # of pointers: Arrays
     start,  # Vectors [B|1, .], zeros where there is none
     answer,  # Answer, the output
-    scratch,  # [B, scratch_size(N, M)]
+    scratch,  # [parts, scratch_size(N, M)]
+    taken,  # [parts] int32: 1 for the parts of the scratch that programs use, at first none
+    parts,
     batched,  # bit k: whether array k has a batch, the arrays first and then the start
     order,  # n
     n_eq,
@@ -89,7 +102,8 @@ def forward_kernel(
 ):
     """Solves problem ``program_id(0)``: ``lo + s <= G x <= hi + s`` with the least weighted s, see the reference."""
     b = tl.program_id(0).to(tl.int64)
-    data = data_of(arrays, scratch, b, batched, order, n_eq, n_in, cfg)
+    part = take_part(taken, parts)
+    data = data_of(arrays, scratch, part, b, batched, order, n_eq, n_in, cfg)
     m = count_rows(data, cfg)
     load_vectors(data, arrays, b, batched, cfg)
     put_number(data, slots.EPS_ABS, eps_abs, cfg)
@@ -105,3 +119,4 @@ def forward_kernel(
     if st.status == numbers.Status.SOLVED_CLOSEST_FEASIBLE:
         settle_multipliers(data, cfg)
     write_answer(data, st, answer, b, cfg)
+    give_back(taken, part)

@@ -22,12 +22,14 @@ from .adjoint import adjoint_kernel
 from .forward import forward_kernel
 from .problem import Arrays, Config
 from .scratch import scratch_size
+from .vectors import COMPILED
 
 Record = TypeVar("Record", Arrays, Vectors)
 
 WARPS = {8: 1, 16: 1, 32: 2, 64: 8}  # by n rounded up to a power of two
 CHUNK = {8: 4, 16: 4, 32: 4, 64: 8}  # rows of a matrix read at once
 LARGEST_N, LARGEST_M = max(WARPS), 256  # the tile of K stays in registers, and the vectors of rows are short
+RESIDENT = 16  # warps of a multiprocessor at most, as each of their threads has 128 registers or more
 MAXIMAL_REGISTERS = 255  # said to NVIDIA's assembler, or it spills a little so as to have more programs at once
 
 
@@ -44,14 +46,27 @@ def padded(count: int) -> int:
     return max(min(WARPS), triton.next_power_of_2(count))
 
 
-def variant(rows: Rows) -> tuple[Config, dict[str, int]]:
+def variant_of(rows: Rows) -> tuple[Config, dict[str, int]]:
     """The variant for these rows, and how the compiler is to build it."""
     N, M = padded(rows.n), padded(rows.m)
     cfg = Config(rows.n, N, M, CHUNK[N], rows.H is not None, rows.bounded, VERSION)
-    build = {"num_warps": WARPS[N]}
+    build = COMPILED | {"num_warps": WARPS[N]}
     if torch.version.hip is None:  # AMD's refuses what it does not know
         build["maxnreg"] = MAXIMAL_REGISTERS
     return cfg, build
+
+
+def scratch_of(rows: Rows, cfg: Config) -> tuple[Tensor, Tensor, int]:
+    """Memory for programs, which parts of it are taken, and how many parts there are.
+
+    Twice as many as programs that run at once, so that one is soon found, however large the batch is.
+    """
+    device, parts = rows.g.device, 1  # interpreted, one after the other
+    if rows.g.is_cuda:
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        parts = min(rows.batch, 2 * processors * (RESIDENT // WARPS[cfg.N]))
+    scratch = rows.g.new_empty(parts, scratch_size(cfg.N, cfg.M))
+    return scratch, torch.zeros(parts, dtype=torch.int32, device=device), parts
 
 
 def arrays_of(rows: Rows) -> Arrays:
@@ -79,12 +94,12 @@ def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answe
     started = int(start is not None)
     start = contiguous(start or Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m)))
     arrays = arrays_of(rows)
-    cfg, build = variant(rows)
+    cfg, build = variant_of(rows)
     forward_kernel[(rows.batch,)](
         arrays,
         start,
         answer,
-        new(rows.batch, scratch_size(cfg.N, cfg.M)),
+        *scratch_of(rows, cfg),
         batched((*arrays, *start)),
         rows.n,
         rows.n_eq,
@@ -109,13 +124,13 @@ def launch_adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> 
     x, z, _ = at
     result = Adjoint(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, z, z, z, x, z, x)))
     arrays = arrays_of(rows)
-    cfg, build = variant(rows)
+    cfg, build = variant_of(rows)
     adjoint_kernel[(rows.batch,)](
         arrays,
         contiguous(at),
         contiguous(grad),
         result,
-        x.new_empty(rows.batch, scratch_size(cfg.N, cfg.M)),
+        *scratch_of(rows, cfg),
         batched(arrays),
         rows.n,
         rows.n_eq,

@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 
 from .solve import solve_kernel
+from .vectors import COMPILED
 
 WARPS = {8: 1, 16: 1, 32: 2, 64: 4}  # by n rounded up to a power of two
 LARGEST = max(WARPS)
@@ -29,5 +30,7 @@ def launch(K: Tensor, r: Tensor, method: str) -> tuple[Tensor, Tensor]:
     if B:
         N = max(min(WARPS), triton.next_power_of_2(n))
         with torch.cuda.device_of(K):  # Triton launches on the current device
-            solve_kernel[(B,)](K.contiguous(), r.contiguous(), x, failed, k, n, N, method, num_warps=WARPS[N])
+            solve_kernel[(B,)](
+                K.contiguous(), r.contiguous(), x, failed, k, n, N, method, num_warps=WARPS[N], **COMPILED
+            )
     return x, failed

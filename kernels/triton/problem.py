@@ -75,13 +75,13 @@ def at_problem(pointer, b, batched, k, size):
 
 
 @triton.jit
-def data_of(arrays, scratch, b, batched, order, n_eq, n_in, cfg: tl.constexpr):
-    """Problem b of a batch."""
+def data_of(arrays, scratch, part, b, batched, order, n_eq, n_in, cfg: tl.constexpr):
+    """Problem b of a batch, in a part of the scratch."""
     return Data(
         at_problem(arrays.H, b, batched, 0, cfg.n * cfg.n),
         at_problem(arrays.A, b, batched, 2, n_eq * cfg.n),
         at_problem(arrays.C, b, batched, 3, n_in * cfg.n),
-        scratch + b * scratch_size(cfg.N, cfg.M),
+        scratch + part * scratch_size(cfg.N, cfg.M),
         order,
         n_eq,
         n_in,

@@ -44,7 +44,7 @@ def columns_product(M_ptr, count, z_ptr, cfg: tl.constexpr):
     for start in range(0, count, cfg.chunk):
         rows = start + tl.arange(0, cfg.chunk)
         z = tl.load(z_ptr + rows, mask=rows < count, other=0.0)
-        total += chunk_of(M_ptr, start, count, cfg) * z[:, None]
+        total = tl.fma(chunk_of(M_ptr, start, count, cfg), z[:, None], total)
     return tl.sum(total, axis=0)
 
 
@@ -62,7 +62,7 @@ def gram(K, M_ptr, count, w_ptr, cfg: tl.constexpr):
                 kept = tl.where(index < cfg.n, w, 0.0) != 0
                 down = tl.load(line + index[:, None], mask=kept[:, None], other=0.0)
                 across = tl.load(line + index[None, :], mask=kept[None, :], other=0.0)
-                K += (w * down) * across
+                K = tl.fma(w * down, across, K)
     return K
 
 

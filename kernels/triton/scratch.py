@@ -23,6 +23,25 @@ def scratch_size(N, M):
 
 
 @triton.jit
+def take_part(taken, parts):
+    """The number of a part of the scratch (int64) that is no other program's until :func:`give_back`.
+
+    The search begins at what was most likely given back long ago.
+    """
+    part = tl.program_id(0) % parts
+    while tl.atomic_cas(taken + part, 0, 1) != 0:
+        part = (part + 1) % parts
+    return part.to(tl.int64)
+
+
+@triton.jit
+def give_back(taken, part):
+    """Ends what :func:`take_part` began."""
+    tl.debug_barrier()
+    tl.atomic_xchg(taken + part, 0)
+
+
+@triton.jit
 def get(pointer, count, other, SIZE: tl.constexpr):
     """Reads a vector [SIZE], ``other`` from entry ``count`` on."""
     index = tl.arange(0, SIZE)

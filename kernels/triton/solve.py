@@ -21,7 +21,7 @@ def cholesky(K, n, N: tl.constexpr):
         positive = tl.where(d > 0, positive, 0)
         root = 1.0 / tl.sqrt(d)
         u = tl.where(index < j, 0.0, k * root)
-        K = tl.where(index[:, None] == j, u[None, :], K - u[:, None] * u[None, :])
+        K = tl.where(index[:, None] == j, u[None, :], tl.fma(-u[:, None], u[None, :], K))
     return K, positive
 
 

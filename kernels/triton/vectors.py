@@ -5,6 +5,10 @@ import triton.language as tl
 
 INF = tl.constexpr(float("inf"))
 
+# How all kernels are compiled. Fused with the first step of a sum over lanes, a product would be rounded in one of two
+# lanes only, so that the lanes of a warp differ in the last bit of the sum; where it pays, the kernels say tl.fma.
+COMPILED = {"enable_fp_fusion": False}
+
 
 @triton.jit
 def largest(v):

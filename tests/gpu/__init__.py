@@ -1,0 +1,1 @@
+"""An emulator of GPUs for compiled kernels: PTX as C++, with a fiber for each thread."""

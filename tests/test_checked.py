@@ -1,0 +1,163 @@
+"""Kernels that check themselves at their first launch; without a GPU those of the CPU are in their place."""
+
+import itertools
+import warnings
+from types import SimpleNamespace
+
+import families as f
+import pytest
+import torch
+from helpers import OPTIONS, as_rows
+
+from qplayer_gpu import checked
+from qplayer_gpu.checked import Checked
+from qplayer_gpu.kernels import cpu, reference
+from qplayer_gpu.kernels.cache import found
+from qplayer_gpu.kernels.interface import Vectors
+
+pytestmark = pytest.mark.usefixtures("compiler")
+CPU = torch.device("cpu")
+
+
+class Kernels:
+    """Those of the CPU, which count their calls and may say something else."""
+
+    def __init__(self, spoil=None):
+        self.calls, self.spoil = [], spoil or {}
+
+    def obstacle(self, rows, mixed):
+        return ""
+
+    def variant(self, rows, mixed):
+        return rows.n, mixed
+
+    def __getattr__(self, part):
+        def call(*arguments):
+            self.calls.append(part)
+            return self.spoil.get(part, lambda result: result)(getattr(cpu, part)(*arguments))
+
+        return call
+
+
+@pytest.fixture
+def stem(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checked.verdicts.cache_clear()
+    return "checked_here"
+
+
+def checked_by(kernels, stem):
+    return Checked("cuda", kernels, CPU, stem)
+
+
+def used(kernels, rows):
+    """An answer and adjoint vectors."""
+    answer = kernels.forward(rows, OPTIONS)
+    grad = Vectors(*map(torch.ones_like, answer.point))
+    return answer, kernels.adjoint(rows, answer.point, grad, OPTIONS)
+
+
+MAKERS = {
+    "qp": lambda: f.feasible(5, 6, two_sided=True, bounds=True),
+    "no-bounds": lambda: f.feasible(5, 6),
+    "lp": lambda: f.lp(3, 4),
+    "no-rows": lambda: {k: v for k, v in f.feasible(3, 3).items() if k in "Hg"},
+    "equalities": lambda: {k: v for k, v in f.feasible(3, 8).items() if k in "HgAb"},
+    "infeasible": lambda: f.excluding_halfspaces(3, 4),
+    "unbounded": lambda: {"g": torch.ones(2, 3).double(), "C": torch.eye(3)[:1].double(), "u": torch.ones(1).double()},
+}
+
+
+@pytest.mark.parametrize("case", MAKERS)
+def test_right_kernels_pass_once(stem, case):
+    kernels, rows = Kernels(), as_rows(MAKERS[case]())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answer, _ = used(checked_by(kernels, stem), rows)
+    assert torch.equal(answer.x, cpu.forward(rows, OPTIONS, None).x)
+    assert kernels.calls.count("forward") == kernels.calls.count("adjoint") == 2  # on the problems and on the sample
+    used(checked_by(kernels, stem), rows)
+    assert len(kernels.calls) == 6
+    checked.verdicts.cache_clear()  # as in another process, which reads the file
+    used(checked_by(kernels, stem), rows)
+    assert len(kernels.calls) == 8
+
+
+def nan(result):
+    return result._replace(x=torch.full_like(result.x, torch.nan))
+
+
+def shifted(result):
+    return result._replace(x=result.x + 1e-3)
+
+
+def bent(result):
+    return result._replace(b_x=result.b_x + 1e-3)
+
+
+def unsolved(result):
+    return result._replace(status=result.status + 2)
+
+
+def failing(result):
+    raise RuntimeError("it does not compile")
+
+
+@pytest.mark.parametrize(
+    ("part", "spoil", "why"),
+    [
+        ("forward", nan, "its primal residual is nan"),
+        ("forward", shifted, "residual is"),
+        ("forward", unsolved, "status"),
+        ("forward", failing, "it does not compile"),
+        ("adjoint", bent, "b_x is wrong by"),
+    ],
+)
+def test_wrong_kernels_are_never_used_again(stem, part, spoil, why):
+    rows = as_rows(MAKERS["qp"]())
+    kernels = Kernels({part: spoil})
+    one = checked_by(kernels, stem)
+    with pytest.warns(UserWarning, match=why):
+        answer, adjoint = used(one, rows)
+    assert torch.equal(answer.x, (reference if part == "forward" else cpu).forward(rows, OPTIONS, None).x)
+    grad = Vectors(*map(torch.ones_like, answer.point))
+    torch.testing.assert_close(adjoint.b_x, reference.adjoint(rows, answer.point, grad, OPTIONS).b_x)
+    assert why in checked.Verdicts(stem).wrong["cuda"]
+
+
+def test_out_of_memory_is_no_verdict(stem):
+    def full(result):
+        raise torch.OutOfMemoryError("none left")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        used(checked_by(Kernels({"forward": full}), stem), as_rows(MAKERS["qp"]()))
+    assert found(stem, ".json") is None
+
+
+def test_it_can_be_switched_off_and_waits_in_a_capture(stem, monkeypatch):
+    rows, kernels = as_rows(MAKERS["qp"]()), Kernels({"forward": shifted})
+    monkeypatch.setenv("QPLAYER_GPU_CHECK", "0")
+    checked_by(kernels, stem).forward(rows, OPTIONS)
+    monkeypatch.delenv("QPLAYER_GPU_CHECK")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    Checked("cuda", kernels, SimpleNamespace(type="cuda"), stem).forward(rows, OPTIONS)
+    assert len(kernels.calls) == 2
+    assert found(stem, ".json") is None
+
+
+@pytest.mark.parametrize(
+    ("H", "n_eq", "n_in", "bounded"), list(itertools.product([True, False], [0, 1, 3], [0, 1, 4], [True, False]))
+)
+def test_the_sample_has_one_solution_where_it_is_compared(stem, H, n_eq, n_in, bounded):
+    """The reference and the kernels of the CPU agree on it, and every other one is infeasible where that can be."""
+    n = 5
+    args = {"g": torch.zeros(n).double(), "A": torch.zeros(n_eq, n).double(), "b": torch.zeros(n_eq).double()}
+    args |= {"C": torch.zeros(n_in, n).double(), "u": torch.zeros(n_in).double()}
+    args |= {"H": torch.eye(n).double() if H else None} | ({"lb": torch.zeros(n).double()} if bounded else {})
+    rows = as_rows(args)
+    some = checked.sample(rows)
+    assert (some.n, some.n_eq, some.n_in, some.bounded) == (n, n_eq, n_in, bounded)
+    one = checked_by(cpu, stem)
+    assert one.differs(rows, OPTIONS) == one.bends(rows, OPTIONS) == ""
+    infeasible = (reference.forward(some, OPTIONS).s != 0).any(-1).tolist()
+    assert infeasible == ([True, False, True, False] if n_in > 1 or n_eq > 1 else [False] * 4)
