@@ -1,4 +1,4 @@
-"""How far the present point is from optimal, in the units of the data, and whether the inner loop has ended."""
+"""How far the present point is from optimal, in the units of the data, and from what the inner loop is to reach."""
 
 from typing import Any, NamedTuple
 
@@ -8,10 +8,10 @@ import triton.language as tl
 from .. import numbers
 from . import slots
 from .newton import pull_of_x
-from .problem import sides
+from .problem import multipliers, sides
 from .products import columns_of
 from .scratch import column_vector, number, put_rows, row_vector
-from .vectors import clamped, largest, some
+from .vectors import INF, clamped, largest, some
 
 
 class Measure(NamedTuple):
@@ -28,13 +28,14 @@ class Measure(NamedTuple):
     worst: Any  # the largest of the three
     hold: Any  # whether the three residuals are what they may be
     size_of_x: Any  # max |x / D|
-    ended: Any  # whether the inner loop has ended
+    inner: Any  # the residual of the inner loop, scaled
+    inner_enough: Any  # what that may be for the inner loop to end
     shifted: Any  # whether some row is
 
 
 @triton.jit(noinline=True)
 def measure(data, st, cfg: tl.constexpr):
-    """Residuals, tolerances, and whether the inner loop has ended; writes the violation ``Gx - clamp(Gx, lo, hi)``."""
+    """Residuals and tolerances; writes the violation ``Gx - clamp(Gx, lo, hi)``."""
     tl.debug_barrier()
     lo, hi = sides(data, cfg)
     x, Hx = column_vector(data, slots.X, cfg), column_vector(data, slots.HX, cfg)
@@ -53,6 +54,8 @@ def measure(data, st, cfg: tl.constexpr):
     primal_worst = largest(violation / (primal_tolerance + row_terms))
     dual_worst = largest(stationarity / (dual_tolerance + column_terms))
     gap_worst = gap / (gap_tolerance + tl.sum(tl.abs(z) * row_terms, axis=0))
+    inner_terms = tl.maximum(number(data, slots.C_SCALE, cfg) * dual_size, size_of_x)
+    inner, inner_enough = inner_residual(data, st, Gz, inner_terms, cfg)
     return Measure(
         largest(violation),
         largest(stationarity),
@@ -65,7 +68,8 @@ def measure(data, st, cfg: tl.constexpr):
         tl.maximum(tl.maximum(primal_worst, dual_worst), gap_worst),
         (primal_worst <= 1) & (dual_worst <= 1) & (gap_worst <= 1),
         size_of_x,
-        inner_loop_ended(data, st, Gz, tl.maximum(number(data, slots.C_SCALE, cfg) * dual_size, size_of_x), cfg),
+        inner,
+        inner_enough,
         some(row_vector(data, slots.S, cfg) != 0),
     )
 
@@ -89,18 +93,18 @@ def rounding_of_rows(data, size_of_x, cfg: tl.constexpr):
 
 
 @triton.jit
-def inner_loop_ended(data, st, Gz, size, cfg: tl.constexpr):
-    """Whether its residuals are small enough, or as small as rounding lets them be, whose terms have a size."""
+def inner_residual(data, st, Gz, terms, cfg: tl.constexpr):
+    """The residual of the inner loop, scaled, and what is enough: eta_in, or what rounding or the tolerance allows."""
     lo, hi = sides(data, cfg)
     c, scale = number(data, slots.C_SCALE, cfg), row_vector(data, slots.E, cfg)
     z, omega = row_vector(data, slots.Z, cfg), row_vector(data, slots.OMEGA, cfg)
-    v = row_vector(data, slots.GX, cfg) + row_vector(data, slots.Z_K, cfg) / omega
+    v = row_vector(data, slots.GX, cfg) + multipliers(data, st.phase, cfg) / omega
     inner_primal = v - clamped(v, lo, hi) - z / omega
     inner_dual = pull_of_x(data, st, cfg) + Gz
     scaled = tl.maximum(largest(c * column_vector(data, slots.D, cfg) * inner_dual), largest(scale * inner_primal))
     absolute = tl.maximum(largest(inner_dual), largest(inner_primal))
-    floor = number(data, slots.EPS_ABS, cfg) * numbers.INNER_FLOOR
-    return (scaled <= tl.maximum(number(data, slots.ETA_IN, cfg), size * numbers.ROUNDING)) | (absolute <= floor)
+    enough = tl.maximum(number(data, slots.ETA_IN, cfg), terms * numbers.ROUNDING)
+    return scaled, tl.where(absolute <= number(data, slots.EPS_ABS, cfg) * numbers.INNER_FLOOR, INF, enough)
 
 
 @triton.jit

@@ -8,7 +8,7 @@ import triton.language as tl
 
 from .. import numbers
 from . import slots
-from .problem import State, curved, set_omega, sides
+from .problem import State, curved, metric_rows, multipliers, set_omega, sides
 from .products import columns_of, columns_product, products_at_x, row_product
 from .scratch import column_vector, columns_at, number, put_columns, put_number, put_rows, row_vector
 from .system import factor, solution
@@ -50,14 +50,41 @@ def pull_of_x(data, st, cfg: tl.constexpr):
 
 
 @triton.jit
-def direction(data, st, cfg: tl.constexpr):
-    """The step [N] and whether there is none; writes v = Gx + z_k / omega, and omega d(x) to slot PULL."""
-    omega = row_vector(data, slots.OMEGA, cfg)
-    lo, hi = sides(data, cfg)
-    v = row_vector(data, slots.GX, cfg) + row_vector(data, slots.Z_K, cfg) / omega
+def see_rows(data, st, cfg: tl.constexpr):
+    """Writes ``v = Gx + z_k / omega``, and by which v rows are active: a trial begins with the penalties before."""
+    Gx, z_k = row_vector(data, slots.GX, cfg), multipliers(data, st.phase, cfg)
+    v = Gx + z_k / row_vector(data, slots.OMEGA, cfg)
     put_rows(data, slots.V, v, cfg)
-    put_rows(data, slots.ROW_WEIGHT, tl.where((v >= hi) | (v <= lo), omega, 0.0), cfg)
-    put_rows(data, slots.PULL, omega * (v - clamped(v, lo, hi)), cfg)
+    put_rows(data, slots.SEEN, v, cfg)
+    if number(data, slots.WRONG, cfg) < 0:
+        before = metric_rows(data, number(data, slots.MU_EQ_K, cfg), number(data, slots.MU_IN_K, cfg), cfg)
+        put_rows(data, slots.SEEN, Gx + z_k / before, cfg)
+
+
+@triton.jit
+def active_rows(data, cfg: tl.constexpr):
+    """Which rows are at their upper side or beyond, and which at their lower one: [M], [M]."""
+    lo, hi = sides(data, cfg)
+    seen = row_vector(data, slots.SEEN, cfg)
+    return seen >= hi, seen <= lo
+
+
+@triton.jit
+def excess(data, up, down, cfg: tl.constexpr):
+    """``d(x)``, how far v is from the sides of the active rows: [M]."""
+    lo, hi = sides(data, cfg)
+    v = row_vector(data, slots.V, cfg)
+    return tl.where(up, v - hi, tl.where(down, v - lo, 0.0))
+
+
+@triton.jit
+def direction(data, st, cfg: tl.constexpr):
+    """The step [N] and whether there is none; writes omega d(x) to slot PULL."""
+    see_rows(data, st, cfg)
+    omega = row_vector(data, slots.OMEGA, cfg)
+    up, down = active_rows(data, cfg)
+    put_rows(data, slots.ROW_WEIGHT, tl.where(up | down, omega, 0.0), cfg)
+    put_rows(data, slots.PULL, omega * excess(data, up, down, cfg), cfg)
     sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
     definite = factor(data, sigma, st.rho + sigma * number(data, slots.BEND, cfg), cfg)
     pull = pull_of_x(data, st, cfg)
@@ -88,12 +115,12 @@ def refine(data, st, cfg: tl.constexpr):
 
 @triton.jit
 def full_step(z, v, up, down, lo, hi):
-    """The multipliers [M] after a full step, and whether the active set is the right one there.
+    """The multipliers [M] after a full step, and how many rows are not as active there as they should be.
 
     The sign of the multiplier tells whether an active row stays so: see the reference's _full_step.
     """
-    stays = tl.where(up, (z >= 0) | down, tl.where(down, z <= 0, (v <= hi) & (v >= lo)))
-    return tl.where(up | down, z, 0.0), some(stays == 0) == 0
+    wrong = tl.where(up, (z < 0) & (down == 0), tl.where(down, z > 0, (v > hi) | (v < lo)))
+    return tl.where(up | down, z, 0.0), tl.sum(wrong.to(tl.int32), axis=0)
 
 
 @triton.jit(noinline=True)
@@ -115,11 +142,13 @@ def newton_step(data, st, cfg: tl.constexpr):
     lo, hi = sides(data, cfg)
     v, Gdx = row_vector(data, slots.V, cfg), row_vector(data, slots.GDX, cfg)
     slop = largest(x / column_vector(data, slots.D, cfg)) * numbers.ACTIVE_ROUNDING / row_vector(data, slots.E, cfg)
-    full = omega * (v - clamped(v, lo, hi)) + omega * Gdx
-    z, same = full_step(full, v + Gdx, v >= hi, v <= lo, lo - slop, hi + slop)
-    alpha = slope * 0 + 1.0
-    if (same == 0) & (failed == 0):
-        alpha = exact_line_search(slope, curvature, v, Gdx, lo, hi, omega)
+    up, down = active_rows(data, cfg)
+    full = omega * excess(data, up, down, cfg) + omega * Gdx
+    z, wrong = full_step(full, v + Gdx, up, down, lo - slop, hi + slop)
+    alpha, tried = slope * 0 + 1.0, number(data, slots.WRONG, cfg) != 0
+    if (wrong > 0) & (failed == 0):
+        if tried == 0:
+            alpha = exact_line_search(slope, curvature, v, Gdx, lo, hi, omega)
         v += alpha * Gdx
         z = omega * (v - clamped(v, lo, hi))
     z = tl.where(failed, row_vector(data, slots.Z, cfg), z)
@@ -129,10 +158,30 @@ def newton_step(data, st, cfg: tl.constexpr):
     put_rows(data, slots.GX, row_vector(data, slots.GX, cfg) + alpha * Gdx, cfg)
     put_rows(data, slots.Z, z, cfg)
     put_number(data, slots.IS_SETTLED, (failed == 0).to(tl.float64), cfg)
+    put_number(data, slots.IS_KEPT, ((wrong == 0) & (failed == 0)).to(tl.float64), cfg)
     st = State(st.phase, st.status, st.steps + 1, st.rho)
     if failed:
         st = give_way(data, st, cfg)
+    if tried:
+        judge_trial(data, st.phase, wrong, failed, cfg)
     return st
+
+
+@triton.jit(noinline=True)
+def judge_trial(data, phase, wrong, failed, cfg: tl.constexpr):
+    """Ends a trial where no row is wrong, and undoes it where not fewer are than before: see the reference."""
+    tl.debug_barrier()
+    before = number(data, slots.WRONG, cfg)
+    undone = failed | ((wrong > 0) & (wrong >= tl.where(before < 0, numbers.TRIAL_WRONG, before)))
+    if undone:
+        put_columns(data, slots.X, column_vector(data, slots.X_K, cfg), cfg)
+        put_columns(data, slots.HX, column_vector(data, slots.HX_K, cfg), cfg)
+        put_rows(data, slots.GX, row_vector(data, slots.GX_K, cfg), cfg)
+        put_rows(data, slots.Z, row_vector(data, slots.Z_K, cfg), cfg)
+        put_number(data, slots.MU_EQ, number(data, slots.MU_EQ_K, cfg), cfg)
+        put_number(data, slots.MU_IN, number(data, slots.MU_IN_K, cfg), cfg)
+        set_omega(data, phase, cfg)
+    put_number(data, slots.WRONG, tl.where(undone, 0, wrong), cfg)
 
 
 @triton.jit(noinline=True)

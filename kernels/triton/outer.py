@@ -11,15 +11,16 @@ from . import slots
 from .measure import measure_push, rounding_of_rows
 from .problem import State, set_omega, shift_sides, sides
 from .scratch import column_vector, number, put_columns, put_number, put_rows, row_vector
-from .vectors import INF, largest, power, shrunk, some
+from .vectors import INF, at_least, at_most, largest, power, shrunk, some
 
 
 @triton.jit
 def verdict(data, st, at, max_iter, cfg: tl.constexpr):
     """The status: RUNNING where the problem goes on."""
-    accurate = (at.shifted == 0) | (number(data, slots.EXTRA, cfg) >= numbers.EXTRA_STEPS)
+    exact = (at.shifted == 0) | (at.worst <= numbers.EXTRA_ACCURACY)
+    exact |= number(data, slots.EXTRA, cfg) >= numbers.EXTRA_STEPS
     settled = number(data, slots.IS_SETTLED, cfg) != 0
-    solved = (st.phase != numbers.Phase.SHIFT) & settled & at.hold & accurate
+    solved = (st.phase != numbers.Phase.SHIFT) & settled & at.hold & exact
     status = tl.where(st.steps < max_iter, st.status, numbers.Status.MAX_ITERATIONS)
     which = tl.where(at.shifted, numbers.Status.SOLVED_CLOSEST_FEASIBLE, numbers.Status.SOLVED)
     return tl.where(st.status == numbers.RUNNING, tl.where(solved, which, status), st.status)
@@ -33,20 +34,21 @@ def outer_step(data, st, at, cfg: tl.constexpr):
         put_number(data, slots.EXTRA, number(data, slots.EXTRA, cfg) + 1.0, cfg)
     phase, rho = st.phase, st.rho
     status = tl.where(rho > numbers.RHO_CEILING, numbers.Status.NUMERICAL_ERROR, st.status)
-    searching = phase == numbers.Phase.SHIFT
-    if at.ended | searching:
+    started = (st.steps == 0) & (number(data, slots.IS_SETTLED, cfg) != 0)
+    ended, searching = (at.inner <= at.inner_enough) & (started == 0), phase == numbers.Phase.SHIFT
+    if ended | searching:
         push = measure_push(data, st, cfg)
         found = searching & shift_found(data, st, at, push, cfg)
-        optimizing = at.ended & (searching == 0)
+        optimizing = ended & (searching == 0)
         if optimizing:
             status = judge_last_step(data, st, at, status, cfg)
         suspicious = optimizing & (at.shifted == 0) & suspect(data, at, push, cfg)
-        seeking = at.ended & searching & (found == 0)
+        seeking = ended & searching & (found == 0)
         if (optimizing & (suspicious == 0)) | (seeking & some(row_vector(data, slots.IS_HARD, cfg) != 0)):
             rho = move_multipliers(data, st, at, cfg)
         least_rho = number(data, slots.RHO_FLOOR, cfg) * numbers.SHIFT_RHO
         rho = tl.where(seeking, shrunk(rho, numbers.RHO_SHRINK, least_rho), rho)
-        if at.ended | found:
+        if ended | found:
             centre(data, cfg)
             put_number(data, slots.PRIMAL_K, at.primal, cfg)
         ending = found | (searching & (st.steps > number(data, slots.ENTERED, cfg) + numbers.SHIFT_STEPS))
@@ -56,6 +58,8 @@ def outer_step(data, st, at, cfg: tl.constexpr):
             phase = tl.where(suspicious, numbers.Phase.SHIFT, numbers.Phase.SHIFTED)
             rho = enter(data, phase, st.steps, cfg)
         set_omega(data, phase, cfg)
+    if started:
+        begin_from_start(data, phase, at.inner, cfg)
     return State(phase, status, st.steps, rho)
 
 
@@ -89,19 +93,71 @@ def move_multipliers(data, st, at, cfg: tl.constexpr):
         put_number(data, slots.MU_EQ, shrunk(mu_eq, numbers.MU_SHRINK, floor), cfg)
         put_number(data, slots.MU_IN, mu_in, cfg)
         put_number(data, slots.MU_FLOOR, floor, cfg)
+    move_targets(data, accept, mu_in, cfg)
     if accept:
         z_k = tl.where(posed, row_vector(data, slots.Z, cfg), row_vector(data, slots.Z_K, cfg))
         put_rows(data, slots.Z_K, z_k, cfg)
-        put_number(data, slots.ETA_OUT, eta_out * power(mu_in, numbers.ETA_ACCEPT_POWER), cfg)
-        put_number(data, slots.ETA_IN, number(data, slots.ETA_IN, cfg) * mu_in, cfg)
-    else:
-        put_number(data, slots.ETA_OUT, power(mu_in, numbers.ETA_REFUSE_POWER) * numbers.FIRST_ETA_OUT, cfg)
-        put_number(data, slots.ETA_IN, mu_in, cfg)
+    costs = (number(data, slots.H_SIZE, cfg) > 0) & (st.phase != numbers.Phase.SHIFT)
+    if accept & (slow == 0) & (number(data, slots.IS_KEPT, cfg) != 0) & costs:
+        try_rows(data, cfg)
     moved = column_vector(data, slots.X, cfg) - column_vector(data, slots.X_K, cfg)
     proximal = largest(st.rho * column_vector(data, slots.METRIC_X, cfg) * moved)
     sticky = (st.phase != numbers.Phase.SHIFT) & (proximal > at.dual * numbers.RHO_STICKY)
     sticky &= at.dual > at.dual_tolerance
     return tl.where(sticky, shrunk(st.rho, numbers.RHO_SHRINK, number(data, slots.RHO_FLOOR, cfg)), st.rho)
+
+
+@triton.jit
+def move_targets(data, accept, mu_in, cfg: tl.constexpr):
+    """Tightens both targets where multipliers are accepted, and has them begin again from mu_in where not."""
+    mu = at_most(mu_in, numbers.ETA_MU)
+    tighter = number(data, slots.ETA_OUT, cfg) * power(mu, numbers.ETA_ACCEPT_POWER)
+    anew = power(mu, numbers.ETA_REFUSE_POWER) * numbers.FIRST_ETA_OUT
+    put_number(data, slots.ETA_OUT, tl.where(accept, tighter, anew), cfg)
+    put_number(data, slots.ETA_IN, tl.where(accept, number(data, slots.ETA_IN, cfg) * mu, mu), cfg)
+
+
+@triton.jit
+def try_rows(data, cfg: tl.constexpr):
+    """Begins a trial of the active rows, unless the penalties are as small as in one."""
+    mu_eq, mu_in = number(data, slots.MU_EQ, cfg), number(data, slots.MU_IN, cfg)
+    known = at_least(number(data, slots.MU_FLOOR, cfg), numbers.KNOWN_MU)
+    if tl.maximum(mu_eq, mu_in) > known:
+        put_number(data, slots.MU_EQ_K, mu_eq, cfg)
+        put_number(data, slots.MU_IN_K, mu_in, cfg)
+        put_number(data, slots.MU_EQ, tl.minimum(mu_eq, known), cfg)
+        put_number(data, slots.MU_IN, tl.minimum(mu_in, known), cfg)
+        put_number(data, slots.WRONG, -1.0, cfg)
+
+
+@triton.jit(noinline=True)
+def begin_from_start(data, phase, residual, cfg: tl.constexpr):
+    """Tries the active rows of a start, but drops one that is far; its multipliers wait where the shift is sought."""
+    tl.debug_barrier()
+    if phase == numbers.Phase.AS_POSED:
+        if residual > numbers.START_RESIDUAL:
+            drop_start(data, cfg)
+        else:
+            try_rows(data, cfg)
+            set_omega(data, phase, cfg)
+    elif phase == numbers.Phase.SHIFT:
+        soft = row_vector(data, slots.IS_HARD, cfg) == 0
+        put_rows(data, slots.Z_K, tl.where(soft, row_vector(data, slots.Z_K, cfg), 0.0), cfg)
+    else:
+        put_number(data, slots.EXTRA, numbers.EXTRA_STEPS, cfg)
+
+
+@triton.jit
+def drop_start(data, cfg: tl.constexpr):
+    """Begins at zero instead."""
+    columns, rows = 0.0 * column_vector(data, slots.D, cfg), 0.0 * row_vector(data, slots.E, cfg)
+    put_columns(data, slots.X, columns, cfg)
+    put_columns(data, slots.HX, columns, cfg)
+    put_rows(data, slots.GX, rows, cfg)
+    put_rows(data, slots.Z, rows, cfg)
+    put_rows(data, slots.Z_K, rows, cfg)
+    centre(data, cfg)
+    put_number(data, slots.IS_SETTLED, 0.0, cfg)
 
 
 @triton.jit
@@ -183,9 +239,9 @@ def shift_found(data, st, at, push, cfg: tl.constexpr):
         tl.where(violation != 0, rounding_of_rows(data, at.size_of_x, cfg), 0.0) + tl.abs(violation) * numbers.ROUNDING
     )
     rounding = tl.sum(w * terms / rows, axis=0)
-    settled = at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
-    settled &= st.rho < number(data, slots.FIRST_RHO, cfg)
-    rounded = settled & (scaled <= rounding) & (rounding <= size)
+    stagnant = at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
+    stagnant &= st.steps > number(data, slots.ENTERED, cfg) + 1
+    rounded = stagnant & (scaled <= rounding) & ((at.primal_worst <= numbers.SHIFT_NEAR) | (rounding <= size))
     flat = largest(push) <= number(data, slots.EPS_ABS, cfg) * numbers.SHIFT_ACCURACY
     balanced = (scaled <= size * numbers.SHIFT_BALANCE) & flat
     return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
@@ -232,21 +288,25 @@ def end_search(data, at, found, cfg: tl.constexpr):
 
 @triton.jit
 def enter(data, phase, steps, cfg: tl.constexpr):
-    """Begins a phase at the present x with no multipliers and the first penalties; returns the first rho."""
-    none = 0.0 * row_vector(data, slots.E, cfg)
-    put_rows(data, slots.Z, none, cfg)
-    put_rows(data, slots.Z_K, none, cfg)
-    set_penalties(data, cfg)
-    if phase == numbers.Phase.SHIFT:
-        put_number(data, slots.ETA_IN, numbers.SHIFT_INNER, cfg)
+    """Begins a phase at the present x with no multipliers but those of a start; returns the first rho."""
+    kept = (number(data, slots.ENTERED, cfg) == 0) & (steps <= 1) & some(row_vector(data, slots.S, cfg) != 0)
+    z_k = tl.where(kept, row_vector(data, slots.Z_K, cfg), 0.0)
+    put_rows(data, slots.Z, z_k, cfg)
+    put_rows(data, slots.Z_K, z_k, cfg)
+    put_number(data, slots.WRONG, 0.0, cfg)
     put_number(data, slots.ENTERED, steps, cfg)
-    return number(data, slots.FIRST_RHO, cfg)
+    return set_penalties(data, phase, cfg)
 
 
 @triton.jit
-def set_penalties(data, cfg: tl.constexpr):
-    """Writes the first penalties and targets."""
-    put_number(data, slots.MU_EQ, number(data, slots.FIRST_MU_EQ, cfg), cfg)
+def set_penalties(data, phase, cfg: tl.constexpr):
+    """Writes the first penalties and targets of a phase; returns the first rho."""
+    mu_eq, searching = number(data, slots.FIRST_MU_EQ, cfg), phase == numbers.Phase.SHIFT
+    known = tl.minimum(at_least(number(data, slots.MU_FLOOR, cfg), numbers.KNOWN_MU), mu_eq)
+    put_number(data, slots.MU_EQ, tl.where(phase == numbers.Phase.SHIFTED, known, mu_eq), cfg)
     put_number(data, slots.MU_IN, number(data, slots.FIRST_MU_IN, cfg), cfg)
     put_number(data, slots.ETA_OUT, numbers.FIRST_ETA_OUT, cfg)
     put_number(data, slots.ETA_IN, numbers.FIRST_ETA_IN, cfg)
+    if searching:
+        put_number(data, slots.ETA_IN, numbers.SHIFT_INNER, cfg)
+    return tl.where(searching, numbers.SHIFT_FIRST_RHO, number(data, slots.FIRST_RHO, cfg))

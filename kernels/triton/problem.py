@@ -132,17 +132,29 @@ def shift_sides(data, s, cfg: tl.constexpr):
 
 
 @triton.jit
-def set_omega(data, phase, cfg: tl.constexpr):
-    """Writes the weight of each row's violation: ``E^2 / (c mu)``, in phase SHIFT that of its shift if it may shift."""
+def metric_rows(data, mu_eq, mu_in, cfg: tl.constexpr):
+    """``E^2 / (c mu)``, the weight of each row's violation with these penalties: [M]."""
     low, high = sides(data, cfg)
     scale = row_vector(data, slots.E, cfg)
-    mu = tl.where(low == high, number(data, slots.MU_EQ, cfg), number(data, slots.MU_IN, cfg))
-    weight = scale * scale / (number(data, slots.C_SCALE, cfg) * mu)
+    return scale * scale / (number(data, slots.C_SCALE, cfg) * tl.where(low == high, mu_eq, mu_in))
+
+
+@triton.jit
+def set_omega(data, phase, cfg: tl.constexpr):
+    """Writes the weight of each row's violation, in phase SHIFT that of its shift if it may shift."""
+    weight = metric_rows(data, number(data, slots.MU_EQ, cfg), number(data, slots.MU_IN, cfg), cfg)
     if phase == numbers.Phase.SHIFT:
         soft = row_vector(data, slots.IS_HARD, cfg) == 0
         metric_shift = number(data, slots.SHIFT_UNIT, cfg) * row_vector(data, slots.SHIFT_WEIGHT, cfg)
         weight = tl.where(soft, metric_shift, weight)
     put_rows(data, slots.OMEGA, weight, cfg)
+
+
+@triton.jit
+def multipliers(data, phase, cfg: tl.constexpr):
+    """The accepted multipliers [M]; in phase SHIFT only hard rows have some, those of a start wait in slot Z_K."""
+    waiting = (phase == numbers.Phase.SHIFT) & (row_vector(data, slots.IS_HARD, cfg) == 0)
+    return tl.where(waiting, 0.0, row_vector(data, slots.Z_K, cfg))
 
 
 @triton.jit

@@ -1,4 +1,7 @@
-"""Equilibration of one problem, as in the reference's scaling.py: D, E and c are found, the data is never scaled."""
+"""Equilibration of one problem, as in the reference's scaling.py: D, E and c are found, the data is never scaled.
+
+D and 1 / E take the unit of x.
+"""
 
 import triton
 import triton.language as tl
@@ -8,7 +11,7 @@ from . import slots
 from .problem import count_rows
 from .products import chunk_of
 from .scratch import column_vector, columns_at, number, put, put_columns, put_number, put_rows, row_vector, rows_at
-from .vectors import INF, largest
+from .vectors import INF, at_least, largest, power_of_two
 
 
 @triton.jit
@@ -43,6 +46,19 @@ def limit_rows(data, cfg: tl.constexpr):
     put_rows(data, slots.E, tl.where(least <= scale * numbers.ZERO_ROW, least, scale), cfg)
 
 
+@triton.jit
+def unit_of_x(data, curvature, slope, cfg: tl.constexpr):
+    """About how large x is, equilibrated, as a power of two: see the reference's _unit."""
+    lo, hi = row_vector(data, slots.LO, cfg), row_vector(data, slots.HI, cfg)
+    alone = tl.where(curvature > 0, slope / curvature, INF)
+    low, high = tl.where(lo == -INF, 0.0, tl.abs(lo)), tl.where(hi == INF, 0.0, tl.abs(hi))
+    farthest = tl.max(row_vector(data, slots.E, cfg) * tl.maximum(low, high), axis=0)
+    alone = tl.where((farthest > 0) & (farthest < alone), farthest, alone)
+    violated = at_least(tl.maximum(lo, -hi), 0.0)
+    alone = tl.maximum(alone, tl.max(row_vector(data, slots.E, cfg) * violated, axis=0))
+    return power_of_two(tl.where((alone > 0) & (alone < INF), alone, 1.0))
+
+
 @triton.jit(noinline=True)
 def measure_scaling(data, equilibrate, cfg: tl.constexpr):
     """Writes D, E, c, h, and what follows from them."""
@@ -61,15 +77,19 @@ def measure_scaling(data, equilibrate, cfg: tl.constexpr):
     if cfg.bounded:
         put(rows + (data.n_eq + data.n_in), 1.0 / scale, cfg.n, cfg.N)
     limit_rows(data, cfg)
-    size = largest(scale * column_vector(data, slots.COST, cfg))
-    h = 0.0 * size
+    slope = largest(scale * column_vector(data, slots.COST, cfg))
+    curvature, h = 0.0 * slope, 0.0 * slope
     if cfg.has_h:
         of_H = column_sizes(data.H, data.n, scale, columns, cfg, False)
-        size = tl.maximum(size, tl.sum(of_H, axis=0) / cfg.n)
-        h = tl.max(of_H, axis=0)
-    c = tl.where((equilibrate != 0) & (size > 0), 1.0 / size, 1.0)
+        curvature, h = tl.sum(of_H, axis=0) / cfg.n, tl.max(of_H, axis=0)
+    unit = tl.where(equilibrate != 0, unit_of_x(data, curvature, slope, cfg), 1.0)
+    size = unit * tl.maximum(unit * curvature, slope)
+    c = tl.where(equilibrate != 0, 1.0 / tl.where(size > 0, size, unit), 1.0)
+    scale *= unit
+    put_columns(data, slots.D, scale, cfg)
+    put_rows(data, slots.E, row_vector(data, slots.E, cfg) / unit, cfg)
     put_number(data, slots.C_SCALE, c, cfg)
-    put_number(data, slots.H_SIZE, c * h, cfg)
+    put_number(data, slots.H_SIZE, c * unit * unit * h, cfg)
     put_columns(data, slots.METRIC_X, 1.0 / (c * scale * scale), cfg)
     set_shift_unit(data, cfg)
 

@@ -27,7 +27,8 @@ IN_W, S_W = range(19, 21)  # 1 where a row is among those that an infeasible pro
 TARGET, FITTED = range(21, 23)  # of a fit
 Q = 23  # multipliers that are searched
 BEST_Z, BEST_S = range(24, 26)
-ROWS = 26
+SEEN = 26  # tells which rows are active: V, but at first in a trial that of the penalties before
+ROWS = 27
 
 # ---- numbers
 EPS_ABS, EPS_REL, FIRST_MU_EQ, FIRST_MU_IN, FIRST_RHO, CLOSEST_FEASIBLE = range(6)  # the options
@@ -38,4 +39,6 @@ BEST_PRIMAL, BEST_DUAL, BEST_GAP, BEST_WORST = range(15, 19)  # the last is the 
 FACTORED_SIGMA, FACTORED_RHO, IS_DEFINITE = range(19, 22)  # of the factor; 1 where there is one
 H_SIZE = 22  # the largest entry of c D H D, 0 without H
 BEND, IS_SETTLED, MU_FLOOR, RHO_FLOOR, CALM = range(23, 28)  # as in the reference's State
-NUMBERS = 28
+IS_KEPT, MU_EQ_K, MU_IN_K = range(28, 31)  # the same
+WRONG = 31  # rows that were wrong after the last step of a trial, -1 before its first, 0 where there is no trial
+NUMBERS = 32

@@ -15,15 +15,14 @@ from .vectors import INF, some
 
 @triton.jit
 def begin(data, x, z, s, started, equilibrate, cfg: tl.constexpr):
-    """The first iterate, in scratch, and the state there: an answer that was shifted searches its shift first.
+    """The first iterate, in scratch, and the state there: a start that was shifted first asks whether it still is.
 
     Without a start nothing is solved before a step has had a factor.
     """
     measure_scaling(data, equilibrate, cfg)
-    shifted = some(s != 0)
-    begin_at(data, x, tl.where(shifted, 0.0, z), cfg)
+    begin_at(data, x, z, cfg)
     centre(data, cfg)
-    st = first_state(data, tl.where(shifted, numbers.Phase.SHIFT, numbers.Phase.AS_POSED), cfg)
+    st = first_state(data, tl.where(some(s != 0), numbers.Phase.SHIFT, numbers.Phase.AS_POSED), cfg)
     put_number(data, slots.IS_SETTLED, started, cfg)
     set_omega(data, st.phase, cfg)
     return with_status(st, tl.where(usable(data, cfg), numbers.RUNNING, numbers.Status.NONFINITE_INPUT))
@@ -53,13 +52,14 @@ def usable(data, cfg: tl.constexpr):
 @triton.jit
 def first_state(data, phase, cfg: tl.constexpr):
     """The state at the beginning, in any phase (int32)."""
-    set_penalties(data, cfg)
     put_number(data, slots.PRIMAL_K, INF, cfg)
     put_number(data, slots.EXTRA, 0.0, cfg)
     put_number(data, slots.ENTERED, 0.0, cfg)
     put_number(data, slots.BEND, 0.0, cfg)
+    put_number(data, slots.IS_KEPT, 0.0, cfg)
+    put_number(data, slots.WRONG, 0.0, cfg)
     put_number(data, slots.CALM, 1.0, cfg)
     put_number(data, slots.MU_FLOOR, numbers.MU_FLOOR, cfg)
     h = number(data, slots.H_SIZE, cfg)
     put_number(data, slots.RHO_FLOOR, tl.where((h > 0) & (h < 1), h, 1.0) * numbers.RHO_FLOOR, cfg)
-    return State(phase, phase * 0 + numbers.RUNNING, phase * 0, number(data, slots.FIRST_RHO, cfg))
+    return State(phase, phase * 0 + numbers.RUNNING, phase * 0, set_penalties(data, phase, cfg))

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 INF = tl.constexpr(float("inf"))
+NO_FRACTION = tl.constexpr(1.5 * 2**52)  # a sum with it is rounded to an integer, halves to even ones
 
 # How all kernels are compiled. Fused with the first step of a sum over lanes, a product would be rounded in one of two
 # lanes only, so that the lanes of a warp differ in the last bit of the sum; where it pays, the kernels say tl.fma.
@@ -29,13 +30,30 @@ def clamped(v, lo, hi):
 
 
 @triton.jit
+def at_least(value, floor):
+    """``max(value, floor)``; tl.maximum would have a number of Python rounded to float32."""
+    return tl.where(value < floor, floor, value)
+
+
+@triton.jit
+def at_most(value, ceiling):
+    """``min(value, ceiling)``, for the same reason."""
+    return tl.where(value > ceiling, ceiling, value)
+
+
+@triton.jit
 def shrunk(value, factor, floor):
     """``max(factor value, floor)``."""
-    value *= factor
-    return tl.where(value < floor, floor, value)
+    return at_least(value * factor, floor)
 
 
 @triton.jit
 def power(base, exponent):
     """``base^exponent``, both positive."""
     return tl.exp(tl.log(base) * exponent)
+
+
+@triton.jit
+def power_of_two(size):
+    """The power of two that is nearest to a size > 0 on the scale of logarithms."""
+    return tl.exp2((tl.log2(size) + NO_FRACTION) - NO_FRACTION)
