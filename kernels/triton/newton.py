@@ -93,12 +93,19 @@ def direction(data, st, cfg: tl.constexpr):
     return tl.where(failed, 0.0, dx), failed
 
 
+@triton.jit
+def is_stiff(data, st, cfg: tl.constexpr):
+    """Whether the condition of the system is large: its rows weigh as in a trial, or next to nothing but rows is there.
+
+    The factor is an inverse, and its errors along the rows are of the condition.
+    """
+    mu = tl.minimum(number(data, slots.MU_EQ, cfg), number(data, slots.MU_IN, cfg))
+    return (mu / numbers.KNOWN_MU <= 1) | (st.phase == numbers.Phase.SHIFT)
+
+
 @triton.jit(noinline=True)
 def refine(data, st, cfg: tl.constexpr):
-    """Solves for what the step in slot DX leaves of its system.
-
-    The factor is an inverse: along heavy rows its errors are of the condition, which is large below the floor of mu.
-    """
+    """Solves for what the step in slot DX leaves of its system."""
     tl.debug_barrier()
     rest = -(pull_of_x(data, st, cfg) + columns_of(data, slots.PULL, cfg))
     sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
@@ -129,7 +136,7 @@ def newton_step(data, st, cfg: tl.constexpr):
     tl.debug_barrier()
     dx, failed = direction(data, st, cfg)
     put_columns(data, slots.DX, dx, cfg)
-    if (failed == 0) & (number(data, slots.MU_FLOOR, cfg) < numbers.MU_FLOOR):
+    if (failed == 0) & is_stiff(data, st, cfg):
         refine(data, st, cfg)
     dx = column_vector(data, slots.DX, cfg)
     slope = tl.sum(dx * pull_of_x(data, st, cfg), axis=0)
