@@ -115,7 +115,7 @@ def forward_kernel(
     x = get(at_problem(start.x, b, batched, 8, cfg.n), cfg.n, 0.0, cfg.N)
     z = get(at_problem(start.z, b, batched, 9, m), m, 0.0, cfg.M)
     s = get(at_problem(start.s, b, batched, 10, m), m, 0.0, cfg.M)
-    st = iterate(data, begin(data, x, z, s, started, equilibrate, cfg), max_iter, cfg)
+    st = iterate(data, begin(data, x, z, s, equilibrate, cfg), max_iter, cfg)
     if st.status == numbers.Status.SOLVED_CLOSEST_FEASIBLE:
         settle_multipliers(data, cfg)
     write_answer(data, st, answer, b, cfg)

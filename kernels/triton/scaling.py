@@ -11,7 +11,7 @@ from . import slots
 from .problem import count_rows
 from .products import chunk_of
 from .scratch import column_vector, columns_at, number, put, put_columns, put_number, put_rows, row_vector, rows_at
-from .vectors import INF, at_least, largest, power_of_two
+from .vectors import INF, at_least, largest, power_of_two, some
 
 
 @triton.jit
@@ -47,16 +47,28 @@ def limit_rows(data, cfg: tl.constexpr):
 
 
 @triton.jit
-def unit_of_x(data, curvature, slope, cfg: tl.constexpr):
+def unit_of_x(data, confined, curvature, slope, cfg: tl.constexpr):
     """About how large x is, equilibrated, as a power of two: see the reference's _unit."""
     lo, hi = row_vector(data, slots.LO, cfg), row_vector(data, slots.HI, cfg)
-    alone = tl.where(curvature > 0, slope / curvature, INF)
+    size = tl.where(curvature > 0, slope / curvature, INF)
     low, high = tl.where(lo == -INF, 0.0, tl.abs(lo)), tl.where(hi == INF, 0.0, tl.abs(hi))
     farthest = tl.max(row_vector(data, slots.E, cfg) * tl.maximum(low, high), axis=0)
-    alone = tl.where((farthest > 0) & (farthest < alone), farthest, alone)
+    size = tl.where(confined & (farthest > 0) & (farthest < size), farthest, size)
     violated = at_least(tl.maximum(lo, -hi), 0.0)
-    alone = tl.maximum(alone, tl.max(row_vector(data, slots.E, cfg) * violated, axis=0))
-    return power_of_two(tl.where((alone > 0) & (alone < INF), alone, 1.0))
+    size = tl.maximum(size, tl.max(row_vector(data, slots.E, cfg) * violated, axis=0))
+    return power_of_two(tl.where((size > 0) & (size < INF), size, 1.0), numbers.UNIT_POWER)
+
+
+@triton.jit
+def confines(data, of_H, cfg: tl.constexpr):
+    """Whether the sides bound x where the cost may not: all x are bounded, or some have no curvature."""
+    flat = some((of_H == 0) & (tl.arange(0, cfg.N) < cfg.n))
+    if cfg.bounded:
+        lo, hi = row_vector(data, slots.LO, cfg), row_vector(data, slots.HI, cfg)
+        index = tl.arange(0, cfg.M)
+        bound = (index >= data.n_eq + data.n_in) & (index < count_rows(data, cfg))
+        flat |= some(bound & ((lo == -INF) | (hi == INF))) == 0
+    return flat
 
 
 @triton.jit(noinline=True)
@@ -78,11 +90,12 @@ def measure_scaling(data, equilibrate, cfg: tl.constexpr):
         put(rows + (data.n_eq + data.n_in), 1.0 / scale, cfg.n, cfg.N)
     limit_rows(data, cfg)
     slope = largest(scale * column_vector(data, slots.COST, cfg))
-    curvature, h = 0.0 * slope, 0.0 * slope
+    of_H = 0.0 * scale
     if cfg.has_h:
         of_H = column_sizes(data.H, data.n, scale, columns, cfg, False)
-        curvature, h = tl.sum(of_H, axis=0) / cfg.n, tl.max(of_H, axis=0)
-    unit = tl.where(equilibrate != 0, unit_of_x(data, curvature, slope, cfg), 1.0)
+    curvature, h = tl.sum(of_H, axis=0) / cfg.n, tl.max(of_H, axis=0)
+    unit = unit_of_x(data, confines(data, of_H, cfg), curvature, slope, cfg)
+    unit = tl.where(equilibrate != 0, unit, 1.0)
     size = unit * tl.maximum(unit * curvature, slope)
     c = tl.where(equilibrate != 0, 1.0 / tl.where(size > 0, size, unit), 1.0)
     scale *= unit

@@ -54,6 +54,7 @@ def power(base, exponent):
 
 
 @triton.jit
-def power_of_two(size):
-    """The power of two that is nearest to a size > 0 on the scale of logarithms."""
-    return tl.exp2((tl.log2(size) + NO_FRACTION) - NO_FRACTION)
+def power_of_two(size, MOST: tl.constexpr):
+    """The power of two that is nearest to a size > 0 on the scale of logarithms, between those of -MOST and MOST."""
+    power = (tl.log2(size) + NO_FRACTION) - NO_FRACTION
+    return tl.exp2(tl.minimum(tl.maximum(power, -1.0 * MOST), 1.0 * MOST))
