@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from qplayer_gpu.kernels.cache import kept
 from qplayer_gpu.kernels.cpu import build
 
 from . import opcodes, ptx, translate
@@ -100,19 +101,18 @@ def machine() -> ctypes.CDLL:
 
 def compiled(text: str, flags: Sequence[str], files: Sequence[Path]) -> Path:
     """The library of these files, or where there are none of the text, from the cache if it was compiled before."""
-    compiler, identity = build._compiler()
+    compiler, identity = build._compiler(build._named())
     command = [*compiler, *FLAGS, *flags, f"-I{HERE}"]
     headers = [path.read_bytes() for path in sorted(HERE.glob("*.h"))]
     parts = [" ".join(command).encode(), identity, text.encode(), *headers]
-    path = build.cache_folder() / f"emulated_{hashlib.sha256(b''.join(parts)).hexdigest()[:24]}.so"
-    if not path.exists():
-        unfinished = path.with_suffix(f".{id(text)}.so")
+
+    def make(path: Path) -> None:
         sources = [str(file) for file in files] or ["-x", "c++", "-"]
-        done = subprocess.run([*command, "-o", unfinished, *sources], input=text.encode(), capture_output=True)
+        done = subprocess.run([*command, "-o", path, *sources], input=text.encode(), capture_output=True)
         if done.returncode:
             raise RuntimeError(done.stderr.decode(errors="replace")[:4000])
-        unfinished.replace(path)
-    return path
+
+    return kept(f"emulated_{hashlib.sha256(b''.join(parts)).hexdigest()[:24]}", ".so", make)
 
 
 class Program:
