@@ -3,9 +3,11 @@
 import importlib
 import itertools
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import families as f
+import hard
 import pytest
 import torch
 from helpers import as_rows, leaves_of
@@ -177,6 +179,58 @@ def test_warm_start():
     cold = reference.forward(rows, options)
     start = cold.point  # begins in phase SHIFT
     assert_same(kernels.forward(rows, options, start), reference.forward(rows, options, start))
+
+
+@pytest.fixture
+def decided(monkeypatch):
+    """What the reference decides of trials and of starts: how many it begins, undoes and drops."""
+    counts = Counter()
+    newton, outer = (importlib.import_module(f"qplayer_gpu.kernels.reference.{name}") for name in ("newton", "outer"))
+    judge, begin = newton._judge_trial, outer._begin_from_start
+
+    def judging(st, wrong, failed):
+        tried = st.trial
+        judge(st, wrong, failed)
+        counts["tried"] += int(tried.sum())
+        counts["undone"] += int((tried & ~st.trial & (failed | (wrong > 0))).sum())
+
+    def beginning(st, residual, where):
+        settled = st.settled
+        begin(st, residual, where)
+        counts["dropped"] += int((settled & ~st.settled).sum())
+
+    monkeypatch.setattr(newton, "_judge_trial", judging)
+    monkeypatch.setattr(outer, "_begin_from_start", beginning)
+    return counts
+
+
+def moved_costs(args, far):
+    return args | {"g": args["g"] * (1 + far * torch.randn_like(args["g"]))}
+
+
+@pytest.mark.parametrize(
+    ("make", "far", "seen"),
+    [
+        (lambda: f.feasible(2, 4, two_sided=True, bounds=True), 0.0, {"tried", "undone"}),
+        (lambda: f.feasible(2, 4, seed=2, two_sided=True, bounds=True), 0.02, {"tried"}),
+        (lambda: f.feasible(2, 4, seed=2, two_sided=True, bounds=True), 6.0, {"tried", "dropped"}),
+        (lambda: f.lp(2, 4), 0.02, {"tried"}),
+        (lambda: f.overdetermined(2, 3), 0.02, {"tried"}),
+        (lambda: hard.demand(2, 3) | {"w_box": math.inf}, 0.02, {"tried"}),
+    ],
+    ids=["cold", "near", "far", "lp", "shifted", "hard"],
+)
+def test_trials_and_starts_are_judged_as_in_the_reference(decided, make, far, seen):
+    """In as many steps; each case has the decisions that it is there for, the last two a start in phase SHIFT."""
+    args, options = make(), options_of(qp.Settings())
+    start = reference.forward(as_rows(moved(args)), options).point if far else None
+    rows = as_rows(moved(moved_costs(args, far)))
+    decided.clear()
+    expected = reference.forward(rows, options, start)
+    answer = kernels.forward(rows, options, start)
+    assert {what for what, count in decided.items() if count} >= seen
+    assert answer.iterations.tolist() == expected.iterations.tolist()
+    assert_same(answer, expected)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ products = pytest.importorskip("qplayer_gpu.kernels.triton.products")
 scratch = pytest.importorskip("qplayer_gpu.kernels.triton.scratch")
 slots = pytest.importorskip("qplayer_gpu.kernels.triton.slots")
 system = pytest.importorskip("qplayer_gpu.kernels.triton.system")
+vectors = pytest.importorskip("qplayer_gpu.kernels.triton.vectors")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = [1, 3, 7, 17, 33]
@@ -111,6 +112,21 @@ def test_line_search():
     expected = exact_line_search(slope, curvature, v, w, lo, hi, weight)
     assert (alpha > 0).all()
     torch.testing.assert_close(alpha, expected, rtol=1e-9, atol=0)
+
+
+@triton.jit
+def powers_kernel(size_ptr, power_ptr, M: tl.constexpr):
+    """Of all sizes [M]."""
+    at = tl.arange(0, M)
+    tl.store(power_ptr + at, vectors.power_of_two(tl.load(size_ptr + at)))
+
+
+def test_powers_of_two_are_exact():
+    """A unit that is none would round each number of the scaling."""
+    size = torch.tensor([1e-300, 1e-9, 0.7, 0.71, 1.0, 1.41, 1.42, 1e300], dtype=torch.float64, device=DEVICE)
+    found = torch.empty_like(size)
+    powers_kernel[(1,)](size, found, len(size))
+    assert found.tolist() == [2.0**k for k in (-997, -30, -1, 0, 0, 0, 1, 997)]
 
 
 @triton.jit
