@@ -215,7 +215,7 @@ def moved_costs(args, far):
         (lambda: f.feasible(2, 4, seed=2, two_sided=True, bounds=True), 0.02, {"tried"}),
         (lambda: f.feasible(2, 4, seed=2, two_sided=True, bounds=True), 6.0, {"tried", "dropped"}),
         (lambda: f.lp(2, 4), 0.02, {"tried"}),
-        (lambda: f.overdetermined(2, 3), 0.02, {"tried"}),
+        (lambda: f.excluding_halfspaces(3, 4, seed=1), 0.2, {"tried"}),
         (lambda: hard.demand(2, 3) | {"w_box": math.inf}, 0.02, {"tried"}),
     ],
     ids=["cold", "near", "far", "lp", "shifted", "hard"],
