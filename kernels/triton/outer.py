@@ -241,8 +241,9 @@ def shift_found(data, st, at, push, cfg: tl.constexpr):
     rounding = tl.sum(w * terms / rows, axis=0)
     stagnant = at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
     stagnant &= (st.steps > number(data, slots.ENTERED, cfg) + 1) & (st.rho < number(data, slots.FIRST_RHO, cfg))
-    near = (at.primal_worst <= numbers.SHIFT_NEAR) & (st.rho <= numbers.SHIFT_FIRST_RHO)
-    rounded = stagnant & (scaled <= rounding) & (rounding <= tl.where(near, numbers.SHIFT_NEAR, 1.0) * size)
+    near = (at.primal_worst <= numbers.SHIFT_NEAR) & (st.rho / numbers.SHIFT_FIRST_RHO <= 1)
+    rounded = stagnant & (scaled <= rounding)
+    rounded &= (rounding <= size) | (near & (rounding <= size * numbers.SHIFT_NEAR))
     flat = largest(push) <= number(data, slots.EPS_ABS, cfg) * numbers.SHIFT_ACCURACY
     balanced = (scaled <= size * numbers.SHIFT_BALANCE) & flat
     return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)

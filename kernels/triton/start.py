@@ -23,7 +23,7 @@ def begin(data, x, z, s, equilibrate, cfg: tl.constexpr):
     begin_at(data, x, z, cfg)
     centre(data, cfg)
     st = first_state(data, tl.where(some(s != 0), numbers.Phase.SHIFT, numbers.Phase.AS_POSED), cfg)
-    put_number(data, slots.IS_SETTLED, tl.where(some(x != 0) | some(z != 0), 1.0, 0.0), cfg)
+    put_number(data, slots.IS_SETTLED, (some(x != 0) | some(z != 0)).to(tl.float64), cfg)
     set_omega(data, st.phase, cfg)
     return with_status(st, tl.where(usable(data, cfg), numbers.RUNNING, numbers.Status.NONFINITE_INPUT))
 
