@@ -12,6 +12,7 @@ from gpu.emulated import BACKWARD, FORWARD, RANDOM
 from hard import demand
 from helpers import HARD_ROWS, OPTIONS, as_rows
 
+from qplayer_gpu import checked
 from qplayer_gpu.checked import Checked
 from qplayer_gpu.kernels.interface import Vectors
 
@@ -50,9 +51,10 @@ def test_compiled_kernels_are_right(emulation, case, n, batch, order):
     assert_clean(emulation, case, n, batch, order)
 
 
-def test_they_pass_their_own_check(emulation, tmp_path):
-    """That of their first launch on a device, of the forward and of the adjoint."""
-    rows, one = rows_of("qp", 5, 3), Checked("cuda", kernels(), CPU, tmp_path / "found.json")
+def test_they_pass_their_own_check(emulation, monkeypatch):
+    """That of their first launch on a device, of the forward and of the adjoint; nothing is kept of it."""
+    monkeypatch.setattr(checked, "replaced", lambda *_: None)
+    rows, one = rows_of("qp", 5, 3), Checked("cuda", kernels(), CPU, "checked_on_the_emulator")
     answer = one.forward(rows, OPTIONS)
     one.adjoint(rows, answer.point, Vectors(*map(torch.ones_like, answer.point)), OPTIONS)
     assert one.verdicts.right == {"cuda forward (8, False)", "cuda adjoint (8, False)"}
