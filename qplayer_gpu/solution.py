@@ -16,7 +16,7 @@ from .kernels.interface import Answer, Status, Vectors
 from .problem import Sizes
 
 ADVICE = {
-    Status.MAX_ITERATIONS: "raise Settings.max_iter or eps_abs, or look at the scale of the data",
+    Status.MAX_ITERATIONS: "raise Settings.max_iter, eps_abs or eps_rel",
     Status.INFEASIBLE: "no x satisfies the rows; Settings.closest_feasible=True solves the closest feasible problem",
     Status.UNBOUNDED: "the objective decreases without end; add bounds or a positive definite H",
     Status.NONFINITE_INPUT: "NaN or infinity in the data (allowed: l, lb = -inf, u, ub, w = inf), or a weight not > 0",

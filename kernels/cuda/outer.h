@@ -24,8 +24,10 @@ __device__ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
     measure_push(p, st);
     double increment = largest(block, mat.mp, [&](int i) { return load(work.t_m + i) / load(work.E + i); });
     double push = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.push + j); });
-    const double balance = push / increment / st.calm;
-    return balance <= SUSPICION || (at.primal_worst > 1 && stagnant && balance <= STAGNANT_SUSPICION);
+    const double imbalance = push / increment, balance = imbalance / st.calm;
+    if (at.primal_worst > 1 && (balance <= SUSPICION || (stagnant && balance <= STAGNANT_SUSPICION))) return true;
+    // calm one alarm later, as it is the second at which the sides give way
+    return gaping && imbalance <= SUSPICION * fmin(st.calm / CALM, 1.0);
 }
 
 // The last step d of the centre, scaled: its largest entry, d'd and d'Hd.

@@ -159,12 +159,14 @@ def _centre(st: State, at: Measure, move: Tensor) -> None:
 def _suspect(st: State, at: Measure, scaling: Scaling) -> Tensor:
     """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = largest(st.omega() * at.violation / scaling.E)
-    balance = largest(scaling.D * at.push) / increment / st.calm
+    imbalance = largest(scaling.D * at.push) / increment
+    balance = imbalance / st.calm
     stagnant = at.primal >= numbers.STAGNATION * st.primal_k
     violated = (at.primal_worst > 1) & (
         (balance <= numbers.SUSPICION) | stagnant & (balance <= numbers.STAGNANT_SUSPICION)
     )
-    gaping = (at.gap_worst > 1) & stagnant & (balance <= numbers.SUSPICION)
+    calm = (st.calm / numbers.CALM).clamp(max=1.0)  # one alarm later, as it is the second at which the sides give way
+    gaping = (at.gap_worst > 1) & stagnant & (imbalance <= numbers.SUSPICION * calm)
     return violated | gaping & (at.primal_worst > numbers.SUSPECT_VIOLATION)
 
 

@@ -173,11 +173,13 @@ def suspect(data, at, push, cfg: tl.constexpr):
     """Whether the increment ``v = omega violation`` of the multipliers has ``G'v = 0``, as where no x is feasible."""
     increment = row_vector(data, slots.OMEGA, cfg) * row_vector(data, slots.VIOLATION, cfg)
     size = largest(increment / row_vector(data, slots.E, cfg))
-    balance = largest(column_vector(data, slots.D, cfg) * push) / size / number(data, slots.CALM, cfg)
+    imbalance = largest(column_vector(data, slots.D, cfg) * push) / size
+    balance = imbalance / number(data, slots.CALM, cfg)
     balanced = balance <= numbers.SUSPICION
     stagnant = at.primal >= number(data, slots.PRIMAL_K, cfg) * numbers.STAGNATION
     violated = (at.primal_worst > 1) & (balanced | (stagnant & (balance <= numbers.STAGNANT_SUSPICION)))
-    gaping = (at.gap_worst > 1) & stagnant & balanced
+    later = at_most(number(data, slots.CALM, cfg) / numbers.CALM, 1.0)  # calm one alarm later
+    gaping = (at.gap_worst > 1) & stagnant & (imbalance <= later * numbers.SUSPICION)
     return violated | (gaping & (at.primal_worst > numbers.SUSPECT_VIOLATION))
 
 
