@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import reported
 import torch
 from helpers import leaves_of
 from torch.autograd.functional import jacobian
@@ -70,6 +71,13 @@ def test_infeasible_by_about_a_tolerance(eps, ratio):
 def test_opposed_rows_that_miss_each_other_by_a_little_under_a_large_cost(miss):
     assert solved(qp.solve_qp(torch.eye(1, dtype=D), t([-100.0]), C=t([[1.0], [-1.0]]), u=t([0.0, -miss])).status)
     assert solved(qp.solve_qp(torch.eye(1, dtype=D), t([-100.0]), lb=t([miss]), C=t([[1.0]]), u=0.0).status)
+
+
+def test_a_row_that_asks_for_a_little_more_than_many_bounds_allow():
+    """Its multipliers are large, so that what is missing leaves a gap above its tolerance until the sides give way."""
+    sol = qp.solve_qp(**reported.missed_bounds(60, 24, seed=1009))
+    assert solved(sol.status)
+    assert sol.info.iterations.max() <= 150
 
 
 def test_transport_plans_with_marginals_in_float32():
