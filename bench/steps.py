@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="replace the rows of results/steps.csv")
     parser.add_argument("--only", default="", help="families whose names contain this")
     args = parser.parse_args()
-    with FILE.open(newline="") if FILE.exists() else open("/dev/null") as file:
+    with FILE.open(newline="") as file:
         before = {row["family"]: row for row in csv.DictReader(file)}
     rows, ratios = [], []
     print(f"{'family':24} {'steps':>6} {'factors':>7} {'cost':>6} {'unsolved':>8} {'of before':>9}")

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import qplayer_gpu as qp
-from bench import families, floor, gradient, measure, points, processes, rows, run, table
+from bench import families, floor, gradient, measure, points, processes, rows, run, steps, table
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
 from bench.solvers.forms import OneSided
 from bench.solvers.qplayer_gpu import Adapter
+from qplayer_gpu.kernels import numbers
 
 ARRAYS = [families.mixed, families.box, families.lp, families.control, families.projection]
 
@@ -200,3 +201,13 @@ def test_a_tiny_run_from_end_to_end(tmp_path: Path):
     lines = table.read(path)
     assert {line["phase"] for line in lines if line["solver"] == "qplayer_gpu"} == {"forward", "backward", "both"}
     assert [line["verdict"] for line in lines if line["solver"] == "cupiqp"] == ["not installed: cupiqp"]
+
+
+def test_the_steps_of_the_reference_are_counted():
+    args, share = families.mixed(4, 8).arrays(), numbers.COMPACT_SHARE
+    row = steps.measure([args])
+    assert row["steps"] == qp.solve_qp(**args, backend="torch").info.iterations.double().mean()
+    assert 1 <= row["factors"] < row["steps"]  # the last steps keep the factor
+    assert row["cost"] == pytest.approx(row["factors"] + steps.KEPT * (row["steps"] - row["factors"]))
+    assert row["unsolved"] == 0
+    assert share == numbers.COMPACT_SHARE

@@ -74,7 +74,7 @@ def write_answer(data, st, answer, b, cfg: tl.constexpr):
     tl.store(answer.gap + b, number(data, slots.BEST_GAP, cfg) + unknown)
 
 
-SIZES = ["parts", "batched", "order", "n_eq", "n_in", "max_iter", "started", "equilibrate", "closest_feasible"]
+SIZES = ["parts", "batched", "order", "n_eq", "n_in", "max_iter", "equilibrate", "closest_feasible"]
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -90,7 +90,6 @@ def forward_kernel(
     n_eq,
     n_in,
     max_iter,
-    started,  # 1 or 0: whether there is a start
     equilibrate,  # 1 or 0
     closest_feasible,  # 1 or 0
     eps_abs: tl.float64,

@@ -91,7 +91,6 @@ def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answe
     vectors = (new(rows.batch, size) for size in (rows.n, rows.m, rows.m))
     counts = (new(rows.batch, dtype=torch.int64) for _ in range(2))
     answer = Answer(*vectors, *counts, *(new(rows.batch) for _ in range(3)))
-    started = int(start is not None)
     start = contiguous(start or Vectors(zeros(1, rows.n), zeros(1, rows.m), zeros(1, rows.m)))
     arrays = arrays_of(rows)
     cfg, build = variant_of(rows)
@@ -105,7 +104,6 @@ def launch_forward(rows: Rows, options: Options, start: Vectors | None) -> Answe
         rows.n_eq,
         rows.n_in,
         options.max_iter,
-        started,
         int(options.equilibrate),
         int(options.closest_feasible),
         options.eps_abs,
