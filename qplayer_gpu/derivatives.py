@@ -1,14 +1,15 @@
 """Derivatives of the solve, of its adjoint and of the adjoint's adjoint, all by one linear solve.
 
 At a solution the rows split into ``W``, those that an infeasible problem shifts (and all its equalities), ``K``, the
-other active ones, and the rest. The optimality conditions are, for the unknowns x, beta and z_K,
+other active ones, and the rest. The rows of W that push, with a multiplier that is not zero, are ``P``. The optimality
+conditions are, for the unknowns x, beta and z_K,
 
-    H x + W'w W beta + K'z_K = -g,   W'w W x = W'w h_W,   K x = h_K,   z_W = w W beta,   s = W x - h_W
+    H x + P'w P beta + K'z_K = -g,   W'w W x = W'w h_W,   K x = h_K,   z_P = w P beta,   s = W x - h_W
 
-with the weights w of the shifts (Bambade, Schramm, Taylor, Carpentier, ICLR 2024). Their matrix is symmetric: one
-operator, the adjoint of the kernels, gives the derivatives in both directions, and being a linear solve its own
-derivatives need no other. W and K are held fixed throughout: where a constraint is weakly active, the derivatives are
-those with that constraint inactive.
+with the weights w of the shifts (Bambade, Schramm, Taylor, Carpentier, ICLR 2024). One operator, the adjoint of the
+kernels, and fits to W or P, which it does too, give the derivatives in both directions, and those of the operator
+itself. P, W and K are held fixed throughout: where a constraint is weakly active, the derivatives are those with that
+constraint inactive. P has the rank of W, but at points without a derivative.
 
 Hard rows that press on the shift are rows of W, with a weight of the operator's that stands for infinity. So no formula
 below multiplies by w: where one has ``w c`` for a vector c of rows, the part of it in the range of ``w W`` goes into
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 
 from .kernels.interface import Adjoint, Rows, Vectors
+from .kernels.numbers import HARD_WEIGHT
 
 Operator = Callable[[Rows, Vectors, Vectors], Adjoint]
 
@@ -96,30 +98,38 @@ class Linearized:
         """The adjoint vectors for cotangents of x, z and s."""
         return self.operator(self.rows, self.point, Vectors(grad_x, grad_z, grad_s))
 
-    def fit(self, r: Tensor, c: Tensor | None = None) -> Adjoint:
-        """Least squares in W: eta in ``b_s`` and ``w W eta`` in ``p``, with ``W'w W eta = r`` (in the range of W').
+    def fit(self, on: Tensor, r: Tensor, c: Tensor | None = None) -> Adjoint:
+        """Least squares in W or P, ``on``: eta in ``b_s`` and ``w W eta`` in ``p``, with ``W'w W eta = r``.
 
         The fit to c, [B, m], is in ``b_x``, and what it leaves, ``w (c - W b_x)``, in ``q_z``.
         """
-        none = torch.zeros_like(self.point.z)
-        c = none if c is None else self.shifted * c
-        rows, point = self.rows._replace(H=None), self.point._replace(z=none)
-        return self.operator(rows, point, Vectors(self.infeasible * r, c, none))
+        none = torch.zeros_like(on)
+        free = torch.where(on != 0, none, torch.inf)  # the others; these are equalities
+        rows = self.rows._replace(H=None, lo=-free, hi=free, w=self.pressing[2], hard=None)
+        return self.operator(rows, Vectors(torch.zeros_like(r), none, on), Vectors(r, none if c is None else c, none))
 
     @cached_property
-    def pressing(self) -> tuple[Tensor, Tensor]:
-        """W as numbers 0 and 1, and ``w s`` with the multipliers by which hard rows press on the shift: [B, m] each."""
-        ws = self.point.s if self.rows.w is None else self.rows.w * self.point.s
+    def pressing(self) -> tuple[Tensor, Tensor, Tensor]:
+        """W as numbers 0 and 1, ``w s`` with the multipliers by which hard rows press on the shift, and w: [B|1, m]."""
+        s, (w, hard) = self.point.s, self.rows.weights()
+        ws, none = w * s, torch.zeros_like(s)
         if self.rows.hard is None:
-            return self.soft, ws
-        fitted = self.fit(-self.columns(ws))
-        pressing = (self.rows.hard & (fitted.ws != 0)).to(ws.dtype)
-        return self.soft + pressing, ws + pressing * fitted.p
+            return self.soft, ws, w
+        rows, point = self.rows._replace(H=None), self.point._replace(z=none)
+        fitted = self.operator(rows, point, Vectors(-self.infeasible * self.columns(ws), none, none))
+        pressing = hard & (fitted.ws != 0)
+        w = torch.where(pressing, HARD_WEIGHT * w.amax(-1, keepdim=True), w)
+        return self.soft + pressing, ws + pressing * fitted.p, w
 
     @property
     def shifted(self) -> Tensor:
         """W as numbers 0 and 1: [B, m]."""
         return self.pressing[0]
+
+    @cached_property
+    def pushing(self) -> Tensor:
+        """P as numbers 0 and 1: [B, m]."""
+        return self.shifted * ((self.rows.lo == self.rows.hi) | (self.point.z != 0))
 
     def columns(self, z: Tensor) -> Tensor:
         """``G'z``: [B, m] -> [B, n]."""
@@ -133,7 +143,7 @@ class Linearized:
     def multipliers(self) -> tuple[Tensor, Tensor]:
         """The multipliers, those of W of least norm, and the beta of these."""
         z, W = self.point.z, self.shifted
-        fitted = self.fit(self.columns(W * z))
+        fitted = self.fit(self.pushing, self.columns(W * z))
         return W * fitted.p + (1 - W) * z, fitted.b_s
 
     def pullback(self, grad_x: Tensor, grad_z: Tensor, grad_s: Tensor) -> Adjoint:
@@ -143,26 +153,32 @@ class Linearized:
 
     def pushforward(self, change: Change, dg: Tensor, dh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The tangents of x, z and s, for those of the matrices, the weights, g and the active sides."""
-        x, ws = self.point.x, self.pressing[1]
+        x, W, ws = self.point.x, self.shifted, self.pressing[1]
         z, beta = self.multipliers()
-        fitted = self.fit(
-            change.columns(ws) + self.columns(change.log_w * ws),
-            change.rows(beta) + change.log_w * self.times(beta),
-        )
         target = dh - change.rows(x)
+        fitted = self.fit(W, change.columns(ws) + self.columns(change.log_w * ws), W * target)
+        followed = self.times(fitted.b_x - fitted.b_s)  # the shift sees W alone
         cost = -(change.hessian(x) + dg + change.columns(z))
-        v = self.solve(cost, target - self.times(fitted.b_s), torch.zeros_like(z))
-        followed = self.fit(torch.zeros_like(x), target).b_x - fitted.b_s  # the shift sees W alone
-        return v.b_x, v.p + fitted.q_z, self.soft * (self.times(followed) - target)
+        v = self.solve(cost, W * followed + (1 - W) * target, torch.zeros_like(z))
+        dz, _ = self.pushed(v.p, change.rows(beta) + change.log_w * self.times(beta))
+        return v.b_x, dz, self.soft * (followed - target)
+
+    def pushed(self, q: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """The multipliers q with those of W as P takes them, ``w (P eta + c)`` with the same ``W'q``; and that eta."""
+        W, P = self.shifted, self.pushing
+        fitted = self.fit(P, self.columns(W * q), P * c)
+        return (1 - W) * q + P * (fitted.p + fitted.q_z), fitted.b_s - fitted.b_x
 
     def pullback_of_solve(
         self, a: Adjoint, grad_b_x: Tensor, grad_p: Tensor, grad_b_s: Tensor, grad_q_z: Tensor
     ) -> tuple[Rows, Vectors]:
         """The cotangents of the rows and of the cotangents, for those of the vectors ``a`` of :meth:`solve`."""
-        fitted = self.fit(grad_b_s, grad_q_z)
-        v = self.solve(grad_b_x, grad_p + self.times(fitted.b_s), torch.zeros_like(grad_p))
-        grad_z = v.p + fitted.q_z
-        ws, eta = self.shifted * fitted.p - v.q_z, v.b_s - fitted.b_x
+        W = self.shifted
+        fitted = self.fit(W, grad_b_s, W * grad_p)
+        target = self.times(fitted.b_s + fitted.b_x) + (1 - W) * grad_p
+        v = self.solve(grad_b_x, target, torch.zeros_like(grad_p))
+        grad_z, eta = self.pushed(v.p, grad_q_z)
+        ws = W * fitted.p - fitted.q_z
         left = torch.stack([a.p, grad_z, ws, -a.q_z], 1)
         right = torch.stack([v.b_x, a.b_x, a.b_s, eta], 1)
         rows, n_eq = self.rows, self.rows.n_eq
@@ -173,21 +189,21 @@ class Linearized:
             C=outer(left[..., n_eq : n_eq + rows.n_in], right, rows.C),
             w=None if rows.w is None else summed(self.soft * log_w / rows.w, rows.w),
         )
-        return of_rows, Vectors(v.b_x, grad_z, self.times(v.b_x) - self.shifted * grad_p)
+        return of_rows, Vectors(v.b_x, grad_z, self.times(v.b_x) - W * grad_p)
 
     def pushforward_of_solve(self, a: Adjoint, change: Change, d: Vectors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The tangents of b_x, p, b_s and q_z, for those of the matrices, the weights and the cotangents."""
-        fitted = self.fit(
-            change.columns(a.q_z) + self.columns(change.log_w * a.q_z),
-            change.rows(a.b_s) + change.log_w * self.times(a.b_s),
-        )
+        W, P = self.shifted, self.pushing
+        target = d.z - change.rows(a.b_x)
+        pushed = self.fit(P, change.columns(a.q_z) + self.columns(change.log_w * a.q_z), P * target)
+        shifted = self.fit(W, torch.zeros_like(d.x), W * (change.rows(a.b_s) + change.log_w * self.times(a.b_s)))
         v = self.solve(
             d.x - change.hessian(a.b_x) - change.columns(a.p),
-            d.z - change.rows(a.b_x) + self.times(fitted.b_s),
+            self.times(pushed.b_s + pushed.b_x) + (1 - W) * target,
             d.s,
         )
-        q_z = v.q_z - self.shifted * fitted.p + change.log_w * a.q_z
-        return v.b_x, v.p + fitted.q_z, v.b_s - fitted.b_x, q_z
+        q_z = pushed.q_z - P * pushed.p + change.log_w * a.q_z
+        return v.b_x, v.p + shifted.q_z, v.b_s - shifted.b_x, q_z
 
 
 def gradients(rows: Rows, needed: Sequence[bool], x: Tensor, z: Tensor, adjoint: Adjoint) -> list[Tensor | None]:

@@ -92,6 +92,14 @@ def excluding_halfspaces(B: int, n: int, extra: int = 4, seed: int = 0) -> Argum
     return {"H": _hessian(normal, B, n), "g": normal(B, n), "C": C, "u": u}
 
 
+def excluding_everywhere(B: int, n: int, m: int, seed: int = 0) -> Arguments:
+    """m half-spaces that look away from the origin, all of which are shifted, at a strong cost."""
+    normal, uniform = _random(seed)
+    C = normal(B, m, n)
+    C = C / C.norm(dim=-1, keepdim=True)
+    return {"H": _hessian(normal, B, n), "g": 2 * normal(B, n), "C": C, "u": -0.2 - 0.2 * uniform(B, m)}
+
+
 def opposite_halfspaces(B: int, n: int, pairs: int, seed: int = 0) -> Arguments:
     """Pairs of parallel half-spaces that exclude each other."""
     normal, uniform = _random(seed)

@@ -48,16 +48,17 @@ OVERDETERMINED = f.overdetermined(3, 4)
 POSITIVE_LP = f.positive_equalities(3, 6, 4)
 POSITIVE_QP = f.positive_equalities(3, 6, 4, H=True)
 EXCLUDING = f.excluding_halfspaces(3, 5)
+PINNED = f.excluding_everywhere(3, 4, 14)  # the multipliers of half of the shifted rows are 0, for their signs
 ONLY_EQUALITIES = {k: v for k, v in OVERDETERMINED.items() if k not in ("C", "u")}
-# The multipliers of shifted inequalities are not unique, so no derivative through them is tested.
 CASES = {
     "feasible": (FEASIBLE, qp.Status.SOLVED, ALL),
     "lp": (LP, qp.Status.SOLVED, ALL),
-    "overdetermined": (OVERDETERMINED, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_in")),
+    "overdetermined": (OVERDETERMINED, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
     "only-equalities": (ONLY_EQUALITIES, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
-    "positive-lp": (POSITIVE_LP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_box")),
-    "positive-qp": (POSITIVE_QP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_eq", "s_box")),
-    "excluding": (EXCLUDING, qp.Status.SOLVED_CLOSEST_FEASIBLE, ("x", "s_in")),
+    "positive-lp": (POSITIVE_LP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
+    "positive-qp": (POSITIVE_QP, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
+    "excluding": (EXCLUDING, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
+    "pinned": (PINNED, qp.Status.SOLVED_CLOSEST_FEASIBLE, ALL),
 }
 
 

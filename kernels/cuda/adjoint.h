@@ -75,7 +75,8 @@ __device__ void saddle_point(Problem<F>& p) {
     block.sync();
 }
 
-// W and K, the right-hand side grad_x in push, the target on K, z / w in v; whether the problem is infeasible.
+// W, P (which pushes, in z_k) and K, the right-hand side grad_x in push, the target on K, z / w in v; whether the problem
+// is infeasible.
 template <class F>
 __device__ bool prepare_adjoint(Problem<F>& p) {
     QP_PARTS(p);
@@ -89,6 +90,7 @@ __device__ bool prepare_adjoint(Problem<F>& p) {
         Mask active = equality | (magnitude(z / load(work.E + i)) > least);
         Pack in_K = pick(no(in_W) & active, all(1), all(0));
         store(work.in_K + i, in_K);
+        store(work.z_k + i, pick(equality | (z != 0), load(work.in_W + i), all(0)));
         store(work.target + i, in_K * grad_z);
         store(work.v + i, z / load(work.w + i));
     }
@@ -108,26 +110,28 @@ __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
     QP_PARTS(p);
     const bool infeasible = prepare_adjoint(p);
     if (infeasible) {
-        factor_shifted(p);
-        fit(p, work.v, work.beta, work.Gx);
-        fit(p, work.grad_z, work.b_s, work.Gdx);
+        factor_shifted(p, work.z_k);
+        fit(p, work.z_k, work.v, work.beta, work.Gx);
+        fit(p, work.z_k, work.grad_z, work.b_s, work.Gdx);
         QP_EACH(i, mat.mp) {
             Mask in_W = load(work.in_W + i) != 0;
-            store(work.z + i, pick(in_W, load(work.w + i) * load(work.Gx + i), load(work.z + i)));
+            Pack z = load(work.z_k + i) * load(work.w + i) * load(work.Gx + i);
+            store(work.z + i, pick(in_W, z, load(work.z + i)));
             store(work.target + i, pick(in_W, load(work.Gdx + i), load(work.target + i)));
-            store(work.v + i, load(work.grad_s + i) / load(work.w + i));
         }
         block.sync();
-        fit(p, work.v, work.b_s, work.z_trial);
-    } else {
-        set(block, work.z_trial, mat.mp, 0);
     }
+    set(block, work.z_trial, mat.mp, 0);
     saddle_point(p);
     if (infeasible) {
-        factor_shifted(p);
-        QP_EACH(i, mat.mp) store(work.v + i, load(work.q + i) / load(work.w + i));
+        factor_shifted(p, work.in_W);
+        QP_EACH(i, mat.mp) {
+            store(work.v + i, load(work.q + i) / load(work.w + i));
+            store(work.s + i, load(work.grad_s + i) / load(work.w + i));
+        }
         block.sync();
-        fit(p, work.v, work.dx, work.Gx);
+        fit(p, work.in_W, work.v, work.dx, work.Gx);
+        fit(p, work.in_W, work.s, work.b_s, work.z_trial);
         QP_EACH(j, mat.np) store(work.b_s + j, load(work.b_s + j) + load(work.dx + j));
     }
     QP_EACH(i, mat.mp) {
@@ -135,7 +139,7 @@ __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
         store(work.s + i, load(work.w + i) * load(work.s_W + i));
         Pack followed = load(work.w + i) * load(work.z_trial + i);
         store(work.z_trial + i, load(work.q + i) + in_W * (followed - load(work.grad_s + i)));
-        store(work.z_k + i, in_W * load(work.w + i) * (load(work.grad_z + i) - load(work.target + i)));
+        store(work.z_k + i, load(work.z_k + i) * load(work.w + i) * (load(work.grad_z + i) - load(work.target + i)));
     }
     block.sync();
 }

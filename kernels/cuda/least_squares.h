@@ -19,23 +19,23 @@ __device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight
     return factorize(block, work.factor, Terms<F>{H, work.S, 1, nullptr, 0, work.diagonal});
 }
 
-// The factor for fits: W' diag(w) W + damping. The rows weigh as their shifts do: any other weights, also those of
-// equilibration, would leave the range of W.
+// The factor for fits to the rows W, 1 where `in_W` has them: W' diag(w) W + damping. The rows weigh as their shifts do:
+// any other weights, also those of equilibration, would leave the range of W.
 template <class F>
-QP_PART bool factor_shifted(Problem<F>& p) {
+QP_PART bool factor_shifted(Problem<F>& p, const double* in_W) {
     QP_PARTS(p);
     QP_EACH(j, p.matrices.np) {
         Pack D = load(work.D + j);
         store(work.diagonal + j, FIT_DAMPING / (D * D));
     }
-    QP_EACH(i, p.matrices.mp) store(work.t_m + i, p.row_unit * load(work.w + i) * load(work.in_W + i));
+    QP_EACH(i, p.matrices.mp) store(work.t_m + i, p.row_unit * load(work.w + i) * load(in_W + i));
     block.sync();
     return factor_rows(p, nullptr, work.t_m);
 }
 
 // b = argmin sum_W w_i (W b - t)_i^2 by proximal passes with that factor; fitted gets G b.
 template <class F>
-QP_PART void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
+QP_PART void fit(Problem<F>& p, const double* in_W, const double* t, double* b, double* fitted) {
     QP_PARTS(p);
     set(block, b, mat.np, 0);
     set(block, fitted, mat.mp, 0);
@@ -43,7 +43,7 @@ QP_PART void fit(Problem<F>& p, const double* t, double* b, double* fitted) {
     for (int pass = 0; pass <= FIT_PASSES; pass++) {
         QP_EACH(i, mat.mp) {
             Pack rest = p.row_unit * load(work.w + i) * (load(t + i) - load(fitted + i));
-            store(work.u_m + i, pick(load(work.in_W + i) != 0, rest, all(0)));
+            store(work.u_m + i, pick(load(in_W + i) != 0, rest, all(0)));
         }
         block.sync();
         columns(block, mat, work.u_m, work.u_x);
@@ -78,8 +78,8 @@ __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
     }
     p.row_unit *= exp(-block.sum(log_growth) / p.sizes.m());
     block.sync();
-    factor_shifted(p);
-    fit(p, work.target, work.beta, work.v);
+    factor_shifted(p, work.in_W);
+    fit(p, work.in_W, work.target, work.beta, work.v);
     QP_EACH(i, mat.mp) {
         Pack pressed = load(work.v + i);
         Mask touches = load(work.in_K + i) != 0, presses = magnitude(load(work.w + i) * pressed) > HARD_PRESSING * size;

@@ -74,10 +74,10 @@ QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     copy(block, work.grad_z, work.z, mat.mp);
     copy(block, work.grad_s, work.s, mat.mp);
     shifted_rows(p, work.grad_x, work.grad_s);
-    if (!factor_shifted(p)) return;
+    if (!factor_shifted(p, work.in_W)) return;
     QP_EACH(i, mat.mp) store(work.target + i, load(work.z + i) / load(work.w + i));
     block.sync();
-    fit(p, work.target, work.beta, work.v);
+    fit(p, work.in_W, work.target, work.beta, work.v);
     Any wrong;
     QP_EACH(i, mat.mp) {
         Mask in = load(work.in_W + i) != 0, equality = load(work.lo + i) == load(work.hi + i);

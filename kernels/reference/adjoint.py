@@ -1,18 +1,20 @@
 """The backward solve: the adjoint of the optimality conditions, in the least-squares sense where they lose rank.
 
 At a solution the rows split into ``W``, the rows that an infeasible problem shifts (``s != 0``, and all its equalities)
-and ``K``, the other active rows (an equality, or a multiplier that the tolerances tell from zero). The conditions are
+and ``K``, the other active rows (an equality, or a multiplier that the tolerances tell from zero). Of W, the rows ``P``
+push; the multipliers of the rest are 0, as their signs and the least norm want it. The conditions are
 
-    H x + g + W' z_W + K' z_K = 0,   z_W = w W beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
+    H x + g + P' z_P + K' z_K = 0,   z_P = w P beta,   K x = h_K,   W x - s = h_W,   W'(w s) = 0
 
 (Bambade, Schramm, Taylor, Carpentier, ICLR 2024; the multipliers of W are those of least norm, which are unique). Their
 adjoint for the cotangents ``grad_x, grad_z, grad_s`` is
 
     H b_x + W' q_x + K' q_K = grad_x,   W b_x = W eta,   K b_x = grad_z_K,   W'w W b_s = W'(q_x + grad_s)
 
-with eta the weighted least-squares solution of ``W eta = grad_z_W``. The shift sees W alone: where x is a vertex at
-which too many rows meet, K would keep it from following. With ``p = (w W b_s - grad_s, q_K)``, ``b_z = beta``
-and ``q_z = w (grad_z_W - W b_x)``, a change of G alters the loss by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
+with eta the weighted least-squares solution of ``P eta = grad_z_P``; P has the rank of W, but at points without a
+derivative. The shift sees W alone: where x is a vertex at which too many rows meet, K would keep it from following.
+With ``p = (w W b_s - grad_s, q_K)``, ``b_z = beta`` and ``q_z = w (grad_z_P - P b_x)``, a change of G alters the loss
+by ``-(z b_x' + p x' + w s b_s' - q_z b_z')``.
 
 All is in double, also where the forward's factors are in single: where rows of W nearly depend on each other, a factor
 in single loses the solution, and there is no second attempt, as the forward has it.
@@ -44,8 +46,10 @@ def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint
     x, z, s, *cotangents = (t[index] for t in (*at, *grad))
     W, w, s = shifted_rows(matrices, scaling, rows, x, s, options)
     least = numbers.ROUNDING * largest(z / scaling.E) + options.eps_abs * scaling.D.amin(-1)
-    active = (rows.lo == rows.hi) | ((z / scaling.E).abs() > least.unsqueeze(-1))
-    part = _adjoint(matrices, scaling, W, w, ~W & active, z, s, *cotangents)
+    equality = rows.lo == rows.hi
+    K = ~W & (equality | ((z / scaling.E).abs() > least.unsqueeze(-1)))
+    P = W & (equality | (z != 0))
+    part = _adjoint(matrices, scaling, W, P, w, K, z, s, *cotangents)
     for vectors, found in zip(whole, part, strict=True):
         vectors[index] = found
     return whole
@@ -55,6 +59,7 @@ def _adjoint(
     matrices: Matrices,
     scaling: Scaling,
     W: Tensor,  # [B, m] bool
+    P: Tensor,  # [B, m] bool
     w: Tensor,  # [B|1, m]
     K: Tensor,  # [B, m] bool
     z: Tensor,  # [B, m]
@@ -63,20 +68,24 @@ def _adjoint(
     grad_z: Tensor,  # [B, m]
     grad_s: Tensor,  # [B, m]
 ) -> Adjoint:
-    infeasible = W.any(-1).nonzero().squeeze(-1)
-    fits = grad_x.new_zeros(len(grad_x), 4, matrices.n)  # beta, eta, and what b_s has of grad_s and of q_x
-    if len(infeasible):
-        shifted = ShiftedRows(matrices.take(infeasible), scaling.take(infeasible), W[infeasible], take(w, infeasible))
-        fits[infeasible, :3] = shifted.fit(torch.stack([z / w, grad_z, grad_s / w], 1)[infeasible])
-    z_fit, target, followed = matrices.rows(fits[:, :3]).unbind(1)
-    target = torch.where(W, target, K * grad_z)
+    index = W.any(-1).nonzero().squeeze(-1)  # of the infeasible problems
+    beta, b_s = grad_x.new_zeros(2, len(grad_x), matrices.n).unbind()
+    z_P, target, w_index = torch.zeros_like(z), K * grad_z, take(w, index)
+    if len(index):
+        pushing = ShiftedRows(matrices.take(index), scaling.take(index), P[index], w_index)
+        fits = pushing.fit(torch.stack([z / w, grad_z], 1)[index])
+        beta[index] = fits[:, 0]
+        fitted = matrices.take(index).rows(fits)
+        z_P[index] = P[index] * w_index * fitted[:, 0]
+        target[index] = torch.where(W[index], fitted[:, 1], target[index])
     b_x, q = saddle_point(matrices, scaling, w, W, K, grad_x, target)
-    if len(infeasible):
-        fits[infeasible, 3:] = shifted.fit((q / w)[infeasible].unsqueeze(1))
-    b_z, b_s = fits[:, 0], fits[:, 2] + fits[:, 3]
-    z = torch.where(W, w * z_fit, z)
-    p = q + W * (w * followed - grad_s)
-    return Adjoint(b_x=b_x, p=p, z=z, ws=w * s, b_s=b_s, q_z=W * w * (grad_z - target), b_z=b_z)
+    p = q.clone()
+    if len(index):
+        shifted = ShiftedRows(matrices.take(index), scaling.take(index), W[index], w_index)
+        fits = shifted.fit(torch.stack([grad_s / w, q / w], 1)[index])
+        b_s[index] = fits.sum(1)
+        p[index] += w_index * shifted.times(fits[:, :1]).squeeze(1) - W[index] * grad_s[index]
+    return Adjoint(b_x=b_x, p=p, z=torch.where(W, z_P, z), ws=w * s, b_s=b_s, q_z=P * w * (grad_z - target), b_z=beta)
 
 
 def saddle_point(

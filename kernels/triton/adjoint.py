@@ -108,22 +108,26 @@ def cleared(data, grad, result, cfg: tl.constexpr):
 def write_multipliers(data, infeasible, grad, result, cfg: tl.constexpr):
     """Writes z and w s and, of an infeasible problem, b_z and q_z; FITTED gets the part of grad_z in W's range.
 
-    The multipliers of W are those of least norm, ``w W b`` with b fitted to ``W b = z / w``.
+    The multipliers of W are those of least norm, ``w P b`` with b fitted to ``P b = z / w`` on the rows P that push.
     """
     m = count_rows(data, cfg)
     in_W, w = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.SHIFT_WEIGHT, cfg)
     z = row_vector(data, slots.Z, cfg)
     put(result.ws, w * row_vector(data, slots.S_W, cfg), m, cfg.M)
     if infeasible:
+        equality = row_vector(data, slots.LOW, cfg) == row_vector(data, slots.HIGH, cfg)
+        pushes = in_W & (equality | (z != 0))
+        put_rows(data, slots.PUSHES, pushes.to(tl.float64), cfg)
         put_rows(data, slots.TARGET, z / w, cfg)
-        fit(data, cfg)
-        z = tl.where(in_W, w * row_vector(data, slots.FITTED, cfg), z)
+        fit(data, slots.PUSHES, cfg)
+        fitted = tl.where(row_vector(data, slots.PUSHES, cfg) != 0, w * row_vector(data, slots.FITTED, cfg), 0.0)
+        z = tl.where(in_W, fitted, z)
         put(result.b_z, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
         grad_z = get(grad.z, m, 0.0, cfg.M)
         put_rows(data, slots.TARGET, grad_z, cfg)
-        fit(data, cfg)
+        fit(data, slots.PUSHES, cfg)
         rest = grad_z - row_vector(data, slots.FITTED, cfg)
-        put(result.q_z, tl.where(in_W, w * rest, 0.0), m, cfg.M)
+        put(result.q_z, tl.where(row_vector(data, slots.PUSHES, cfg) != 0, w * rest, 0.0), m, cfg.M)
     put(result.z, z, m, cfg.M)
 
 
@@ -154,7 +158,7 @@ def pull_back(data, infeasible, grad, result, cfg: tl.constexpr):
     put(result.p, row_vector(data, slots.Q, cfg), m, cfg.M)
     if infeasible:
         put_rows(data, slots.TARGET, get(grad.s, m, 0.0, cfg.M) / row_vector(data, slots.SHIFT_WEIGHT, cfg), cfg)
-        fit(data, cfg)
+        fit(data, slots.IN_W, cfg)
         w, q, grad_s = (
             row_vector(data, slots.SHIFT_WEIGHT, cfg),
             row_vector(data, slots.Q, cfg),
@@ -163,7 +167,7 @@ def pull_back(data, infeasible, grad, result, cfg: tl.constexpr):
         followed = w * row_vector(data, slots.FITTED, cfg) - grad_s
         put(result.p, q + tl.where(row_vector(data, slots.IN_W, cfg) != 0, followed, 0.0), m, cfg.M)
         put_rows(data, slots.TARGET, (q + grad_s) / w, cfg)
-        fit(data, cfg)
+        fit(data, slots.IN_W, cfg)
         put(result.b_s, column_vector(data, slots.BETA, cfg), cfg.n, cfg.N)
 
 

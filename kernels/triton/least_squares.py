@@ -21,10 +21,13 @@ def pulled(data, rest, cfg: tl.constexpr):
 
 
 @triton.jit
-def fit(data, cfg: tl.constexpr):
-    """``argmin_b sum_W w_i (W b - t)_i^2``, t in slot TARGET: writes b to BETA and W b to FITTED; proximal passes."""
+def fit(data, on: tl.constexpr, cfg: tl.constexpr):
+    """``argmin_b sum_W w_i (W b - t)_i^2``, t in slot TARGET, 1 for the rows W in slot ``on``: by proximal passes.
+
+    Writes b to BETA and G b to FITTED.
+    """
     w = row_vector(data, slots.SHIFT_WEIGHT, cfg) * number(data, slots.SHIFT_UNIT, cfg)
-    put_rows(data, slots.ROW_WEIGHT, row_vector(data, slots.IN_W, cfg) * w, cfg)
+    put_rows(data, slots.ROW_WEIGHT, row_vector(data, on, cfg) * w, cfg)
     residual = pulled(data, row_vector(data, slots.TARGET, cfg), cfg)
     put_columns(data, slots.BETA, 0.0 * residual, cfg)
     put_rows(data, slots.FITTED, 0.0 * w, cfg)
@@ -84,7 +87,7 @@ def add_pressing_rows(data, cfg: tl.constexpr):
     put_rows(data, slots.IN_W, tl.where(touches, 1.0, in_W), cfg)
     put_rows(data, slots.TARGET, -s, cfg)
     set_shift_unit(data, cfg)
-    fit(data, cfg)
+    fit(data, slots.IN_W, cfg)
     pressed = row_vector(data, slots.FITTED, cfg)
     presses = tl.abs(row_vector(data, slots.SHIFT_WEIGHT, cfg) * pressed) > size * numbers.HARD_PRESSING
     put_rows(data, slots.S_W, tl.where(touches, tl.where(presses, pressed, 0.0), s), cfg)

@@ -30,7 +30,7 @@ def settle_multipliers(data, cfg: tl.constexpr):
     shifted_rows(data, cfg)
     z, w = row_vector(data, slots.Z, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
     put_rows(data, slots.TARGET, z / w, cfg)
-    fit(data, cfg)
+    fit(data, slots.IN_W, cfg)
     in_W, w = row_vector(data, slots.IN_W, cfg) != 0, row_vector(data, slots.SHIFT_WEIGHT, cfg)
     z = tl.where(in_W, w * row_vector(data, slots.FITTED, cfg), row_vector(data, slots.Z, cfg))
     put_rows(data, slots.Q, z, cfg)

@@ -24,6 +24,7 @@ ROW_WEIGHT, FACTORED_WEIGHT = range(15, 17)  # t, weights of the rows in the sys
 V = 17
 PULL = 18  # multiplied by G' next
 IN_W, S_W = range(19, 21)  # 1 where a row is among those that an infeasible problem shifts, and their shifts
+PUSHES = Z_K  # in the adjoint, 1 where a row of IN_W has a multiplier that is not 0
 TARGET, FITTED = range(21, 23)  # of a fit
 Q = 23  # multipliers that are searched
 BEST_Z, BEST_S = range(24, 26)
