@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .errors import ProblemTypeError
 from .kernels.interface import Rows, Vectors
+from .kernels.numbers import ROUNDING
 from .problem import QP, Number, rows_of, sizes_of
 from .solution import Solution
 
@@ -21,11 +22,17 @@ class Certificate:
     dual_residual: Tensor  #: [B] ``max |Hx + g + A'y + C'z + z_box|``
     gap: Tensor  #: [B] sum of ``|multiplier|`` times the distance of its row from the side that it pushes against
     shift_residual: Tensor  #: [B] ``max |A's_eq + C's_in + s_box|``, weighted: zero where no smaller shift will do
+    primal_rounding: Tensor  #: [B] what rounding may leave of a primal residual: 1e-15 of the sum of its terms
+    dual_rounding: Tensor  #: [B] the same of a dual residual
+    gap_rounding: Tensor  #: [B] the same of the gap: sum of ``|multiplier|`` times what rounding may leave of its row
 
 
 @torch.no_grad()
 def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor | Number | None) -> Certificate:
     """Measures an answer against its problems, in float64, with none of the solver's code.
+
+    A tolerance that is less than the rounding errors of a residual cannot be met: a residual counts as zero where it is
+    at most its ``_rounding``.
 
     A row that is shifted holds with equality at every feasible point: it counts in the gap by its distance from the
     side that moved, whatever the sign of its multiplier.
@@ -53,19 +60,41 @@ def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor
 def conditions(rows: Rows, point: Vectors) -> Certificate:
     """What a point leaves of each condition, of rows as the kernels take them."""
     x, z, s = point
-    split = rows.n_eq, rows.n_in, rows.m - rows.n_eq - rows.n_in
-    Gx = torch.cat([torch.einsum("...mn,...n->...m", M, x) for M in (rows.A, rows.C)] + [x[:, : split[2]]], -1)
-    Hx = torch.zeros_like(x) if rows.H is None else torch.einsum("...ij,...j->...i", rows.H, x)
-
-    def columns(v: Tensor) -> Tensor:
-        y, z_in, z_box = v.split(split, -1)
-        total = torch.einsum("...mn,...m->...n", rows.A, y) + torch.einsum("...mn,...m->...n", rows.C, z_in)
-        return total + z_box if rows.bounded else total
-
+    Gx, Hx = _row_products(rows, x), _product(rows.H, x)
     below, above = Gx - rows.lo - s, rows.hi + s - Gx
     side = torch.where(s == 0, z, s)
     distance = torch.where(side > 0, above, torch.where(side < 0, below, 0.0)).abs()
-    gap = torch.where(z == 0, 0.0, z.abs() * distance).sum(-1)
-    violation = torch.cat([-torch.minimum(below, above), x.new_zeros(len(x), 1)], -1).amax(-1)
-    dual, push = (v.abs().amax(-1) for v in (Hx + rows.g + columns(z), columns(rows.weights()[0] * s)))
-    return Certificate(violation, dual, gap, push)
+    sizes = rows._replace(H=None if rows.H is None else rows.H.abs(), A=rows.A.abs(), C=rows.C.abs())
+    of_rows = ROUNDING * (_row_products(sizes, x.abs()) + Gx.abs() + s.abs())
+    of_columns = ROUNDING * (_product(sizes.H, x.abs()) + rows.g.abs() + _column_products(sizes, z.abs()))
+    return Certificate(
+        primal_residual=_largest(-torch.minimum(below, above)),
+        dual_residual=_largest((Hx + rows.g + _column_products(rows, z)).abs()),
+        gap=torch.where(z == 0, 0.0, z.abs() * distance).sum(-1),
+        shift_residual=_largest(_column_products(rows, rows.weights()[0] * s).abs()),
+        primal_rounding=_largest(of_rows),
+        dual_rounding=_largest(of_columns),
+        gap_rounding=(z.abs() * of_rows).sum(-1),
+    )
+
+
+def _product(M: Tensor | None, x: Tensor) -> Tensor:
+    """``M x``: [B|1, k, n], [B, n] -> [B, k]; zeros where there is no M."""
+    return torch.zeros_like(x) if M is None else torch.einsum("...kn,...n->...k", M, x)
+
+
+def _row_products(rows: Rows, x: Tensor) -> Tensor:
+    """``G x``: [B, n] -> [B, m]."""
+    return torch.cat([_product(rows.A, x), _product(rows.C, x), x[:, : rows.m - rows.n_eq - rows.n_in]], -1)
+
+
+def _column_products(rows: Rows, z: Tensor) -> Tensor:
+    """``G'z``: [B, m] -> [B, n]."""
+    y, z_in, z_box = z.split((rows.n_eq, rows.n_in, rows.m - rows.n_eq - rows.n_in), -1)
+    total = _product(rows.A.mT, y) + _product(rows.C.mT, z_in)
+    return total + z_box if rows.bounded else total
+
+
+def _largest(v: Tensor) -> Tensor:
+    """The largest entry that is not negative: [B, k] -> [B]."""
+    return torch.cat([v, v.new_zeros(len(v), 1)], -1).amax(-1)

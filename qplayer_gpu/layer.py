@@ -60,8 +60,7 @@ def solve_qp(
     the weights (zero for those that are infinite). Where a constraint is active with a multiplier of zero, the
     derivative taken is the one with that constraint inactive. Equal sides share their gradient. The multipliers of
     shifted rows (and of all equalities of an infeasible problem) are not unique: the answer has those of least norm
-    with the signs of inequalities (of any sign where those cannot be had to the tolerances), and their gradient is that
-    of those of least norm.
+    with the signs of inequalities (of any sign where those cannot be had to the tolerances), whose gradient this is.
 
     Arrays of another library that speak DLPack (CuPy, NumPy) are taken where they lie, and the answer has arrays of
     that library, without gradients.

@@ -164,6 +164,23 @@ def test_certificate_recomputes_the_residuals():
         torch.testing.assert_close(ours.dual_residual, sol.info.dual_residual, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("rows", "cost"), [(1e9, 1.0), (1.0, 1e9), (1e9, 1e9)])
+def test_certificate_says_what_rounding_may_leave(rows, cost):
+    args = f.feasible(20, 8)
+    args |= {name: rows * args[name] for name in "AbCu"} | {name: cost * args[name] for name in "Hg"}
+    sol = qp.solve_qp(**args).check()
+    found, eps = qp.certificate(sol, **args), qp.Settings().eps_abs
+    residuals = torch.stack([found.primal_residual, found.dual_residual])
+    rounding = torch.stack([found.primal_rounding, found.dual_rounding])
+    assert (residuals > eps).any()  # the tolerance is below rounding
+    assert (residuals <= eps + rounding).all()
+    objective = (sol.x * (0.5 * f.times(args["H"], sol.x) + args["g"])).sum(-1).abs()
+    assert (found.gap <= eps * (1 + objective) + found.gap_rounding).all()
+    one = f.feasible(20, 8)
+    usual = qp.certificate(qp.solve_qp(**one), **one)
+    assert (usual.primal_rounding <= 1e-13).all() and (usual.dual_rounding <= 1e-13).all()
+
+
 def test_certificate_sees_a_wrong_answer():
     args = f.feasible(3, 6)
     sol = qp.solve_qp(**args)
