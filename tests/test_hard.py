@@ -178,7 +178,8 @@ def test_certificate_says_what_rounding_may_leave(rows, cost):
     assert (found.gap <= eps * (1 + objective) + found.gap_rounding).all()
     one = f.feasible(20, 8)
     usual = qp.certificate(qp.solve_qp(**one), **one)
-    assert (usual.primal_rounding <= 1e-13).all() and (usual.dual_rounding <= 1e-13).all()
+    assert (usual.primal_rounding <= 1e-13).all()
+    assert (usual.dual_rounding <= 1e-13).all()
 
 
 def test_certificate_sees_a_wrong_answer():
