@@ -52,8 +52,11 @@ def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor
         raise ProblemTypeError(f"certificate() has no argument {min(unknown)!r}; after g there are those of solve_qp()")
     qp = QP(H, g, **(dict.fromkeys(QP._fields[2:]) | given))
     sizes = sizes_of(qp)
-    rows, _ = rows_of(qp, sizes)
-    found = conditions(rows, solution.vectors("the solution", sizes, qp.g.device))
+    rows, crossing = rows_of(qp, sizes)
+    point = solution.vectors("the solution", sizes, qp.g.device)
+    if crossing is not None:
+        point = point._replace(s=point.s - torch.where(point.s == 0, 0.0, crossing))
+    found = conditions(rows, point)
     return found if sizes.batch is not None else Certificate(*(v.squeeze(0) for v in vars(found).values()))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from . import arrays
 from . import backend as backends
 from .errors import ProblemTypeError, SettingsError
-from .kernels.interface import Status
+from .kernels.interface import Answer, Rows, Status
 from .memory import check_arguments
 from .operators import solve
 from .problem import QP, Number, rows_of, sizes_of
@@ -54,7 +54,8 @@ def solve_qp(
     the optimum there (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024). The weights
     ``w_eq, w_in, w_box`` of the shifts are > 0, and 1 where they are not given. A row of infinite weight is never
     shifted; where such rows exclude each other, the problem is INFEASIBLE. A row with l > u stands for the equality
-    halfway, which is no shift: the problem counts as infeasible if l - u is beyond the tolerance.
+    halfway. Where l - u is beyond the tolerance, the problem is infeasible, and the shift of the row has (l - u) / 2
+    added, by which both sides give way.
 
     Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box, to all arguments, also to
     the weights (zero for those that are infinite). Where a constraint is active with a multiplier of zero, the
@@ -98,12 +99,22 @@ def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: 
     dtype, device = qp.g.dtype, qp.g.device
     if not torch.compiler.is_compiling():
         check_arguments(qp, sizes)
-    rows, excess = rows_of(qp, sizes)
-    start = None if warm_start is None else start_from(warm_start, sizes, device)
+    rows, crossing = rows_of(qp, sizes)
+    start = None if warm_start is None else start_from(warm_start, sizes, device, crossing)
     answer = solve(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)
-    closest = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
-    status = answer.status.where((answer.status != Status.SOLVED) | (excess <= settings.eps_abs), int(closest))
-    return Solution.of(answer._replace(status=status), sizes, dtype)
+    return Solution.of(answer if crossing is None else _crossed(answer, rows, crossing, settings), sizes, dtype)
+
+
+def _crossed(answer: Answer, rows: Rows, crossing: Tensor, settings: Settings) -> Answer:
+    """The answer where sides cross by more than the tolerance: both give way by half of it, unless the row is hard."""
+    counts = crossing.detach() > 0.5 * settings.eps_abs
+    solved = answer.status <= Status.SOLVED_CLOSEST_FEASIBLE
+    infeasible = counts.any(-1) & (answer.status == Status.SOLVED)
+    ends_as = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
+    status = torch.where(infeasible, int(ends_as), answer.status)
+    if rows.hard is not None:
+        status = torch.where(solved & (counts & rows.hard).any(-1), int(Status.INFEASIBLE), status)
+    return answer._replace(status=status, s=answer.s + torch.where(counts & solved.unsqueeze(-1), crossing, 0.0))
 
 
 def checked(settings: Settings | None) -> Settings:

@@ -168,10 +168,10 @@ def _check_column(qp: QP, name: str) -> None:
         raise ProblemError(f"{name} must have shape ({n},) or (B, {n}), not ({n}, 1): take {name}.squeeze(-1)")
 
 
-def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor]:
-    """The rows of valid arguments in double precision, and [B|1] by how much rows have lo > hi, rounding aside.
+def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor | None]:
+    """The rows of valid arguments in double precision, and half of what their sides cross by: [B|1, m] or None for 0.
 
-    Such a row stands for the equality halfway.
+    A row with lo > hi stands for the equality halfway. What crosses by a rounding error does not.
     """
     g = _batched(qp.g, 1)
     H, A, C = (None if M is None else _batched(M, 2) for M in (qp.H, qp.A, qp.C))
@@ -188,8 +188,11 @@ def rows_of(qp: QP, sizes: Sizes) -> tuple[Rows, Tensor]:
     lo, hi = torch.where(crossed, halfway, lower), torch.where(crossed, halfway, upper)
     w, hard = _weights(qp, g, sizes)
     batch = 1 if sizes.batch is None else sizes.batch
-    excess = torch.where(crossed, lower - upper - ROUNDING * halfway.abs(), 0.0).detach().sum(-1)
-    return Rows(H, g, A, C, lo, hi, w, hard, batch), excess
+    rows = Rows(H, g, A, C, lo, hi, w, hard, batch)
+    if (qp.l is None or qp.u is None) and (qp.lb is None or qp.ub is None):
+        return rows, None
+    half = 0.5 * (lower - upper)
+    return rows, torch.where(half > ROUNDING * halfway.abs(), half, 0.0)
 
 
 def _batched(t: Tensor, dimensions: int) -> Tensor:

@@ -91,12 +91,16 @@ def _kind(value: object) -> str:
     return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
-def start_from(solution: Solution, sizes: Sizes, device: torch.device) -> Vectors:
+def start_from(solution: Solution, sizes: Sizes, device: torch.device, crossing: Tensor | None) -> Vectors:
     """Where to start: the vectors of a previous answer, zero where that has none.
+
+    What the sides of a row cross by (crossing, [B|1, m]) is no shift of the problem that is solved.
 
     Raises:
         ProblemError: the answer is to problems of another shape.
     """
     start = solution.vectors("warm_start", sizes, device)
+    if crossing is not None:
+        start = start._replace(s=torch.where(crossing == 0, start.s, 0.0))
     known = torch.cat(start, -1).isfinite().all(-1, keepdim=True)
     return Vectors(*(torch.where(known, t, 0.0) for t in start))

@@ -108,7 +108,7 @@ def test_float32_gradients_are_those_of_float64_rounded():
 
 
 def test_crossed_sides_share_the_gradient_of_their_middle():
-    """With l > u the row is the equality halfway."""
+    """With l > u the row is the equality halfway, and both sides give way by half of what they cross by."""
     C, g = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([0.3, -0.4]).double()
     H = torch.eye(2).double()
     l, u = torch.tensor([3.0]).double().requires_grad_(), torch.tensor([1.0]).double().requires_grad_()
@@ -120,6 +120,9 @@ def test_crossed_sides_share_the_gradient_of_their_middle():
     qp.solve_qp(H, g, C, middle).x.sum().backward()
     torch.testing.assert_close(l.grad, 0.5 * middle.grad)
     torch.testing.assert_close(u.grad, 0.5 * middle.grad)
+    torch.testing.assert_close(sol.s_in, torch.tensor([1.0]).double())
+    by_l, by_u = torch.autograd.grad(qp.solve_qp(H, g, C=C, l=l, u=u).s_in.sum(), (l, u))
+    assert (by_l.item(), by_u.item()) == (0.5, -0.5)
 
 
 def test_directions_without_a_derivative_get_none():

@@ -206,6 +206,37 @@ def test_sides_that_cross_by_a_rounding_error(side):
         torch.testing.assert_close(sol.x, t([side]), rtol=1e-9, atol=2e-9)
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside-a-shift"])
+def test_sides_that_cross_are_a_shift(beside):
+    """In float32 a rounding error is beyond the tolerance; the shift says which row it was."""
+    hi = torch.tensor([0.3])
+    lo = torch.nextafter(hi, torch.tensor([INF]))
+    H, g, C = torch.eye(2), torch.tensor([-1.0, 1.0]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    rows = {"C": C, "l": torch.cat([lo, torch.full((2,), -INF)]), "u": torch.tensor([0.3, 0.0, -0.5])}
+    if not beside:
+        rows = {name: t[:1] for name, t in rows.items()}
+    sol = qp.solve_qp(H, g, **rows)
+    assert sol.status == Status.SOLVED_CLOSEST_FEASIBLE
+    expected = torch.cat([(lo - hi) / 2, torch.tensor([0.25, 0.25])[: 2 * beside]])
+    torch.testing.assert_close(sol.s_in, expected, rtol=1e-6, atol=0)
+    found = qp.certificate(sol, H, g, **rows)
+    for residual in (found.primal_residual, found.dual_residual, found.gap, found.shift_residual):
+        assert residual <= 1e-7
+    again = qp.solve_qp(H, g, **rows, warm_start=sol)
+    assert again.info.iterations <= 1 + beside
+    torch.testing.assert_close(again.s_in, sol.s_in)
+    strict = qp.solve_qp(H, g, **rows, settings=qp.Settings(closest_feasible=False))
+    assert strict.status == Status.INFEASIBLE
+
+
+def test_hard_sides_that_cross_are_infeasible():
+    box = {"lb": t([0.0, 1.0]), "ub": t([1.0, 0.5])}
+    soft = qp.solve_qp(torch.eye(2, dtype=D), t([1.0, 1.0]), **box)
+    assert soft.status == Status.SOLVED_CLOSEST_FEASIBLE
+    torch.testing.assert_close(soft.s_box, t([0.0, 0.25]))
+    assert qp.solve_qp(torch.eye(2, dtype=D), t([1.0, 1.0]), **box, w_box=INF).status == Status.INFEASIBLE
+
+
 @pytest.mark.parametrize("miss", [1.0, 1e-3])
 def test_hard_rows_that_exclude_each_other_have_a_ray_for_multipliers(miss):
     H, g, C, u = torch.eye(2, dtype=D), t([-1.0, -2.0]), t([[1.0, 1.0], [-2.0, -2.0]]), t([1.0, -2.0 - miss])
