@@ -70,8 +70,8 @@ class Solution(_Record):
 
     ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in``, ``lb + s_box <= x <= ub + s_box``; the shifts are zero where
     the problem is feasible. (Where sides cross, ``l > u``, both give way: ``l - s_in``, ``u + s_in``.)
-    ``Hx + g + A'y + C'z + z_box = 0``; a positive ``z`` pushes against the upper side, a negative one against the lower.
-    Where a problem is INFEASIBLE, its multipliers are a ray: ``A'y + C'z + z_box = 0``.
+    ``Hx + g + A'y + C'z + z_box = 0``; a positive ``z`` pushes against the upper side, a negative one against
+    the lower. Where a problem is INFEASIBLE, its multipliers are a ray: ``A'y + C'z + z_box = 0``.
     """
 
     x: Tensor  #: [B, n]
