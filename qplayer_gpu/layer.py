@@ -108,8 +108,8 @@ def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: 
 def _crossed(answer: Answer, rows: Rows, crossing: Tensor, settings: Settings) -> Answer:
     """The answer where sides cross by more than the tolerance: both give way by half of it, unless the row is hard."""
     counts = crossing.detach() > 0.5 * settings.eps_abs
-    solved = answer.status <= Status.SOLVED_CLOSEST_FEASIBLE
-    infeasible = counts.any(-1) & (answer.status == Status.SOLVED)
+    solved = answer.status <= int(Status.SOLVED_CLOSEST_FEASIBLE)
+    infeasible = counts.any(-1) & (answer.status == int(Status.SOLVED))
     ends_as = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
     status = torch.where(infeasible, int(ends_as), answer.status)
     if rows.hard is not None:
