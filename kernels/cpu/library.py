@@ -14,16 +14,7 @@ from .build import ADVICE, BuildError, build
 class Threads(Structure):
     """How a call is run."""
 
-    _fields_ = (("count", c_int64), ("parallel", c_void_p), ("stop", c_void_p))
-
-
-@cache
-def openmp() -> int | None:
-    """The address by which torch's OpenMP runs a function on its threads, where it has that."""
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, c_void_p).value
-    except (AttributeError, OSError):
-        return None
+    _fields_ = (("count", c_int64), ("stop", c_void_p))
 
 
 @cache

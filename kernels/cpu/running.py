@@ -12,7 +12,7 @@ from functools import cache, partial
 import torch
 
 from ..call import BackwardCall, ForwardCall, Pointers, RowsStruct
-from .library import Threads, openmp
+from .library import Threads
 
 LONG = 0.05  # seconds; a call that seems to take more is watched, at the cost of starting its threads
 STEPS, STEP, MULTIPLICATION = 20, 1e-6, 2e-11  # of a problem, and seconds of each: a guess, on one core
@@ -31,7 +31,7 @@ def run(function: Callable[..., int], call: ForwardCall | BackwardCall, given: P
     if seconds(call.rows, count) > LONG and threading.current_thread() is threading.main_thread():
         failed = _watched(function, call, count, given)
     else:
-        failed = function(ctypes.byref(call), Threads(count, openmp()))
+        failed = function(ctypes.byref(call), Threads(count, None))
     if failed:
         raise MemoryError("not enough memory to solve the QPs")
 
@@ -51,7 +51,7 @@ def _watched(function: Callable[..., int], call: ForwardCall | BackwardCall, cou
     stop, failed, ended = c_int32(0), list[int](), threading.Event()
 
     def work(_: Pointers) -> None:
-        failed.append(function(ctypes.byref(call), Threads(count, None, ctypes.addressof(stop))))
+        failed.append(function(ctypes.byref(call), Threads(count, ctypes.addressof(stop))))
         ended.set()
 
     try:
