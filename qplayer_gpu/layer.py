@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import arrays
+from . import arrays, direct, general
 from . import backend as backends
 from .errors import ProblemTypeError, SettingsError
-from .kernels.interface import Status
-from .memory import check_arguments
-from .operators import solve
-from .problem import QP, Number, rows_of, sizes_of
+from .problem import QP, Number
 from .settings import Settings
 from .solution import Solution
-from .warm import start_from
 
 DEFAULTS = Settings()
 
@@ -94,17 +89,8 @@ def solve_qp(
 
 
 def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution:
-    qp = autocast(given)
-    sizes = sizes_of(qp)
-    dtype, device = qp.g.dtype, qp.g.device
-    if not torch.compiler.is_compiling():
-        check_arguments(qp, sizes)
-    rows, excess = rows_of(qp, sizes)
-    start = None if warm_start is None else start_from(warm_start, sizes, device)
-    answer = solve(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)
-    closest = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
-    status = answer.status.where((answer.status != Status.SOLVED) | (excess <= settings.eps_abs), int(closest))
-    return Solution.of(answer._replace(status=status), sizes, dtype)
+    found = None if torch.compiler.is_compiling() else direct.solve(given, warm_start, settings, backend)
+    return general.solve(given, warm_start, settings, backend) if found is None else found
 
 
 def checked(settings: Settings | None) -> Settings:
@@ -112,16 +98,6 @@ def checked(settings: Settings | None) -> Settings:
     if not isinstance(settings, (Settings, type(None))):
         raise SettingsError(f"settings must be a qplayer_gpu.Settings, not {type(settings).__name__}")
     return DEFAULTS if settings is None else settings
-
-
-def autocast(qp: QP) -> QP:
-    """In a region of torch.autocast, half and bfloat16 tensors as float32, as its operators in float32 take them."""
-
-    def cast(t: Any) -> Any:
-        low = isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16)
-        return t.float() if low and torch.is_autocast_enabled(t.device.type) else t
-
-    return QP(*map(cast, qp))
 
 
 class QPLayer(nn.Module):

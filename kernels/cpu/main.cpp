@@ -8,6 +8,7 @@
 #include <new>
 
 #include "../cuda/solver.h"
+#include "arguments.h"
 #include "pool.h"
 
 using namespace qplayer;
@@ -84,6 +85,35 @@ int backward_batch(const Backward& call, Threads by) {
                                     [&](Solver<double>& solver, int64_t k) { solver.backward(call, k); });
 }
 
+int solve(Solve& call, Threads by) {
+    Arguments& given = call.given;
+    std::unique_ptr<double[]> own;
+    if (!given.kept) own.reset(new (std::nothrow) double[given.lay_out(nullptr).count]);
+    if (!given.kept && !own) return 1;
+    const Arguments::Places at = given.lay_out(own ? own.get() : given.kept);
+    const Forward forward = call.forward(at);
+    given.pack(at, 0, true);
+    return for_each_problem<double>(given.rows, by, [&](Solver<double>& solver, int64_t k) {
+        given.pack(at, k, false);
+        call.begin(forward, k);
+        solver.forward(forward, k);
+        call.unpack(at, forward, k);
+    });
+}
+
+int pull_back(Pullback& call, Threads by) {
+    Arguments& given = call.given;
+    std::unique_ptr<double[]> own(new (std::nothrow) double[given.rows.batch * Pullback::count(given.rows.sizes)]);
+    if (!own) return 1;
+    const Arguments::Places at = given.lay_out(given.kept);
+    const Backward backward = call.backward(at, own.get());
+    return for_each_problem<double>(given.rows, by, [&](Solver<double>& solver, int64_t k) {
+        call.gather(at, backward, k);
+        solver.backward(backward, k);
+        call.scatter(backward, k);
+    });
+}
+
 }  // namespace
 
 #pragma GCC visibility push(default)
@@ -91,10 +121,15 @@ extern "C" {
 
 int64_t qplayer_size_of_forward() { return sizeof(Forward); }
 int64_t qplayer_size_of_backward() { return sizeof(Backward); }
+int64_t qplayer_size_of_solve() { return sizeof(Solve); }
+int64_t qplayer_size_of_pull_back() { return sizeof(Pullback); }
+int64_t qplayer_kept(Solve* call) { return call->given.lay_out(nullptr).count; }
 
 // All return 0, or 1 where there is not enough memory.
 int qplayer_forward(const Forward* call, Threads by) { return forward_batch<double>(*call, by); }
 int qplayer_forward_mixed(const Forward* call, Threads by) { return forward_batch<float>(*call, by); }
 int qplayer_backward(const Backward* call, Threads by) { return backward_batch(*call, by); }
+int qplayer_solve(Solve* call, Threads by) { return solve(*call, by); }
+int qplayer_pull_back(Pullback* call, Threads by) { return pull_back(*call, by); }
 }
 #pragma GCC visibility pop
