@@ -29,13 +29,14 @@ from .solution import Info, Solution
 
 PLAIN = (Tensor, nn.Parameter)
 MATRICES = H, A, _ = 0, 2, 4  # among the arguments
+READ = (1, 2, 4)  # g, A and C, which a backward reads where they lie; of the others it has what is kept
 NOWHERE = (0,) * PARTS
 MOST = 1000  # plans that are kept
 _plans: dict[Any, Plan] = {}
 
 
 def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution | None:
-    """The answer, or None where it is to be had by the operators.
+    """The answer, or None where it is to be had another way.
 
     Raises:
         QPError: as in :func:`.solve_qp`.
@@ -43,8 +44,8 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
     described = _description(qp) if _is_watched_by_nobody() else None
     if described is None:
         return None
-    shapes, wanted = described
-    key = settings, shapes
+    known, wanted = described
+    key = settings, known
     plan = _plans.get(key)
     if plan is None:
         plan = Plan(qp, settings)
@@ -57,11 +58,13 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
     start = () if warm_start is None else _parts(warm_start, plan)
     if start is None:
         return None
+    others: list[Tensor] = []
     if wanted and torch.is_grad_enabled():
-        answer = _Solve.apply(plan, settings, start, *qp)
+        vectors = _Solve.apply(plan, settings, start, others, *qp)
     else:
-        answer, _ = _solve(plan, qp, start, None)
-    x, y, z, z_box, s_eq, s_in, s_box, status, *measures = answer
+        vectors = _solve(plan, qp, start, None, others)
+    x, y, z, z_box, s_eq, s_in, s_box = vectors
+    status, *measures = others
     return Solution(x, y, z, z_box, s_eq, s_in, s_box, status, Info(*measures))
 
 
@@ -91,9 +94,12 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
         if value is None:
             known.append(None)
         elif kind in PLAIN:
-            is_dense = value.is_cpu and value.layout is torch.strided and not value.is_nested
-            if value.dtype is not dtype or not is_dense or (not value.is_contiguous() and 0 in value.stride()):
+            if value.dtype is not dtype or not value.is_cpu or value.layout is not torch.strided or value.is_nested:
                 return None
+            if not value.is_contiguous():
+                if 0 in value.stride():  # expanded: not to be copied
+                    return None
+                known.append("strided")
             known.append(value.shape)
             wanted = wanted or value.requires_grad
         elif kind is float or (kind is int and abs(value) <= float_info.max):
@@ -110,85 +116,86 @@ def _parts(warm_start: Solution, plan: Plan) -> list[Tensor] | None:
     for t, like in zip(vars(warm_start).values(), plan.answer[:PARTS], strict=False):
         if type(t) not in PLAIN or not t.is_cpu or t.shape != like.shape:
             return None
-        found.append(t.double().contiguous())
+        found.append(_ready(t))
     return found
 
 
+def _ready(value: Any) -> Any:
+    """A tensor as the library takes it; all else as given."""
+    return value.double().contiguous() if isinstance(value, Tensor) else value
+
+
+def _address(t: Tensor | None) -> int:
+    return 0 if t is None else t.data_ptr()
+
+
 def _solve(
-    plan: Plan, given: Sequence[Any], start: Sequence[Tensor], kept: Tensor | None
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The parts of the answer, and what the library has read in their place."""
-    held, words = [], []
-    for value in given:
-        if isinstance(value, Tensor):
-            held.append(value.double().contiguous())
-            words.append(held[-1].data_ptr())
-        else:
-            words.append(0 if value is None else value)
+    plan: Plan, given: Sequence[Any], start: Sequence[Tensor], kept: Tensor | None, others: list[Tensor]
+) -> list[Tensor]:
+    """The vectors of the answer; ``others`` gets what else belongs to it."""
+    arrays = given if plan.is_ready else [*map(_ready, given)]
+    words = [0 if v is None else v.data_ptr() if isinstance(v, Tensor) else v for v in arrays]
     answer = [torch.empty_like(like) for like in plan.answer]
     call = SolveCall.from_buffer_copy(plan.solve)
     starts = [t.data_ptr() for t in start] or NOWHERE
-    kept_at = 0 if kept is None else kept.data_ptr()
-    plan.words.pack_into(call, WORDS, *words, kept_at, *starts, *[t.data_ptr() for t in answer])
-    run(cpu.load().qplayer_solve, call, *plan.extent, (held, start, kept, answer))
-    return [t.float() if t.is_floating_point() else t for t in answer] if plan.single else answer, held
+    plan.words.pack_into(call, WORDS, *words, _address(kept), *starts, *[t.data_ptr() for t in answer])
+    run(cpu.load().qplayer_solve, call, *plan.extent, (arrays, start, kept, answer))
+    if plan.single:
+        answer = [t.float() if t.is_floating_point() else t for t in answer]
+    others += answer[PARTS:]
+    return answer[:PARTS]
 
 
 class _Solve(torch.autograd.Function):
-    """The parts of the answer, of which the vectors are differentiable in the arguments."""
+    """The vectors of the answer, differentiable in the arguments."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, settings: Settings, start: Sequence[Tensor], *given: Any) -> Any:
+    def forward(
+        ctx: Any, plan: Plan, settings: Settings, start: Sequence[Tensor], others: list[Tensor], *given: Any
+    ) -> tuple[Tensor, ...]:
         kept = EMPTY.new_empty(plan.kept)
-        answer, held = _solve(plan, given, start, kept)
-        needs = ctx.needs_input_grad[-len(given) :]
-        ctx.plan, ctx.settings = plan, settings
+        vectors = _solve(plan, given, start, kept, others)
+        ctx.plan, ctx.settings, ctx.needs = plan, settings, ctx.needs_input_grad[-len(given) :]
         ctx.numbers = [None if isinstance(value, Tensor) else value for value in given]
-        ctx.save_for_backward(kept, *plan.read(held), *[t for t, need in zip(given, needs, strict=True) if need])
+        ctx.saved = [i for i in plan.tensors if ctx.needs[i] or i in READ]
+        ctx.save_for_backward(kept, *[given[i] for i in ctx.saved])
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*answer[PARTS:])
-        return tuple(answer)
+        return tuple(vectors)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         kept, *saved = ctx.saved_tensors
-        needs = ctx.needs_input_grad[-len(ctx.numbers) :]
-        read, differentiable = saved[: -sum(needs)], iter(saved[-sum(needs) :])
-        leaves = [next(differentiable) if need else None for need in needs]
-        seeds = cotangents[:PARTS]
-        if torch.is_grad_enabled() or not _is_watched_by_nobody() or any(map(_is_of_many, seeds)):
-            found = _traced(ctx, kept, read, leaves, seeds)
+        known = dict(zip(ctx.saved, saved, strict=True))
+        if torch.is_grad_enabled() or not _is_watched_by_nobody() or any(map(_is_of_many, cotangents)):
+            found = _traced(ctx, kept, known, cotangents)
         else:
-            found = _pull_back(ctx.plan, kept, read, leaves, seeds)
-        return *(None,) * (len(ctx.needs_input_grad) - len(needs)), *found
+            found = _pull_back(ctx.plan, kept, known, ctx.needs, cotangents)
+        return None, None, None, None, *found
 
 
 def _pull_back(
-    plan: Plan, kept: Tensor, read: Sequence[Tensor], leaves: Sequence[Any], cotangents: Sequence[Tensor | None]
+    plan: Plan, kept: Tensor, known: dict[int, Tensor], needs: Sequence[bool], cotangents: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """The gradients of the leaves, by the library but for the sums over a batch."""
-    seeds = [None if t is None else t.double().contiguous() for t in cotangents]
-    found: list[Any] = []
-    factors: Sequence[Tensor] = ()
-    for i, leaf in enumerate(leaves):
-        if leaf is None:
-            found.append(None)
-        elif not plan.shared[i]:
-            found.append(EMPTY.new_empty(leaf.shape))
-        elif i in MATRICES:
-            found.append(None)
-            factors = factors or [EMPTY.new_empty(plan.batch, 4, k) for k in (plan.stored, plan.sizes.n)]
-        else:
-            found.append(EMPTY.new_empty(plan.batch, leaf.shape[-1]))
-    call = PullBackCall.from_buffer_copy(plan.pull_back)
-    addresses = [0 if t is None else t.data_ptr() for t in (kept, *seeds, *found)]
+    """The gradients of the arguments that need one, by the library but for the sums over a batch."""
+    read = {i: _ready(known[i]) for i in READ if i in known}
+    seeds = [*map(_ready, cotangents)]
+    found: list[Any] = [None] * len(needs)
+    factors: list[Tensor] = []
+    for i in (i for i in known if needs[i]):
+        if not plan.shared[i]:
+            found[i] = EMPTY.new_empty(known[i].shape)
+        elif i not in MATRICES:
+            found[i] = EMPTY.new_empty(plan.batch, known[i].shape[-1])
+        elif not factors:
+            factors = [EMPTY.new_empty(plan.batch, 4, k) for k in (plan.stored, plan.sizes.n)]
+    words = [read[i].data_ptr() if i in read else 0 for i in range(len(needs))]
     ends = [t.data_ptr() for t in factors] or (0, 0)
-    plan.words_back.pack_into(call, WORDS, *plan.words_read(read), *addresses, *ends)
+    call = PullBackCall.from_buffer_copy(plan.pull_back)
+    plan.words_back.pack_into(call, WORDS, *words, *map(_address, (kept, *seeds, *found)), *ends)
     run(cpu.load().qplayer_pull_back, call, *plan.extent, (kept, read, seeds, found, factors))
-    for i, leaf in enumerate(leaves):
-        if leaf is not None and plan.shared[i]:
-            found[i] = _summed(plan, i, found[i], factors).view(leaf.shape)
-    return [None if t is None else t.to(plan.dtype) for t in found]
+    for i in (i for i in known if needs[i] and plan.shared[i]):
+        found[i] = _summed(plan, i, found[i], factors).view(known[i].shape)
+    return [None if t is None else t.to(plan.dtype) for t in found] if plan.single else found
 
 
 def _summed(plan: Plan, i: int, each: Tensor | None, factors: Sequence[Tensor]) -> Tensor:
@@ -198,25 +205,29 @@ def _summed(plan: Plan, i: int, each: Tensor | None, factors: Sequence[Tensor]) 
     left, right = factors
     if i == H:
         return outer_symmetric(right[:, 0], right[:, 1], plan.rows.A)
-    of_A = left[..., : plan.sizes.n_eq]
-    return outer(of_A if i == A else left[..., plan.sizes.n_eq :], right, plan.rows.A)
+    n_eq = plan.sizes.n_eq
+    return outer(left[..., :n_eq] if i == A else left[..., n_eq:], right, plan.rows.A)
 
 
 def _traced(
-    ctx: Any, kept: Tensor, read: Sequence[Tensor], leaves: Sequence[Any], cotangents: Sequence[Tensor | None]
+    ctx: Any, kept: Tensor, known: dict[int, Tensor], cotangents: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The same by the operators, which trace what they do."""
-    known = ctx.plan.arguments(kept, read)
-    given = [
-        leaf if leaf is not None else t if t is not None else number
-        for leaf, t, number in zip(leaves, known, ctx.numbers, strict=True)
-    ]
+    given = [*ctx.numbers]
+    for i, t in (ctx.plan.arguments(kept) | known).items():
+        given[i] = t
     with torch.enable_grad():
-        parts = list(vars(general.solve(QP(*given), None, ctx.settings, "cpu")).values())
+        parts = vars(general.solve(QP(*given), None, ctx.settings, "cpu")).values()
     pairs = [(t, c) for t, c in zip(parts, cotangents, strict=False) if c is not None and t.requires_grad]
-    inputs = [leaf for leaf in leaves if leaf is not None]
-    found = torch.autograd.grad(
-        [t for t, _ in pairs], inputs, [c for _, c in pairs], create_graph=torch.is_grad_enabled(), allow_unused=True
+    inputs = {i: t for i, t in known.items() if ctx.needs[i]}
+    gradients = torch.autograd.grad(
+        [t for t, _ in pairs],
+        list(inputs.values()),
+        [c for _, c in pairs],
+        create_graph=torch.is_grad_enabled(),
+        allow_unused=True,
     )
-    each = iter(found)
-    return [None if leaf is None else next(each) for leaf in leaves]
+    found: list[Tensor | None] = [None] * len(given)
+    for i, gradient in zip(inputs, gradients, strict=True):
+        found[i] = gradient
+    return found

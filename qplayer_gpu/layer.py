@@ -80,17 +80,17 @@ def solve_qp(
         raise ProblemTypeError(f"warm_start must be a Solution, not {type(warm_start).__name__}")
     backends.check(backend)
     qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)
+    found = None if torch.compiler.is_compiling() else direct.solve(qp, warm_start, settings, backend)
+    if found is not None:
+        return found
     library = arrays.namespace(qp._asdict() | ({} if warm_start is None else {"warm_start": warm_start.x}))
     if library is None:
-        return _solve(qp, warm_start, settings, backend)
+        return general.solve(qp, warm_start, settings, backend)
     warm_start = None if warm_start is None else warm_start.map(partial(arrays.tensor, "warm_start"))
     taken = QP(*map(arrays.tensor, QP._fields, qp))
-    return _solve(taken, warm_start, settings, backend).map(library.from_dlpack)
-
-
-def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution:
-    found = None if torch.compiler.is_compiling() else direct.solve(given, warm_start, settings, backend)
-    return general.solve(given, warm_start, settings, backend) if found is None else found
+    return solve_qp(**taken._asdict(), warm_start=warm_start, settings=settings, backend=backend).map(
+        library.from_dlpack
+    )
 
 
 def checked(settings: Settings | None) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from struct import Struct
 from typing import Any
@@ -19,7 +18,6 @@ from .problem import MATRICES, QP, WEIGHTS, sizes_of
 from .settings import Settings
 
 EMPTY = torch.empty(1, dtype=torch.float64)
-READ = 1, 2, 4  # of the arguments: g, A and C, which a backward reads where they lie
 
 
 class Plan:
@@ -37,6 +35,8 @@ class Plan:
         self.doubles = doubles_of(qp, sizes)
         self.dtype, self.single = qp.g.dtype, qp.g.dtype == torch.float32
         self.options = settings.options(qp.g.dtype, qp.g.device)
+        tensors = [t for t in qp if isinstance(t, Tensor)]
+        self.is_ready = self.dtype == torch.float64 and all(t.is_contiguous() for t in tensors)
         self.tensors = [i for i, value in enumerate(qp) if isinstance(value, Tensor)]
         self.shared = [self._is_shared(name, value) for name, value in qp._asdict().items()]
         H, A, C = (EMPTY.expand(1, k, n) for k in (n, n_eq, n_in))
@@ -82,19 +82,8 @@ class Plan:
         """How many numbers the backward needs of a solve."""
         return cpu.load().qplayer_kept(SolveCall.from_buffer_copy(self.solve))
 
-    def read(self, held: Sequence[Tensor]) -> list[Tensor]:
-        """Of all tensors those that the backward reads where they lie: g, A and C."""
-        return [t for t, i in zip(held, self.tensors, strict=True) if i in READ]
-
-    def words_read(self, read: Sequence[Tensor]) -> list[int]:
-        """Their addresses, as the arguments of a call."""
-        words = [0] * ARGUMENTS
-        for i, t in zip((i for i in self.tensors if i in READ), read, strict=True):
-            words[i] = t.data_ptr()
-        return words
-
-    def arguments(self, kept: Tensor, read: Sequence[Tensor]) -> list[Tensor | None]:
-        """Tensors that stand for those of the arguments, from what is kept; rows that are crossed are halfway."""
+    def arguments(self, kept: Tensor) -> dict[int, Tensor]:
+        """Tensors that stand for those of the arguments of which there is a copy; crossed sides are halfway."""
         n, m, B = self.sizes.n, self.m, self.batch
         of_sides, of_weights = (B if any(strides) else 1 for strides in (self.strides[3:9], self.strides[9:]))
         counts = [n * n * (B if self.strides[0] else 1) * (0 in self.tensors), *[m * of_sides] * 2]
@@ -103,16 +92,12 @@ class Plan:
         if self.may_be_hard:
             w = torch.where(hard != 0, torch.inf, w)
         (b, l, lb), (_, u, ub) = (v.view(-1, m).split(self.sizes.rows, -1) for v in (lo, hi))
-        weights = w.view(-1, m).split(self.sizes.rows, -1) if self.weighted else (None,) * 3
-        each = iter(read)
-        g, A, C = (next(each) if i in self.tensors else None for i in READ)
-        found = [H.view(-1, n, n), g, A, b, C, l, u, lb, ub, *weights]
-        return [
-            self._as_given(found[i], name in MATRICES) if i in self.tensors else None
-            for i, name in enumerate(QP._fields)
-        ]
+        w_eq, w_in, w_box = (w if self.weighted else lo).view(-1, m).split(self.sizes.rows, -1)
+        found = {0: H.view(-1, n, n), 3: b, 5: l, 6: u, 7: lb, 8: ub, 9: w_eq, 10: w_in, 11: w_box}
+        return {i: self._as_given(t, i == 0) for i, t in found.items() if i in self.tensors}
 
-    def _as_given(self, t: Any, is_matrix: bool) -> Tensor:
+    def _as_given(self, t: Tensor, is_matrix: bool) -> Tensor:
         """In the dtype of the arguments, and without a batch where these have none."""
-        t = t.to(self.dtype)
-        return t.squeeze(0) if self.sizes.batch is None and t.dim() == 2 + is_matrix else t
+        return (
+            t.squeeze(0).to(self.dtype) if self.sizes.batch is None and t.dim() == 2 + is_matrix else t.to(self.dtype)
+        )
