@@ -55,7 +55,7 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
     check(plan.doubles, qp.g.device)
     if plan.options.mixed or backends.select(backend, plan.rows, False) is not cpu:
         return None
-    start = () if warm_start is None else _parts(warm_start, plan)
+    start = () if warm_start is None else _vectors(warm_start, plan)
     if start is None:
         return None
     others: list[Tensor] = []
@@ -110,14 +110,13 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
     return tuple(known), wanted
 
 
-def _parts(warm_start: Solution, plan: Plan) -> list[Tensor] | None:
+def _vectors(of: Solution, plan: Plan) -> list[Tensor] | None:
     """The vectors of an earlier answer, or None where one is not plain or not of these sizes."""
-    found = []
-    for t, like in zip(vars(warm_start).values(), plan.answer[:PARTS], strict=False):
-        if type(t) not in PLAIN or not t.is_cpu or t.shape != like.shape:
-            return None
-        found.append(_ready(t))
-    return found
+    vectors = [of.x, of.y, of.z, of.z_box, of.s_eq, of.s_in, of.s_box]
+    if not all(type(t) in PLAIN and t.is_cpu for t in vectors) or [t.shape for t in vectors] != plan.shapes:
+        return None
+    ready = all(t.dtype is torch.float64 and t.is_contiguous() for t in vectors)
+    return vectors if ready else [*map(_ready, vectors)]
 
 
 def _ready(value: Any) -> Any:

@@ -44,6 +44,7 @@ class Plan:
         self.rows = Rows(H, EMPTY.expand(1, n), A, C, side, side, w=None, hard=None, batch=self.batch)
         lead = () if sizes.batch is None else (self.batch,)
         vectors = [EMPTY.expand(*lead, k) for k in (n, n_eq, n_in, n, n_eq, n_in, n)]
+        self.shapes = [t.shape for t in vectors]
         number = EMPTY.reshape(()).expand(lead)
         self.answer = [*vectors, *[EMPTY.long().reshape(()).expand(lead)] * 2, *[number] * 3]
         call, back = SolveCall(), PullBackCall()
