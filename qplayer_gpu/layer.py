@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import arrays
+from . import arrays, direct, general
 from . import backend as backends
 from .errors import ProblemTypeError, SettingsError
-from .kernels.interface import Answer, Rows, Status
-from .memory import check_arguments
-from .operators import solve
-from .problem import QP, Number, rows_of, sizes_of
+from .problem import QP, Number
 from .settings import Settings
 from .solution import Solution
-from .warm import start_from
 
 DEFAULTS = Settings()
 
@@ -85,36 +80,17 @@ def solve_qp(
         raise ProblemTypeError(f"warm_start must be a Solution, not {type(warm_start).__name__}")
     backends.check(backend)
     qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)
+    found = None if torch.compiler.is_compiling() else direct.solve(qp, warm_start, settings, backend)
+    if found is not None:
+        return found
     library = arrays.namespace(qp._asdict() | ({} if warm_start is None else {"warm_start": warm_start.x}))
     if library is None:
-        return _solve(qp, warm_start, settings, backend)
+        return general.solve(qp, warm_start, settings, backend)
     warm_start = None if warm_start is None else warm_start.map(partial(arrays.tensor, "warm_start"))
     taken = QP(*map(arrays.tensor, QP._fields, qp))
-    return _solve(taken, warm_start, settings, backend).map(library.from_dlpack)
-
-
-def _solve(given: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution:
-    qp = autocast(given)
-    sizes = sizes_of(qp)
-    dtype, device = qp.g.dtype, qp.g.device
-    if not torch.compiler.is_compiling():
-        check_arguments(qp, sizes)
-    rows, crossing = rows_of(qp, sizes)
-    start = None if warm_start is None else start_from(warm_start, sizes, device, crossing)
-    answer = solve(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)
-    return Solution.of(answer if crossing is None else _crossed(answer, rows, crossing, settings), sizes, dtype)
-
-
-def _crossed(answer: Answer, rows: Rows, crossing: Tensor, settings: Settings) -> Answer:
-    """The answer where sides cross by more than the tolerance: both give way by half of it, unless the row is hard."""
-    counts = crossing.detach() > 0.5 * settings.eps_abs
-    solved = answer.status <= int(Status.SOLVED_CLOSEST_FEASIBLE)
-    infeasible = counts.any(-1) & (answer.status == int(Status.SOLVED))
-    ends_as = Status.SOLVED_CLOSEST_FEASIBLE if settings.closest_feasible else Status.INFEASIBLE
-    status = torch.where(infeasible, int(ends_as), answer.status)
-    if rows.hard is not None:
-        status = torch.where(solved & (counts & rows.hard).any(-1), int(Status.INFEASIBLE), status)
-    return answer._replace(status=status, s=answer.s + torch.where(counts & solved.unsqueeze(-1), crossing, 0.0))
+    return solve_qp(**taken._asdict(), warm_start=warm_start, settings=settings, backend=backend).map(
+        library.from_dlpack
+    )
 
 
 def checked(settings: Settings | None) -> Settings:
@@ -122,16 +98,6 @@ def checked(settings: Settings | None) -> Settings:
     if not isinstance(settings, (Settings, type(None))):
         raise SettingsError(f"settings must be a qplayer_gpu.Settings, not {type(settings).__name__}")
     return DEFAULTS if settings is None else settings
-
-
-def autocast(qp: QP) -> QP:
-    """In a region of torch.autocast, half and bfloat16 tensors as float32, as its operators in float32 take them."""
-
-    def cast(t: Any) -> Any:
-        low = isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16)
-        return t.float() if low and torch.is_autocast_enabled(t.device.type) else t
-
-    return QP(*map(cast, qp))
 
 
 class QPLayer(nn.Module):

@@ -16,16 +16,12 @@ DOUBLE = 8
 MEMINFO, OWN_GROUP, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
-def check_arguments(qp: QP, sizes: Sizes) -> None:
-    """Raises unless there is room for the copies of the arguments, and for the answer.
-
-    Raises:
-        OutOfMemoryError: there is not.
-    """
+def doubles_of(qp: QP, sizes: Sizes) -> int:
+    """How many numbers the copies of the arguments have, and the answer."""
     cast = qp.g.dtype != torch.float64
     H, A, C = (0 if M is None else M.numel() for M in (qp.H, qp.A, qp.C))
     vectors = (1 if sizes.batch is None else sizes.batch) * (sizes.n + sum(sizes.rows))
-    _check(2 * H + cast * (H + A + C) + 4 * vectors, qp.g.device)
+    return 2 * H + cast * (H + A + C) + 4 * vectors
 
 
 def check_operations(rows: Rows) -> None:
@@ -34,10 +30,15 @@ def check_operations(rows: Rows) -> None:
     Raises:
         OutOfMemoryError: there is not.
     """
-    _check(rows.batch * (2 * rows.n**2 + 25 * (rows.n + rows.m)), rows.g.device)
+    check(rows.batch * (2 * rows.n**2 + 25 * (rows.n + rows.m)), rows.g.device)
 
 
-def _check(doubles: int, device: torch.device) -> None:
+def check(doubles: int, device: torch.device) -> None:
+    """Raises unless there is room for so many numbers.
+
+    Raises:
+        OutOfMemoryError: there is not.
+    """
     needed = DOUBLE * doubles
     if needed < WORTH_ASKING or device.type != "cpu":  # elsewhere PyTorch raises and nobody is killed
         return

@@ -91,7 +91,7 @@ def test_no_problem_is_begun_after_a_stop(stopped):
     given, stop = Pointers(torch.device("cpu")), ctypes.c_int32(stopped)
     call, answer = given.forward(as_rows(FEW), OPTIONS, None)
     answer.status.fill_(-7)
-    cpu.load().qplayer_forward(ctypes.byref(call), Threads(1, None, ctypes.addressof(stop)))
+    cpu.load().qplayer_forward(ctypes.byref(call), Threads(1, ctypes.addressof(stop)))
     assert answer.status.tolist() == [-7 if stopped else qp.Status.SOLVED] * 3
 
 
@@ -111,18 +111,48 @@ def test_a_short_call_starts_no_thread(monkeypatch):
     qp.solve_qp(**FEW, backend="cpu").check()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_after_a_threaded_solve_does_not_hang():
-    args, threads = batch(2000), torch.get_num_threads()
+@pytest.fixture
+def three_threads():
+    threads = torch.get_num_threads()
     torch.set_num_threads(3)
-    try:
-        expected = qp.solve_qp(**args, backend="cpu").x
-        child = os.fork()
-        if child == 0:
-            os._exit(7 * torch.equal(qp.solve_qp(**args, backend="cpu").x, expected))
-    finally:
-        torch.set_num_threads(threads)
+    yield 3
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_fork_after_a_threaded_solve_does_not_hang(three_threads, count):
+    rows = as_rows(batch(2000))
+    expected = cpu.forward(rows, OPTIONS).x
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(count)
+        os._exit(7 * torch.equal(cpu.forward(rows, OPTIONS).x, expected))
     assert exit_code(child) == 7
+
+
+def test_threads_sleep_between_calls(three_threads):
+    """Those that waited a while in a loop would take the processor from others."""
+    rows = as_rows(batch(2000))
+    for _ in range(2):
+        cpu.forward(rows, OPTIONS)
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.002
+
+
+def test_calls_at_the_same_time_share_the_threads(three_threads):
+    rows = as_rows(batch(500))
+    expected, found = cpu.forward(rows, OPTIONS).x, []
+    callers = [
+        threading.Thread(target=lambda: found.extend(cpu.forward(rows, OPTIONS).x for _ in range(5))) for _ in range(4)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert len(found) == 20
+    assert all(torch.equal(x, expected) for x in found)
 
 
 def exit_code(child):

@@ -2,6 +2,7 @@
 // another thread stops.
 #include <cstdio>
 #include <random>
+#include <vector>
 
 #include "../kernels/cpu/main.cpp"
 
@@ -56,14 +57,14 @@ int main() {
                           q + B * (n + 3 * m),
                           q + B * (2 * n + 3 * m),
                           q + B * (2 * n + 4 * m)};
-        const Threads by{threads, nullptr};
+        const Threads by{threads};
         if (qplayer_forward(&forward, by) || qplayer_backward(&backward, by)) return 1;
         if (*std::max_element(status.begin(), status.end()) != SOLVED_CLOSEST_FEASIBLE) return 2;
         if (first.empty()) first = adjoint;
         if (first != adjoint) return 3;
         std::atomic<int32_t> stop{0};
         std::thread stopping([&] { stop = 1; });
-        qplayer_forward(&forward, {threads, nullptr, &stop});
+        qplayer_forward(&forward, {threads, &stop});
         stopping.join();
     }
     std::puts("clean");

@@ -42,6 +42,7 @@ class Adapter(ABC):
     single = True  # whether it takes float32
     averages = False  # whether gradients of shared arrays are means over the batch: they are multiplied by its size
     on_stream = True  # on a GPU: whether its work is on PyTorch's current stream
+    seconds: float | None = None  # of the last forward, where not the clock but the solver says
 
     def __init__(self, task: Task):
         self.task, self.qp = task, task.qp

@@ -104,3 +104,43 @@ class CvxpyLayers(OneSided):
         z = self.multipliers[-1].detach() if "G" in self.native else self.x[:, :0]
         y = self.multipliers[:1] if "A" in self.native else []
         return Answer(*numpy(self.x, torch.cat([*y, self.rows(z)], -1)))
+
+
+class DQP(OneSided):
+    """``dQP_layer`` over DAQP: a loop over the batch, and a backward through the rows that are active.
+
+    What the batch shares is copied for each problem, and a batch of one is none, as it wants it.
+    """
+
+    package = "libdqp"
+    single = infeasible = False
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        import dqp
+
+        settings = dqp.build_settings(
+            solve_type="dense", qp_solver="daqp", lin_solver="scipy LU", eps_abs=task.accuracy
+        )
+        self.layer = dqp.dQP_layer(settings=settings)
+
+    @classmethod
+    def objection(cls, task: Task) -> str:
+        return "no LP" if task.qp.H is None else super().objection(task)
+
+    def convert(self, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+        found = super().convert(leaves)
+        return {k: v if v.dim() == 2 + (k in "HAG") else v.expand(self.qp.batch, *v.shape) for k, v in found.items()}
+
+    def solve(self) -> Tensor:
+        arrays = (self.native[name] for name in ("H", "g", "A", "b", "G", "h"))
+        H, g, A, b, G, h = (v.squeeze(0) if self.qp.batch == 1 else v for v in arrays)
+        rows = {"A": A, "b": b} if self.qp.n_eq else {}
+        x, self.y, self.z, *_ = self.layer(H, g, G, h, **rows)
+        return x.reshape(self.qp.batch, self.qp.n)
+
+    def answer(self) -> Answer:
+        batch = self.qp.batch
+        y = self.y.reshape(batch, -1) if self.qp.n_eq else self.x[:, :0]
+        z = self.rows(self.z.detach().reshape(batch, -1))
+        return Answer(*numpy(self.x, torch.cat([y, z], -1)))

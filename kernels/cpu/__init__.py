@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
-from ..call import Array, Pointers
+from ..call import Array, BackwardCall, ForwardCall, Pointers
 from ..interface import Adjoint, Answer, Options, Rows, Vectors
 from ..numbers import MIXED_STEPS, Status
 from .build import BuildError
@@ -32,15 +34,15 @@ def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answe
     given = Pointers(torch.device("cpu"))
     call, answer = given.forward(rows, options, start)
     if not options.mixed:
-        run(load().qplayer_forward, call, given)
+        _run(load().qplayer_forward, call, given)
         return answer
     call.rows.options.max_iter = min(options.max_iter, MIXED_STEPS)
-    run(load().qplayer_forward_mixed, call, given)
+    _run(load().qplayer_forward_mixed, call, given)
     unsolved = (answer.status == Status.MAX_ITERATIONS) | (answer.status == Status.NUMERICAL_ERROR)
     if options.max_iter > MIXED_STEPS and unsolved.any():
         call.rows.options.max_iter, call.again = options.max_iter - MIXED_STEPS, 1
         call.x_start = call.z_start = call.s_start = Array(None, 0)
-        run(load().qplayer_forward, call, given)
+        _run(load().qplayer_forward, call, given)
     return answer
 
 
@@ -52,5 +54,10 @@ def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint
     """
     given = Pointers(torch.device("cpu"))
     call, result = given.backward(rows, at, grad, options)
-    run(load().qplayer_backward, call, given)
+    _run(load().qplayer_backward, call, given)
     return result
+
+
+def _run(function: Callable[..., int], call: ForwardCall | BackwardCall, given: Pointers) -> None:
+    sizes = call.rows.sizes
+    run(function, call, call.rows.batch, sizes.n, sizes.n_eq + sizes.n_in, given)

@@ -21,7 +21,7 @@ from .. import numbers
 from ..cache import found, kept
 
 MAIN = Path(__file__).with_name("main.cpp")
-HEADERS = Path(__file__).parents[1] / "cuda"
+HEADERS = (MAIN.parent, Path(__file__).parents[1] / "cuda")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-Wno-psabi")
 FOR_THIS_PROCESSOR = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler knows
 COMPILERS = ("c++", "g++", "clang++")
@@ -40,7 +40,8 @@ def build(check: Callable[[Path], object], extra: tuple[str, ...] = ()) -> Path:
         BuildError: there is no compiler, or it fails.
     """
     flags = (*FLAGS, *extra)
-    files = (file.read_bytes() for file in (MAIN, *sorted(HEADERS.glob("*.h"))))
+    headers = (header for folder in HEADERS for header in sorted(folder.glob("*.h")))
+    files = (file.read_bytes() for file in (MAIN, *headers))
     stem = f"qplayer_{_digest(source().encode(), *files, *map(str.encode, (*flags, *_processor())))}"
     named = _named()
     if not named:

@@ -8,22 +8,21 @@ from functools import cache
 from pathlib import Path
 
 from ..call import BackwardCall, ForwardCall
+from .arguments import PullBackCall, SolveCall
 from .build import ADVICE, BuildError, build
+
+CALLS = {  # and the functions that take them
+    ForwardCall: ("forward", "forward_mixed"),
+    BackwardCall: ("backward",),
+    SolveCall: ("solve",),
+    PullBackCall: ("pull_back",),
+}
 
 
 class Threads(Structure):
     """How a call is run."""
 
-    _fields_ = (("count", c_int64), ("parallel", c_void_p), ("stop", c_void_p))
-
-
-@cache
-def openmp() -> int | None:
-    """The address by which torch's OpenMP runs a function on its threads, where it has that."""
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, c_void_p).value
-    except (AttributeError, OSError):
-        return None
+    _fields_ = (("count", c_int64), ("stop", c_void_p))
 
 
 @cache
@@ -44,13 +43,14 @@ def opened(path: Path) -> ctypes.CDLL:
     """
     try:
         library = ctypes.CDLL(str(path))
-        for call, names in ((ForwardCall, ("forward", "forward_mixed")), (BackwardCall, ("backward",))):
+        for call, names in CALLS.items():
             size = getattr(library, f"qplayer_size_of_{names[0]}")
             size.restype = c_int64
-            assert size() == ctypes.sizeof(call), "call.py and call.h disagree"
+            assert size() == ctypes.sizeof(call), "the structures disagree"
             for name in names:
                 function = getattr(library, f"qplayer_{name}")
                 function.argtypes, function.restype = [ctypes.POINTER(call), Threads], c_int
+        library.qplayer_kept.argtypes, library.qplayer_kept.restype = [ctypes.POINTER(SolveCall)], c_int64
     except (OSError, AttributeError) as error:
         raise BuildError(f"what was compiled cannot be used ({error}): {ADVICE}") from error
     return library

@@ -8,19 +8,21 @@ import threading
 from collections.abc import Callable
 from ctypes import c_int32
 from functools import cache, partial
+from typing import Any
 
 import torch
 
-from ..call import BackwardCall, ForwardCall, Pointers, RowsStruct
-from .library import Threads, openmp
+from .library import Threads
 
 LONG = 0.05  # seconds; a call that seems to take more is watched, at the cost of starting its threads
 STEPS, STEP, MULTIPLICATION = 20, 1e-6, 2e-11  # of a problem, and seconds of each: a guess, on one core
 PATIENCE = 0.1  # seconds, after which a signal is seen that woke another thread
 
 
-def run(function: Callable[..., int], call: ForwardCall | BackwardCall, given: Pointers) -> None:
-    """Runs a function of the library.
+def run(function: Callable[..., int], call: Any, batch: int, n: int, stored: int, kept: object) -> None:
+    """Runs a function of the library, for problems of n variables and so many stored rows.
+
+    What the addresses in the call point to lives as long as ``kept``.
 
     Raises:
         MemoryError: there is not enough.
@@ -28,34 +30,35 @@ def run(function: Callable[..., int], call: ForwardCall | BackwardCall, given: P
     count = torch.get_num_threads()
     if count > 1:
         _give_children_one_thread()
-    if seconds(call.rows, count) > LONG and threading.current_thread() is threading.main_thread():
-        failed = _watched(function, call, count, given)
+    if seconds(batch, n, stored, count) > LONG and threading.current_thread() is threading.main_thread():
+        failed = _watched(function, call, count, kept)
     else:
-        failed = function(ctypes.byref(call), Threads(count, openmp()))
+        failed = function(ctypes.byref(call), _threads(count))
     if failed:
         raise MemoryError("not enough memory to solve the QPs")
 
 
-def seconds(rows: RowsStruct, threads: int) -> float:
+_threads = cache(Threads)
+
+
+def seconds(batch: int, n: int, stored: int, threads: int) -> float:
     """About how long a call takes."""
-    sizes = rows.sizes
-    multiplications = sizes.n**2 * (sizes.n + sizes.n_eq + sizes.n_in)
-    return rows.batch / min(threads, max(rows.batch, 1)) * STEPS * (STEP + MULTIPLICATION * multiplications)
+    return batch / max(min(threads, batch), 1) * STEPS * (STEP + MULTIPLICATION * n**2 * (n + stored))
 
 
-def _watched(function: Callable[..., int], call: ForwardCall | BackwardCall, count: int, given: Pointers) -> int:
+def _watched(function: Callable[..., int], call: Any, count: int, kept: object) -> int:
     """Runs it on another thread, while this one waits for signals; what a signal raises ends it.
 
     What runs on then, to the end of a Newton step, has memory of its own: nobody else will read its answer.
     """
     stop, failed, ended = c_int32(0), list[int](), threading.Event()
 
-    def work(_: Pointers) -> None:
-        failed.append(function(ctypes.byref(call), Threads(count, None, ctypes.addressof(stop))))
+    def work(_: object) -> None:
+        failed.append(function(ctypes.byref(call), Threads(count, ctypes.addressof(stop))))
         ended.set()
 
     try:
-        threading.Thread(target=work, args=(given,), daemon=True).start()
+        threading.Thread(target=work, args=(kept,), daemon=True).start()
         while not ended.wait(PATIENCE):  # join() would not do: an exception within leaves the thread as if it had ended
             pass
     except BaseException:

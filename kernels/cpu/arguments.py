@@ -1,0 +1,64 @@
+"""The call of the library that takes the arguments as users give them, as ``arguments.h`` has it."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_int64, c_void_p
+
+from ..call import RowsStruct
+
+ARGUMENTS, PARTS = 12, 7  # of a QP, and of an answer
+ABSENT, ARRAY, NUMBER = 0, 1, 2
+
+
+class Form(Structure):
+    """How an argument is given, and the distance between problems, 0 where the batch shares it."""
+
+    _fields_ = (("kind", c_int64), ("stride", c_int64))
+
+
+class Arguments(Structure):
+    """The sizes and options, and the arguments."""
+
+    _fields_ = (
+        ("rows", RowsStruct),
+        ("forms", Form * ARGUMENTS),
+        ("weighted", c_int64),
+        ("may_be_hard", c_int64),
+        ("on_failure", c_int64),
+        ("words", c_void_p * ARGUMENTS),
+        ("kept", c_void_p),
+    )
+
+
+class Call(Structure):
+    """What both calls have, which begins them."""
+
+    @property
+    def rows(self) -> RowsStruct:
+        return self.given.rows
+
+
+class SolveCall(Call):
+    """A solve: where it starts, and where its answer goes."""
+
+    _fields_ = (
+        ("given", Arguments),
+        ("start", c_void_p * PARTS),
+        ("answer", c_void_p * PARTS),
+        *((name, c_void_p) for name in ("status", "iterations", "primal", "dual", "gap")),
+    )
+
+
+class PullBackCall(Call):
+    """Gradients of the arguments, from the cotangents of the answer."""
+
+    _fields_ = (
+        ("given", Arguments),
+        ("cotangent", c_void_p * PARTS),
+        ("gradient", c_void_p * ARGUMENTS),
+        ("left", c_void_p),
+        ("right", c_void_p),
+    )
+
+
+WORDS = Arguments.words.offset  # from here on a call is addresses and numbers
