@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import torch
@@ -26,12 +26,14 @@ ADVICE = {
 T = TypeVar("T", bound="_Record")
 
 
+@dataclass(frozen=True)
 class _Record:
     """A record of tensors, or of records of tensors, that moves as one; a pytree."""
 
     def map(self: T, f: Callable[[Tensor], Tensor]) -> T:
         """The same with f applied to each tensor."""
-        return type(self)(*(t.map(f) if isinstance(t, _Record) else f(t) for t in vars(self).values()))
+        parts = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(t.map(f) if isinstance(t, _Record) else f(t) for t in parts))
 
     def detach(self: T) -> T:
         """The same without gradients."""

@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,22 +50,37 @@ def problems(n: int, linear: bool, device: torch.device) -> dict[str, Tensor]:
     return {name: t.to(device) for name, t in found.items()}
 
 
+class Solved(NamedTuple):
+    """What is compared of a backend's answers."""
+
+    status: Tensor
+    answers: list[Tensor]  # x and the shifts
+    gradients: list[Tensor]  # of a loss that looks at both
+
+
+def solved(arrays: dict[str, Tensor], backend: str, settings: Settings) -> Solved:
+    """By a backend, forward and backward, where the arrays are."""
+    leaves = {k: t.clone().requires_grad_() for k, t in arrays.items()}
+    sol = solve_qp(**{"H": None} | leaves, settings=settings, backend=backend)  # type: ignore[arg-type]
+    shifts = torch.cat([sol.s_eq, sol.s_in, sol.s_box], -1)
+    weights = torch.linspace(-1.0, 2.0, sol.x.numel(), dtype=torch.float64, device=sol.x.device).view_as(sol.x)
+    ((weights * sol.x).sum() + shifts.square().sum()).backward()
+    return Solved(sol.status, [sol.x.detach(), shifts.detach()], [t.grad for t in leaves.values()])  # type: ignore[misc]
+
+
+def apart(ours: Solved, theirs: Solved) -> float:
+    """How far answers and gradients differ; infinite where a status does."""
+    if not torch.equal(ours.status, theirs.status):
+        return torch.inf
+    pairs = zip(ours.answers, theirs.answers, strict=True)
+    errors = [(a - t).abs().max() / t.abs().max().clamp(min=1.0) for a, t in pairs]
+    errors += [(a - t).norm() / t.norm().clamp(min=1.0) for a, t in zip(ours.gradients, theirs.gradients, strict=True)]
+    return torch.stack(errors).nan_to_num(torch.inf).max().item()
+
+
 def difference(arrays: dict[str, Tensor], backend: str, settings: Settings) -> float:
     """How far answers and gradients are from those of the torch operations; infinite where a status differs."""
-    found = []
-    for name in (backend, "torch"):
-        leaves = {k: t.clone().requires_grad_() for k, t in arrays.items()}
-        sol = solve_qp(**{"H": None} | leaves, settings=settings, backend=name)  # type: ignore[arg-type]
-        shifts = torch.cat([sol.s_eq, sol.s_in, sol.s_box], -1)
-        weights = torch.linspace(-1.0, 2.0, sol.x.numel(), dtype=torch.float64, device=sol.x.device).view_as(sol.x)
-        ((weights * sol.x).sum() + shifts.square().sum()).backward()
-        found.append((sol.status, [sol.x.detach(), shifts.detach()], [t.grad for t in leaves.values()]))
-    (status, answers, gradients), (expected, theirs, slopes) = found
-    if not torch.equal(status, expected):
-        return torch.inf
-    errors = [(a - t).abs().max() / t.abs().max().clamp(min=1.0) for a, t in zip(answers, theirs, strict=True)]
-    errors += [(a - t).norm() / t.norm().clamp(min=1.0) for a, t in zip(gradients, slopes, strict=True)]  # type: ignore[operator, union-attr]
-    return torch.stack(errors).nan_to_num(torch.inf).max().item()
+    return apart(solved(arrays, backend, settings), solved(arrays, "torch", settings))
 
 
 def try_sizes(backend: str, largest: int, mixed: bool, device: torch.device) -> None:
