@@ -56,6 +56,8 @@ SMOOTH = ("H", "g", "A", "b", "l", "u")  # two half-spaces with C moved no longe
 CASES = {
     **{f"mixed_n{n}": Case("mixed", n, batch=1024, quick=n == 16) for n in (4, 8, 16, 32, 64)},
     "mixed_n128": Case("mixed", n=128, batch=256),
+    **{f"mixed_n{n}": Case("mixed", n, batch, gradients=()) for n, batch in ((256, 16), (512, 4))},
+    **{f"one_n{n}": Case("mixed", n, batch=1) for n in (4, 8, 32)},
     **{f"batch_{batch}": Case("mixed", n=16, batch=batch) for batch in (1, 16, 256, 4096)},
     "batch_65536": Case("mixed", n=16, batch=65536, longer=4.0),
     "layer": Case("layer", n=20, batch=1024),

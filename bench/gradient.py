@@ -75,6 +75,6 @@ def central_differences(qp: QP, names: tuple[str, ...], feasible: bool) -> tuple
 def relative_errors(found: Derivatives, reference: Derivatives) -> dict[str, float]:
     """Of each array: the error's length by the reference's."""
     lengths = {name: float(np.linalg.norm(values)) for name, values in reference.items()}
-    floor = SMALL * max(lengths.values())
+    floor = SMALL * max(lengths.values(), default=0.0)
     errors = {name: np.linalg.norm(np.subtract(values, reference[name])) for name, values in found.items()}
     return {name: float(error) / max(lengths[name], floor) for name, error in errors.items()}

@@ -1,4 +1,4 @@
-"""The pictures of the report: this library in colour, its peers in grey, each line labelled where it ends."""
+"""The pictures of the report: each line labelled where it ends, in its colour; this library's is the thick one."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +18,16 @@ from .rows import Row
 from .solvers import NAMES, OURS
 
 COLOUR, SECOND, GREY, DARK, RED = "#c2410c", "#f0a878", "#9ca3af", "#374151", "#b91c1c"
+PEERS = (
+    "#0072b2",
+    "#009e73",
+    "#cc79a7",
+    "#b58900",
+    "#56b4e9",
+    "#000000",
+)  # for all eyes: Okabe and Ito, but for yellow
+DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)))
+MARKERS = {"o": "\u25cf", "s": "\u25a0", "^": "\u25b2"}  # and what stands for each in a text
 WIDTH, HEIGHT = 8.0, 4.8
 STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "figure.dpi": 150, "axes.edgecolor": GREY}
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
@@ -36,16 +46,17 @@ def draw(results: Results, folder: Path) -> None:
 
 
 def throughput(results: Results, by: Sweep, label: str, against: str) -> plt.Figure | None:
-    """QPs per second against a size, forward and backward where there is one."""
-    sweep = results.sweep("both", by)
-    if OURS not in sweep:
+    """QPs per second against a size, forward of all solvers, and forward and backward of those that have one."""
+    sweeps = [results.sweep(phase, by) for phase in ("forward", "both")]
+    if any(OURS not in sweep for sweep in sweeps):
         return None
-    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT))
-    _lines(axes, sweep, by.size, lambda p: 1e3 / p.ms, lambda p: p.ok, lambda name, x, y: NAMES[name])
-    subtitle = f"forward and backward, every answer checked; {results.machine}"
-    _title(axes, f"QPs per second against {against}", subtitle, label)
-    if any(not p.ok for points in sweep.values() for p in points):
-        axes.text(1, -0.16, "hollow: a gradient is wrong", transform=axes.transAxes, ha="right", fontsize=8.5)
+    figure, both = plt.subplots(1, 2, figsize=(1.6 * WIDTH, 1.2 * HEIGHT), gridspec_kw={"wspace": 0.75})
+    for axes, sweep in zip(both, sweeps, strict=True):
+        _lines(axes, sweep, by.size, lambda p: 1e3 / p.ms, lambda p: p.ok, lambda name, x, y: NAMES[name])
+    _title(both[0], f"QPs per second against {against}", f"forward, every answer checked; {results.machine}", label)
+    _title(both[1], "and with the gradients", "forward and backward, every gradient checked", label)
+    if any(not p.ok for points in sweeps[1].values() for p in points):
+        both[1].text(1, -0.14, "hollow: a gradient is wrong", transform=both[1].transAxes, ha="right", fontsize=8.5)
     return figure
 
 
@@ -97,7 +108,7 @@ def growth(results: Results) -> plt.Figure | None:
     sweeps = [results.sweep("forward", by) for by in (BY_N, BY_BATCH)]
     if any(len(sweep.get(OURS, [])) < 3 for sweep in sweeps):
         return None
-    figure, both = plt.subplots(1, 2, figsize=(1.5 * WIDTH, HEIGHT), gridspec_kw={"wspace": 0.85})
+    figure, both = plt.subplots(1, 2, figsize=(1.6 * WIDTH, 1.2 * HEIGHT), gridspec_kw={"wspace": 0.75})
     for axes, sweep, by in zip(both, sweeps, (BY_N, BY_BATCH), strict=True):
         long = {name: points for name, points in sweep.items() if len(points) > 2}
         _lines(axes, long, by.size, by.cost, lambda p: True, lambda name, x, y: f"{NAMES[name]}  {slope(x, y):.2f}")
@@ -160,17 +171,27 @@ def _lines(axes: Axes, sweep: Points, size: Callable, value: Callable, right: Ca
     ends = []
     for name, points in sweep.items():
         x, y = [size(p) for p in points], [value(p) for p in points]
-        colour, strong = _colour(name), name == OURS
-        axes.plot(x, y, color=colour, linewidth=2.6 if strong else 1.3, zorder=3 if strong else 2)
+        (colour, dashes, marker), strong = _style(name), name == OURS
+        order = {"zorder": 3 if strong else 2}
+        axes.plot(x, y, color=colour, linewidth=2.8 if strong else 1.4, linestyle=dashes, **order)
         faces = [colour if right(p) else "white" for p in points]
-        axes.scatter(x, y, s=30 if strong else 16, color=faces, edgecolors=colour, linewidths=1.1, zorder=4)
-        ends.append((x[-1], y[-1], label(name, x, y), colour))
+        known = {"color": faces, "edgecolors": colour, "linewidths": 1.1, "marker": marker, "zorder": 4}
+        axes.scatter(x, y, s=34 if strong else 20, **known)
+        ends.append((x[-1], y[-1], f"{MARKERS[marker]} {label(name, x, y)}", colour))
     _logarithmic(axes, sorted({size(p) for points in sweep.values() for p in points}))
     _label_ends(axes, ends)
 
 
 def _colour(name: str) -> str:
     return COLOUR if name == OURS else SECOND if name.startswith(OURS) else GREY
+
+
+def _style(name: str) -> tuple[str, str | tuple, str]:
+    """The colour, the dashes and the marker of a solver's line, the same in all pictures; no two peers share all."""
+    if name.startswith(OURS):
+        return _colour(name), "-", "o"
+    turn, colour = divmod([peer for peer in NAMES if not peer.startswith(OURS)].index(name), len(PEERS))
+    return PEERS[colour], DASHES[turn], list(MARKERS)[turn]
 
 
 def _logarithmic(axes: Axes, sizes: list[int]) -> None:
@@ -200,8 +221,8 @@ def _label_ends(axes: Axes, ends: list[tuple[int, float, str, str]]) -> None:
         at = (right * (right / axes.get_xlim()[0]) ** 0.02, np.exp(low + place * (high - low)))
         line = lead | {"linestyle": "-" if x == last else ":"}
         known = {"va": "center", "annotation_clip": False, "arrowprops": line, "zorder": 1}
-        tint, weight = DARK if colour == GREY else colour, "bold" if colour == COLOUR else "normal"
-        axes.annotate(name, (x, y), at, color=tint, weight=weight, **known)
+        weight = "bold" if colour == COLOUR else "normal"
+        axes.annotate(name, (x, y), at, color=colour, weight=weight, **known)
 
 
 def _apart(places: list[float], least: float = 0.054) -> list[float]:

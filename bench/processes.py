@@ -14,7 +14,8 @@ CONTEXT = get_context("spawn")
 class Worker:
     """A process that answers questions; where it has died, the next question starts a new one.
 
-    Its threads wait asleep (OMP_WAIT_POLICY): with threads that spin, a busy machine made times much longer.
+    The threads of peers wait asleep (OMP_WAIT_POLICY), as those of this library always do: with threads that spin, a
+    busy machine made times much longer.
     """
 
     def __init__(self, solver: str, device: str, patience: float):

@@ -11,7 +11,7 @@ from statistics import median
 from .pictures import draw
 from .points import BY_BATCH, BY_N, Results, Sweep, load, slope
 from .rows import Row
-from .solvers import NAMES
+from .solvers import NAMES, OURS
 from .table import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +28,9 @@ def summary(results: Results) -> str:
         "## Speed-up against each peer\n\nThe time of the peer by the time of this library, over the cases in which "
         "both are right: median, and from the least to the most.",
         _speedups(results),
-        "## How the cost grows\n\nThe power of n (n = 4 to 128) with which the time of one QP grows, and of the batch "
-        "(1 to 65,536, n = 16) with which that of all grows, as slopes in logarithms; forward.",
+        f"## How the cost grows\n\nThe power of n (n = {_range_of(results, BY_N)}) with which the time of one QP "
+        f"grows, and of the batch ({_range_of(results, BY_BATCH)}, n = 16) with which that of all grows, as slopes in "
+        "logarithms; forward, over the sizes that each solver was right at.",
         _slopes(results),
         "## Against the floor\n\nForward of this library by the least time of its arithmetic and its data (floor.py).",
         _floors(results),
@@ -50,6 +51,11 @@ def _range(ratios: list[tuple[float, bool]]) -> str:
     if not right:
         return "no right gradients" if ratios else ""
     return f"{median(right):.1f} ({min(right):.2g} to {max(right):.3g}, {len(right)} cases)"
+
+
+def _range_of(results: Results, by: Sweep) -> str:
+    sizes = [by.size(p) for p in results.sweep("forward", by)[OURS]]
+    return f"{sizes[0]} to {sizes[-1]:,}"
 
 
 def _slopes(results: Results) -> str:

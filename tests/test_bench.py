@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import qplayer_gpu as qp
-from bench import families, floor, gradient, measure, points, processes, rows, run, steps, table
+from bench import calls, families, floor, gradient, measure, points, processes, rows, run, steps, table, worker
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
@@ -163,6 +163,35 @@ def test_the_growth_is_the_power():
     assert points.slope([1, 10, 100], [2.0, 2000.0, 2e6]) == pytest.approx(3)
 
 
+class InC:
+    """A solver that says how long it took."""
+
+    seconds, on_stream, task = 0.125, True, Task(tiny(), (), 1e-6)
+
+    def clear(self):
+        pass
+
+    def forward(self, differentiable):
+        pass
+
+
+def test_a_round_is_the_median_of_its_solves_and_a_solver_may_say_its_time():
+    bench = worker.Bench("qplayer_gpu", "cpu")
+    bench.solver = InC()
+    assert bench.time() == {"forward": 0.125}
+    times = iter([0.001, 0.002, 0.03])
+    bench._solve = lambda _: {"forward": next(times)}
+    assert bench.time() == {"forward": 0.002}
+
+
+def test_a_call_is_measured(monkeypatch):
+    monkeypatch.setattr(calls, "SECONDS", 0.01)
+    found = calls.one(4)
+    assert min(found.cold, found.warm, found.both) > 0
+    assert found.busy is None
+    assert calls.table([found, calls.Call(8, 64, 100.0, busy=150.0)]).endswith("| 8 | 64 | 100 |  |  | 150 | 1.50 |")
+
+
 class Answering:
     """A worker whose solves take given seconds."""
 
@@ -183,14 +212,14 @@ def test_a_slow_solver_leaves_the_rounds(monkeypatch):
 
 @pytest.mark.slow
 def test_a_process_that_dies_or_is_late_is_a_row_and_is_begun_anew():
-    worker = processes.Worker("qplayer_gpu", "cpu", patience=0.0)
-    assert worker.ask("time") == {"failure": "no answer in 0 s"}
-    worker.patience = 60.0
-    assert worker.ask("time")["failure"].startswith("AttributeError")  # nothing was checked before
-    worker.process.kill()
-    worker.process.join()
-    assert worker.ask("time") == {"failure": "process ended with code -9"}
-    worker.close()
+    there = processes.Worker("qplayer_gpu", "cpu", patience=0.0)
+    assert there.ask("time") == {"failure": "no answer in 0 s"}
+    there.patience = 60.0
+    assert there.ask("time")["failure"].startswith("AttributeError")  # nothing was checked before
+    there.process.kill()
+    there.process.join()
+    assert there.ask("time") == {"failure": "process ended with code -9"}
+    there.close()
 
 
 @pytest.mark.slow

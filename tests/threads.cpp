@@ -1,7 +1,8 @@
-// Built by test_cpu with the thread sanitizer: one batch, forward and backward, on one thread and on four, and one that
-// another thread stops.
+// Built by test_cpu with the thread sanitizer: one batch, forward and backward, on one thread and on four, from its rows and
+// from arguments as users give them, and one that another thread stops.
 #include <cstdio>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "../kernels/cpu/main.cpp"
@@ -15,6 +16,39 @@ static Numbers normal(size_t count) {
     Numbers v(count);
     for (double& a : v) a = draw(generator);
     return v;
+}
+
+// Whether arguments give on these threads what they give on one; all matrices but C are shared, and b is a number.
+static bool from_arguments(const Rows& rows, const Numbers& grads, Threads by) {
+    static Numbers once;
+    const int64_t B = rows.batch, n = rows.sizes.n, n_eq = rows.sizes.n_eq, n_in = rows.sizes.n_in, m = n_eq + n_in;
+    Solve call{};
+    Arguments& given = call.given;
+    given.rows = rows;
+    Numbers u(B * n_in, 0.5);
+    auto array = [&](Name name, const double* data, int64_t stride) {
+        given.forms[name] = {ARRAY, stride}, given.words[name].data = data;
+    };
+    array(ARG_H, rows.H.data, 0), array(ARG_g, rows.g.data, n), array(ARG_A, rows.A.data, 0);
+    array(ARG_C, rows.C.data, n_in * n), array(ARG_u, u.data(), n_in);
+    given.forms[ARG_b] = {NUMBER, 0}, given.words[ARG_b].number = 0.25;
+    Numbers kept(given.lay_out(nullptr).count), found(B * (3 * n + 2 * m + 3 + n_in * n + 4 * (m + n) + n_in));
+    std::vector<int64_t> codes(2 * B);
+    double* at = found.data();
+    auto take = [&](int64_t each) { return std::exchange(at, at + B * each); };
+    given.kept = kept.data();
+    int part = 0;
+    for (int64_t each : {n, n_eq, n_in, n, n_eq, n_in, n}) call.answer[part++] = take(each);
+    call.status = codes.data(), call.iterations = codes.data() + B;
+    call.primal = take(1), call.dual = take(1), call.gap = take(1);
+    Pullback back{};
+    if (qplayer_solve(&call, by)) return false;
+    back.given = given, back.cotangent[X] = grads.data();
+    back.gradient[ARG_C] = take(n_in * n), back.gradient[ARG_u] = take(n_in);
+    back.left = take(4 * m), back.right = take(4 * n);
+    if (qplayer_pull_back(&back, by)) return false;
+    if (once.empty()) once = found;
+    return once == found;
 }
 
 int main() {
@@ -62,6 +96,7 @@ int main() {
         if (*std::max_element(status.begin(), status.end()) != SOLVED_CLOSEST_FEASIBLE) return 2;
         if (first.empty()) first = adjoint;
         if (first != adjoint) return 3;
+        if (!from_arguments(rows, grads, by)) return 4;
         std::atomic<int32_t> stop{0};
         std::thread stopping([&] { stop = 1; });
         qplayer_forward(&forward, {threads, &stop});

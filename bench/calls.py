@@ -1,0 +1,113 @@
+"""What a call costs from Python, cold and warm, and a batch beside another process: ``python -m bench.calls``.
+
+It writes results/calls.csv and prints the table of README.md: microseconds, of one problem on one thread, and of
+batches on all; a batch is *busy* while another process keeps a core busy. Each time is the median over calls in a row.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from time import perf_counter, sleep
+
+import torch
+from torch import Tensor
+
+from qplayer_gpu import QPLayer
+
+from .families import mixed
+from .rows import environment
+from .table import markdown, write
+
+FILE = Path(__file__).parent / "results" / "calls.csv"
+ONE, BATCHES = (4, 8, 16, 32), ((4, 1024), (16, 64), (16, 1024), (64, 256))  # n, and n with the batch
+SECONDS = 1.0  # for each figure
+WHERE = ("date", "commit", "machine", "cores", "load", "python", "torch")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The figures of one line, in microseconds; None where it has none."""
+
+    n: int
+    batch: int
+    cold: float
+    warm: float | None = None
+    both: float | None = None  # forward and backward for the gradients of all arrays
+    busy: float | None = None
+
+
+def microseconds(work: Callable[[], object]) -> float:
+    """The median over calls in a row."""
+    found: list[float] = []
+    work()
+    end = perf_counter() + SECONDS
+    while (began := perf_counter()) < end or not found:
+        work()
+        found.append(perf_counter() - began)
+    return 1e6 * median(found)
+
+
+def one(n: int) -> Call:
+    """One problem on one thread. The warm start is the answer to the same problem with g changed by a thousandth."""
+    torch.set_num_threads(1)
+    arrays, layer = mixed(1, n).arrays(), QPLayer()
+    near = layer(**arrays | {"g": 1.001 * arrays["g"]})
+    leaves = {name: array.clone().requires_grad_() for name, array in arrays.items()}
+    grad_x = torch.ones_like(near.x)
+
+    def both() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(layer(**leaves).x, list(leaves.values()), grad_x)
+
+    cold = microseconds(lambda: layer(**arrays))
+    return Call(n, 1, cold, microseconds(lambda: layer(**arrays, warm_start=near)), microseconds(both))
+
+
+def several(n: int, batch: int, threads: int) -> Call:
+    """A batch, on a machine that is quiet but for this process, and beside one that is not."""
+    torch.set_num_threads(threads)
+    arrays, layer = mixed(batch, n).arrays(), QPLayer()
+    quiet = microseconds(lambda: layer(**arrays))
+    with another_process():
+        return Call(n, batch, quiet, busy=microseconds(lambda: layer(**arrays)))
+
+
+@contextmanager
+def another_process() -> Iterator[None]:
+    """A process that computes without end."""
+    process = get_context("spawn").Process(target=_compute, daemon=True)
+    process.start()
+    sleep(1.0)
+    yield
+    process.kill()
+    process.join()
+
+
+def _compute() -> None:
+    while True:
+        pass
+
+
+def table(calls: list[Call]) -> str:
+    """As README.md shows it."""
+    head = ["n", "batch", "cold", "warm", "forward and backward", "busy", "busy by quiet"]
+    lines = [
+        [c.n, c.batch, *(("" if v is None else f"{v:,.0f}") for v in (c.cold, c.warm, c.both, c.busy))] for c in calls
+    ]
+    ratios = ["" if c.busy is None else f"{c.busy / c.cold:.2f}" for c in calls]
+    return markdown(head, [[*line, ratio] for line, ratio in zip(lines, ratios, strict=True)])
+
+
+def main() -> None:
+    """Measures, writes and prints."""
+    here, threads = environment("cpu"), torch.get_num_threads()
+    where = {name: here[name] for name in WHERE}
+    calls = [*map(one, ONE), *(several(n, batch, threads) for n, batch in BATCHES)]
+    write(FILE, (*WHERE, *(field.name for field in fields(Call))), [where | asdict(call) for call in calls])
+    print(table(calls))
+
+
+if __name__ == "__main__":
+    main()
