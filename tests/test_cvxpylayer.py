@@ -158,7 +158,8 @@ def test_copies():
 
 def test_the_problem_is_left_alone():
     problem, parameters, variables, tensors = models.springs()
-    CvxpyLayer(problem, parameters, variables)(*tensors)
+    first, second = (CvxpyLayer(problem, parameters, variables)(*tensors)[0] for _ in range(2))
+    assert torch.equal(first, second)
     assert problem.status is None
     assert all(leaf.value is None for leaf in (*parameters, *problem.variables()))
 
