@@ -129,7 +129,7 @@ def test_the_safety_filter_is_that_of_proxqp():
     torch.testing.assert_close(taken, safety.proxqp(*problem), rtol=0, atol=1e-5)
 
 
-PORTED = {  # of a script of another library, tiny: its module, its sizes, and the part of its last answers to be spoiled
+PORTED = {  # of a script of another library, tiny: module, sizes, and which of the last answers is spoiled
     "barriernet": (barriernet, {"steps": 2, "batch": 8}, 0),
     "sudoku": (qplayer_sudoku, {"feasible": True, "steps": 1, "batch": 2}, 3),
     "sudoku-learn": (qplayer_sudoku, {"feasible": False, "steps": 1, "batch": 2}, 3),

@@ -60,7 +60,7 @@ class CvxpyLayer(nn.Module):
     def forward(
         self, *params: Tensor, solver_args: Mapping[str, Any] | None = None, warm_start: bool = False
     ) -> tuple[Tensor, ...]:
-        """The variables, [(B,) *shape] each, for a tensor [(B,) *shape] for each parameter.
+        """The variables, ``[(B,) *shape]`` each, for a tensor ``[(B,) *shape]`` for each parameter.
 
         Parameters without B are shared by the batch. Of ``solver_args``, which go before those given when the layer was
         made, ``eps_abs``, ``eps`` or ``tol`` is the absolute tolerance, though not below 1e-9, and ``backend`` that of
