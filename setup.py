@@ -7,9 +7,12 @@ EXAMPLES = ["matplotlib>=3.8", "scikit-learn>=1.5", "tqdm>=4.66"]
 # Not needed to run on the CPU, so not required. On Linux, PyTorch's CUDA wheels already bring triton.
 GPU = ["triton>=3.6", "cupy-cuda13x>=13"]
 
+CVXPY = ["cvxpy>=1.9"]  # only for qplayer_gpu.compat.CvxpyLayer
+
 DOCS = ["furo>=2025.12", "myst-parser>=4", "sphinx>=8"]
 
 DEV = [
+    *CVXPY,
     *DOCS,
     *EXAMPLES,
     "build>=1.2",
@@ -35,5 +38,5 @@ setup(
         "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp"],
     },
     install_requires=["torch>=2.8,<3", "numpy>=1.26,<3", "filelock>=3.12"],  # torch brings filelock
-    extras_require={"examples": EXAMPLES, "gpu": GPU, "docs": DOCS, "dev": DEV},
+    extras_require={"examples": EXAMPLES, "gpu": GPU, "cvxpy": CVXPY, "docs": DOCS, "dev": DEV},
 )

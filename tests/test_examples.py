@@ -15,6 +15,8 @@ import qplayer_gpu as qp
 import safety
 import sudoku9
 from harness import Training
+from ported import barriernet, linear_quadratic, predictive_control
+from ported import sudoku as qplayer_sudoku
 
 EXAMPLES = {
     "sudoku": ["--epochs", "3", "--train", "40", "--test", "10", "--batch", "20"],
@@ -125,3 +127,30 @@ def test_the_safety_filter_is_that_of_proxqp():
     assert (layer.solution.z != 0).any()
     assert (layer.solution.status == qp.Status.SOLVED).all()
     torch.testing.assert_close(taken, safety.proxqp(*problem), rtol=0, atol=1e-5)
+
+
+PORTED = {  # of a script of another library, tiny: module, sizes, and which of the last answers is spoiled
+    "barriernet": (barriernet, {"steps": 2, "batch": 8}, 0),
+    "sudoku": (qplayer_sudoku, {"feasible": True, "steps": 1, "batch": 2}, 3),
+    "sudoku-learn": (qplayer_sudoku, {"feasible": False, "steps": 1, "batch": 2}, 3),
+    "lq": (linear_quadratic, {"limited": False, "steps": 2, "batch": 2}, 5),
+    "lq-limited": (linear_quadratic, {"limited": True, "steps": 2, "batch": 2}, 5),
+}
+
+
+@pytest.mark.parametrize("script", PORTED)
+def test_ported_scripts_are_right_by_their_own_checks(script):
+    """The QPs are good to 1e-9 each; slopes of costs and shifts of LPs are larger by the size of their matrices."""
+    module, sizes, at = PORTED[script]
+    losses, last = module.train(**sizes)
+    assert all(math.isfinite(loss) for loss in losses)
+    assert module.error(*last) <= 1e-6
+    spoiled = [t + 1e-2 if i == at else t for i, t in enumerate(last)]
+    assert module.error(*spoiled) >= 1e-3
+
+
+def test_the_ported_controller_is_that_of_cvxpy():
+    _, (problem, parameters, variables, found) = predictive_control.train(steps=3)
+    assert predictive_control.error(problem, parameters, variables, found) <= 1e-6
+    (values, control), *_ = found
+    assert predictive_control.error(problem, parameters, variables, [(values, control + 1e-2)]) >= 1e-3

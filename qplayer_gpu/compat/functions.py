@@ -1,28 +1,30 @@
-"""The call signatures of qpth and of proxsuite's QPLayer, for programs that change but their import.
-
-    from qplayer_gpu.compat import QpthQPFunction as QPFunction  # not from qpth.qp
-    from qplayer_gpu.compat import ProxsuiteQPFunction as QPFunction  # not from proxsuite.torch.qplayer
-
-Order, shapes and signs of inputs and outputs are theirs; docs/migrating.md says what differs.
-"""
+"""The functions of qpth and of proxsuite's QPLayer."""
 
 from __future__ import annotations
 
+from enum import Enum
 from math import isfinite, nan
 from numbers import Real
 
 import torch
 from torch import Tensor
 
-from .errors import ProblemTypeError, SettingsError
-from .layer import solve_qp
-from .problem import QP, sizes_of
-from .settings import Settings
-from .solution import Solution
+from ..errors import ProblemTypeError, SettingsError
+from ..layer import solve_qp
+from ..problem import QP, sizes_of
+from ..settings import Settings
+from ..solution import Solution
 
 ACCURACY = 1e-9  # the best that is asked of a solve
 PROXSUITE = {"H": "Q", "g": "p", "A": "A", "b": "b", "C": "G", "l": "l", "u": "u"}  # our arguments in their words
 QPTH = {"H": "Q", "g": "p", "A": "A", "b": "b", "C": "G", "u": "h"}
+
+
+class QPSolvers(Enum):
+    """The solvers that qpth can be told to use; its members are taken by :class:`QpthQPFunction` and not used."""
+
+    PDIPM_BATCHED = 1
+    CVXPY = 2
 
 
 class QpthQPFunction:
@@ -33,10 +35,10 @@ class QpthQPFunction:
     """
 
     def __init__(
-        self, eps: float = 1e-12, verbose: int = 0, notImprovedLim: int = 3, maxIter: int = 20, solver: object = None,
-        check_Q_spd: bool = True
+        self, eps: float = 1e-12, verbose: int = 0, notImprovedLim: int = 3, maxIter: int = 20,
+        solver: object = QPSolvers.PDIPM_BATCHED, check_Q_spd: bool = True
     ):  # fmt: skip
-        self.settings = _settings(eps)
+        self.settings = settings_of(eps)
         self.check_Q_spd = check_Q_spd
 
     def __call__(
@@ -77,7 +79,7 @@ class ProxsuiteQPFunction:
         omp_parallel: bool = False,
         structural_feasibility: bool = True,
     ):
-        self.settings = _settings(eps)
+        self.settings = settings_of(eps)
         self.structural_feasibility = structural_feasibility
 
     def __call__(
@@ -104,7 +106,8 @@ class ProxsuiteQPFunction:
         return answer if self.structural_feasibility else (*answer, solution.s_eq, solution.s_in)
 
 
-def _settings(eps: float) -> Settings:
+def settings_of(eps: float) -> Settings:
+    """What asks for this absolute tolerance."""
     try:
         value = float(eps) if isinstance(eps, Real) else nan
     except OverflowError:
