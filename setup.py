@@ -34,6 +34,7 @@ setup(
         "qplayer_gpu": ["py.typed"],
         "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp"],
     },
-    install_requires=["torch>=2.8,<3", "numpy>=1.26,<3", "filelock>=3.12"],  # torch brings filelock
+    # torch brings the last two
+    install_requires=["torch>=2.8,<3", "numpy>=1.26,<3", "filelock>=3.12", "typing_extensions>=4.10"],
     extras_require={"examples": EXAMPLES, "gpu": GPU, "docs": DOCS, "dev": DEV},
 )
