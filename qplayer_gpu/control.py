@@ -30,7 +30,7 @@ class Condensed(NamedTuple):
 
     def states(self, x: Tensor) -> Tensor:
         """The states x_1 to x_N that follow from a solution: [(B,) N n_u] -> [(B,) N, n_x]."""
-        return self.drift + _product(self.response, x.unsqueeze(-2))
+        return self.drift + torch.einsum("...kij,...j->...ki", self.response, x)
 
 
 def condense(
@@ -76,12 +76,13 @@ def condense(
         raise ProblemError("E is given without x_min and x_max: there is nothing that it limits")
     A, B, Q, R = (_steps(name, M, 2, horizon) for name, M in (("A", A), ("B", B), ("Q", Q), ("R", R)))
     drift, response = _predict(A, B, x0, None if c is None else _steps("c", c, 1, horizon))
-    weighted = Q @ response
-    gradient = _product(weighted.mT, drift)
+    columns, weighted = response.flatten(-3, -2).mT, (Q @ response).flatten(-3, -2).mT
+    H = columns @ weighted.mT + _block_diagonal(R)
+    g = _product(weighted, drift.flatten(-2))
     if q is not None:
-        gradient = gradient + _product(response.mT, _steps("q", q, 1, horizon))
-    H = response.flatten(-3, -2).mT @ weighted.flatten(-3, -2) + _block_diagonal(R)
-    g = gradient.sum(-2) if r is None else gradient.sum(-2) + _steps("r", r, 1, horizon).flatten(-2)
+        g = g + _product(columns, _steps("q", q, 1, horizon).flatten(-2))
+    if r is not None:
+        g = g + _steps("r", r, 1, horizon).flatten(-2)
     arguments: dict[str, Any] = {"H": H, "g": g}
     for name, given, limit in (("lb", "u_min", u_min), ("ub", "u_max", u_max)):
         if limit is not None:
@@ -136,4 +137,4 @@ def _block_diagonal(R: Tensor) -> Tensor:
 
 
 def _product(M: Tensor, x: Tensor) -> Tensor:
-    return (M @ x.unsqueeze(-1)).squeeze(-1)
+    return torch.einsum("...ij,...j->...i", M, x)  # which copies nothing that is shared by the batch

@@ -1,8 +1,12 @@
 """Condensed control problems: the states are those of a simulation, the inputs those of the full QP."""
 
+import sys
+from argparse import Namespace
+
 import pytest
 import torch
 
+import mpc
 import qplayer_gpu as qp
 from qplayer_gpu.control import condense
 
@@ -164,3 +168,12 @@ def test_wrong_calls_say_what_to_do(case):
     change, message = WRONG[case]
     with pytest.raises(qp.ProblemError, match=message):
         condense(**{**system(), "x0": normal(N_X), "horizon": N, **change})
+
+
+def test_the_example_plans_the_same_in_full(tmp_path, monkeypatch):
+    """The QPs are asked for 1e-7; the cost of an input is a tenth of its square, and the gap weighs in it."""
+    forward, _ = mpc.measure(mpc.chain(), 3, Namespace(repeat=1, backend="auto"))
+    assert forward["largest difference"] <= 1e-3
+    monkeypatch.setattr(sys, "argv", ["mpc", "--chains", "9", "--steps", "3", "--out", str(tmp_path)])
+    mpc.main()
+    assert (tmp_path / "mpc.png").exists()
