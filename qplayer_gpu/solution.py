@@ -129,7 +129,7 @@ class Solution(_Record, Generic[Array]):
     @property
     def solved(self) -> Array:
         """[B] bool: which problems ended SOLVED or SOLVED_CLOSEST_FEASIBLE."""
-        solved: Any = self.status <= Status.SOLVED_CLOSEST_FEASIBLE  # type: ignore[operator]
+        solved: Any = self.status <= int(Status.SOLVED_CLOSEST_FEASIBLE)  # type: ignore[operator]
         return solved
 
     def names(self) -> list[str]:

@@ -39,7 +39,9 @@ def test_the_code_of_a_page(page):
 
 
 def test_blocks_run_in_their_order_and_wrong_ones_are_found():
-    page = "<!-- python\nn = 1\n-->\ntext\n```python\nn += 1\n```\n```bash\nexit 1\n```\n<!-- python\nassert n == 2\n-->\n"
+    page = (
+        "<!-- python\nn = 1\n-->\ntext\n```python\nn += 1\n```\n```bash\nexit 1\n```\n<!-- python\nassert n == 2\n-->\n"
+    )
     assert run(page, "a page")["n"] == 2
     with pytest.raises(AssertionError):
         run(page.replace("n == 2", "n == 3"), "a page")
