@@ -7,11 +7,14 @@ EXAMPLES = ["matplotlib>=3.8", "scikit-learn>=1.5", "tqdm>=4.66"]
 # Not needed to run on the CPU, so not required. On Linux, PyTorch's CUDA wheels already bring triton.
 GPU = ["triton>=3.6", "cupy-cuda13x>=13"]
 
+JAX = ["jax>=0.5"]
+
 DOCS = ["furo>=2025.12", "myst-parser>=4", "sphinx>=8"]
 
 DEV = [
     *DOCS,
     *EXAMPLES,
+    *JAX,
     "build>=1.2",
     "cupy-cuda13x>=13; sys_platform == 'linux'",  # with the next one, compiles the CUDA kernels without a GPU
     "hypothesis>=6.100",
@@ -36,5 +39,5 @@ setup(
     },
     # torch brings the last two
     install_requires=["torch>=2.8,<3", "numpy>=1.26,<3", "filelock>=3.12", "typing_extensions>=4.10"],
-    extras_require={"examples": EXAMPLES, "gpu": GPU, "docs": DOCS, "dev": DEV},
+    extras_require={"examples": EXAMPLES, "gpu": GPU, "jax": JAX, "docs": DOCS, "dev": DEV},
 )

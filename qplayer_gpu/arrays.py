@@ -65,5 +65,8 @@ def tensor(name: str, array: Any) -> Any:
         array = array.copy()
     try:
         return from_dlpack(array)
-    except (BufferError, RuntimeError, TypeError) as error:
-        raise ProblemTypeError(f"{name}, an array of {array.dtype}, cannot be taken by DLPack: {error}") from error
+    except (AttributeError, BufferError, RuntimeError, TypeError) as error:
+        traced = "; where JAX traces, call qplayer_gpu.jax.solve_qp" if _library(array) == "jax" else ""
+        raise ProblemTypeError(
+            f"{name}, an array of {array.dtype}, cannot be taken by DLPack: {error}{traced}"
+        ) from error

@@ -60,8 +60,8 @@ def solve_qp(
     shifted rows (and of all equalities of an infeasible problem) are not unique: the answer has those of least norm
     with the signs of inequalities (of any sign where those cannot be had to the tolerances), whose gradient this is.
 
-    Arrays of another library that speak DLPack (CuPy, NumPy) are taken where they lie, and the answer has arrays of
-    that library, without gradients.
+    Arrays of another library that speak DLPack (CuPy, NumPy, JAX) are taken where they lie, and the answer has arrays
+    of that library, without gradients; for JAX, :func:`qplayer_gpu.jax.solve_qp` has them.
 
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
