@@ -20,7 +20,7 @@ class Condensed(NamedTuple):
         inputs, states = plan.inputs(sol.x), plan.states(sol.x)
     """
 
-    arguments: dict[str, Any]  #: of :func:`.solve_qp`: H, g, and C, l, u, lb, ub as far as there are limits
+    arguments: dict[str, Any]  #: of :func:`qplayer_gpu.solve_qp`: H, g, and C, l, u, lb, ub as far as there are limits
     drift: Tensor  #: [(B,) N, n_x] the states x_1 to x_N without inputs
     response: Tensor  #: [(B,) N, n_x, N n_u] what each input adds to them
 
