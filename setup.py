@@ -8,6 +8,7 @@ EXAMPLES = ["matplotlib>=3.8", "scikit-learn>=1.5", "tqdm>=4.66"]
 GPU = ["triton>=3.6", "cupy-cuda13x>=13"]
 
 CVXPY = ["cvxpy>=1.9"]  # only for qplayer_gpu.compat.CvxpyLayer
+JAX = ["jax>=0.5"]  # only for qplayer_gpu.jax
 
 DOCS = ["furo>=2025.12", "myst-parser>=4", "sphinx>=8"]
 
@@ -15,6 +16,7 @@ DEV = [
     *CVXPY,
     *DOCS,
     *EXAMPLES,
+    *JAX,
     "build>=1.2",
     "cupy-cuda13x>=13; sys_platform == 'linux'",  # with the next one, compiles the CUDA kernels without a GPU
     "hypothesis>=6.100",
@@ -37,6 +39,7 @@ setup(
         "qplayer_gpu": ["py.typed"],
         "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp"],
     },
-    install_requires=["torch>=2.8,<3", "numpy>=1.26,<3", "filelock>=3.12"],  # torch brings filelock
-    extras_require={"examples": EXAMPLES, "gpu": GPU, "cvxpy": CVXPY, "docs": DOCS, "dev": DEV},
+    # torch brings the last two
+    install_requires=["torch>=2.8,<3", "numpy>=1.26,<3", "filelock>=3.12", "typing_extensions>=4.10"],
+    extras_require={"examples": EXAMPLES, "gpu": GPU, "cvxpy": CVXPY, "jax": JAX, "docs": DOCS, "dev": DEV},
 )

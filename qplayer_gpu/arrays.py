@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
+from typing_extensions import TypeVar
 
 from .errors import ProblemTypeError
+
+
+class Exported(Protocol):
+    """What speaks DLPack: tensors, and the arrays of NumPy, CuPy and JAX."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+Array = TypeVar("Array", bound=Exported, default=Tensor)
 
 
 def namespace(arguments: Mapping[str, Any]) -> Any:
@@ -55,5 +65,8 @@ def tensor(name: str, array: Any) -> Any:
         array = array.copy()
     try:
         return from_dlpack(array)
-    except (BufferError, RuntimeError, TypeError) as error:
-        raise ProblemTypeError(f"{name}, an array of {array.dtype}, cannot be taken by DLPack: {error}") from error
+    except (AttributeError, BufferError, RuntimeError, TypeError) as error:
+        traced = "; where JAX traces, call qplayer_gpu.jax.solve_qp" if _library(array) == "jax" else ""
+        raise ProblemTypeError(
+            f"{name}, an array of {array.dtype}, cannot be taken by DLPack: {error}{traced}"
+        ) from error

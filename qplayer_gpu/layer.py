@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from . import arrays, direct, general
 from . import backend as backends
+from .arrays import Array
 from .errors import ProblemTypeError, SettingsError
 from .problem import QP, Number
 from .settings import Settings
@@ -18,23 +20,23 @@ DEFAULTS = Settings()
 
 
 def solve_qp(
-    H: Tensor | None,  # [(B,) n, n]
-    g: Tensor,  # [(B,) n]
-    A: Tensor | None = None,  # [(B,) n_eq, n]
-    b: Tensor | Number | None = None,  # [(B,) n_eq]
+    H: Array | None,  # [(B,) n, n]
+    g: Array,  # [(B,) n]
+    A: Array | None = None,  # [(B,) n_eq, n]
+    b: Array | Number | None = None,  # [(B,) n_eq]
     *,
-    C: Tensor | None = None,  # [(B,) n_in, n]
-    l: Tensor | Number | None = None,  # [(B,) n_in]
-    u: Tensor | Number | None = None,  # [(B,) n_in]
-    lb: Tensor | Number | None = None,  # [(B,) n]
-    ub: Tensor | Number | None = None,  # [(B,) n]
-    w_eq: Tensor | Number | None = None,  # [(B,) n_eq]
-    w_in: Tensor | Number | None = None,  # [(B,) n_in]
-    w_box: Tensor | Number | None = None,  # [(B,) n]
-    warm_start: Solution | None = None,
+    C: Array | None = None,  # [(B,) n_in, n]
+    l: Array | Number | None = None,  # [(B,) n_in]
+    u: Array | Number | None = None,  # [(B,) n_in]
+    lb: Array | Number | None = None,  # [(B,) n]
+    ub: Array | Number | None = None,  # [(B,) n]
+    w_eq: Array | Number | None = None,  # [(B,) n_eq]
+    w_in: Array | Number | None = None,  # [(B,) n_in]
+    w_box: Array | Number | None = None,  # [(B,) n]
+    warm_start: Solution[Array] | None = None,
     settings: Settings | None = None,
     backend: str = "auto",
-) -> Solution:
+) -> Solution[Array]:
     """Solves a batch of QPs, each or else the closest feasible one, differentiably in every argument.
 
     Minimises ``1/2 x'Hx + g'x`` subject to ``A x = b``, ``l <= C x <= u`` and ``lb <= x <= ub``.
@@ -58,8 +60,8 @@ def solve_qp(
     shifted rows (and of all equalities of an infeasible problem) are not unique: the answer has those of least norm
     with the signs of inequalities (of any sign where those cannot be had to the tolerances), whose gradient this is.
 
-    Arrays of another library that speak DLPack (CuPy, NumPy) are taken where they lie, and the answer has arrays of
-    that library, without gradients.
+    Arrays of another library that speak DLPack (CuPy, NumPy, JAX) are taken where they lie, and the answer has arrays
+    of that library, without gradients; for JAX, :func:`qplayer_gpu.jax.solve_qp` has them.
 
     Args:
         warm_start: a previous answer to problems of the same shapes; only its values are used.
@@ -79,18 +81,18 @@ def solve_qp(
     if not isinstance(warm_start, (Solution, type(None))):
         raise ProblemTypeError(f"warm_start must be a Solution, not {type(warm_start).__name__}")
     backends.check(backend)
-    qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)
-    found = None if torch.compiler.is_compiling() else direct.solve(qp, warm_start, settings, backend)
+    qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)  # type: ignore[arg-type]  # of tensors, or made so below
+    start: Any = warm_start
+    found: Any = None if torch.compiler.is_compiling() else direct.solve(qp, start, settings, backend)
     if found is not None:
         return found
-    library = arrays.namespace(qp._asdict() | ({} if warm_start is None else {"warm_start": warm_start.x}))
+    library = arrays.namespace(qp._asdict() | ({} if start is None else {"warm_start": start.x}))
     if library is None:
-        return general.solve(qp, warm_start, settings, backend)
-    warm_start = None if warm_start is None else warm_start.map(partial(arrays.tensor, "warm_start"))
+        return general.solve(qp, start, settings, backend)  # type: ignore[return-value]
+    start = None if start is None else start.map(partial(arrays.tensor, "warm_start"))
     taken = QP(*map(arrays.tensor, QP._fields, qp))
-    return solve_qp(**taken._asdict(), warm_start=warm_start, settings=settings, backend=backend).map(
-        library.from_dlpack
-    )
+    found = solve_qp(**taken._asdict(), warm_start=start, settings=settings, backend=backend)
+    return found.map(library.from_dlpack)
 
 
 def checked(settings: Settings | None) -> Settings:
@@ -122,6 +124,9 @@ class QPLayer(nn.Module):
         """As :func:`solve_qp`: ``rows`` are its arguments from C to w_box."""
         given = {"warm_start": warm_start, "settings": self.settings, "backend": self.backend}
         return solve_qp(H, g, A, b, **rows, **given)  # type: ignore[arg-type]
+
+    if TYPE_CHECKING:
+        __call__ = forward  # of a Module it takes and returns anything
 
     def extra_repr(self) -> str:
         return f"{self.settings}, backend={self.backend!r}"

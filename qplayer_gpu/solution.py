@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from typing_extensions import TypeVar
 
+from .arrays import Array
 from .errors import ProblemError, ProblemTypeError, SolveError
 from .kernels.interface import Answer, Status, Vectors
 from .problem import Sizes
 
 ADVICE = {
-    Status.MAX_ITERATIONS: "raise Settings.max_iter, eps_abs or eps_rel",
+    Status.MAX_ITERATIONS: "raise Settings.eps_abs, or max_iter where it is below the default",
     Status.INFEASIBLE: "no x satisfies the rows; Settings.closest_feasible=True solves the closest feasible problem",
     Status.UNBOUNDED: "the objective decreases without end; add bounds or a positive definite H",
     Status.NONFINITE_INPUT: "NaN or infinity in the data (allowed: l, lb = -inf, u, ub, w = inf), or a weight not > 0",
-    Status.NUMERICAL_ERROR: "H must be positive semidefinite, the data well scaled, and eps_abs above rounding errors",
+    Status.NUMERICAL_ERROR: "most likely the cost is not convex, and torch.linalg.eigvalsh(H) has a value below zero; "
+    "if it has none, bring the data to a common scale",
 }
+LARGE, SMALL = 1e3, 1e-6  # of an answer, and of a residual next to it: together they ask for a relative tolerance
 
 T = TypeVar("T", bound="_Record")
+S = TypeVar("S", bound="Solution[Any]")
 
 
 @dataclass(frozen=True)
@@ -57,37 +62,39 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class Info(_Record):
+class Info(_Record, Generic[Array]):
     """How well each problem was solved, in the units of the data."""
 
-    iterations: Tensor  #: [B] Newton steps
-    primal_residual: Tensor  #: [B] max violation of the (shifted) rows
-    dual_residual: Tensor  #: [B] ``max |Hx + g + A'y + C'z + z_box|``
-    gap: Tensor  #: [B] complementarity: sum of ``|multiplier|`` times the distance from its side
+    iterations: Array  #: [B] Newton steps
+    primal_residual: Array  #: [B] max violation of the (shifted) rows
+    dual_residual: Array  #: [B] ``max |Hx + g + A'y + C'z + z_box|``
+    gap: Array  #: [B] complementarity: sum of ``|multiplier|`` times the distance from its side
 
 
 @dataclass(frozen=True)
-class Solution(_Record):
+class Solution(_Record, Generic[Array]):
     """The answers of a batch; an unbatched call has no B.
 
     ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in``, ``lb + s_box <= x <= ub + s_box``; the shifts are zero where
     the problem is feasible. (Where sides cross, ``l > u``, both give way: ``l - s_in``, ``u + s_in``.)
     ``Hx + g + A'y + C'z + z_box = 0``; a positive ``z`` pushes against the upper side, a negative one against
     the lower. Where a problem is INFEASIBLE, its multipliers are a ray: ``A'y + C'z + z_box = 0``.
+
+    Printed, it says how many problems ended with each status, and their worst residuals.
     """
 
-    x: Tensor  #: [B, n]
-    y: Tensor  #: [B, n_eq]
-    z: Tensor  #: [B, n_in]
-    z_box: Tensor  #: [B, n]
-    s_eq: Tensor  #: [B, n_eq]
-    s_in: Tensor  #: [B, n_in]
-    s_box: Tensor  #: [B, n]
-    status: Tensor  #: [B] of Status
-    info: Info
+    x: Array  #: [B, n]
+    y: Array  #: [B, n_eq]
+    z: Array  #: [B, n_in]
+    z_box: Array  #: [B, n]
+    s_eq: Array  #: [B, n_eq]
+    s_in: Array  #: [B, n_in]
+    s_box: Array  #: [B, n]
+    status: Array  #: [B] of Status
+    info: Info[Array]
 
-    @classmethod
-    def of(cls, answer: Answer, sizes: Sizes, dtype: torch.dtype) -> Solution:
+    @staticmethod
+    def of(answer: Answer, sizes: Sizes, dtype: torch.dtype) -> Solution[Tensor]:
         """The answer of the kernels in the dtype and the shapes of the problems."""
 
         def parts(t: Tensor) -> list[Tensor]:
@@ -97,10 +104,10 @@ class Solution(_Record):
         info = Info(answer.iterations, *(t.detach().to(dtype) for t in (answer.primal, answer.dual, answer.gap)))
         y, z, z_box = parts(answer.z)
         s_eq, s_in, s_box = parts(answer.s)
-        solution = cls(answer.x.to(dtype), y, z, z_box, s_eq, s_in, s_box, answer.status, info)
+        solution = Solution(answer.x.to(dtype), y, z, z_box, s_eq, s_in, s_box, answer.status, info)
         return solution[0] if sizes.batch is None else solution
 
-    def vectors(self, name: str, sizes: Sizes, device: torch.device) -> Vectors:
+    def vectors(self: Solution[Tensor], name: str, sizes: Sizes, device: torch.device) -> Vectors:
         """x, the multipliers and the shifts of all rows in double precision, without gradients.
 
         Raises:
@@ -121,17 +128,59 @@ class Solution(_Record):
         batch = 1 if sizes.batch is None else sizes.batch
         return Vectors(*(t.detach().double().reshape(batch, t.shape[-1]) for t in (self.x, z, s)))
 
-    def check(self) -> Solution:
+    @property
+    def solved(self) -> Array:
+        """[B] bool: which problems ended SOLVED or SOLVED_CLOSEST_FEASIBLE."""
+        solved: Any = self.status <= int(Status.SOLVED_CLOSEST_FEASIBLE)  # type: ignore[operator]
+        return solved
+
+    def names(self) -> list[str]:
+        """The name of each problem's status, B in all; one of an unbatched call."""
+        return [Status(code).name for code in _numbers(self.status)]
+
+    def check(self: S) -> S:
         """Returns itself, or says what to do about the problems that were not solved.
 
         Raises:
             SolveError: a problem ended neither SOLVED nor SOLVED_CLOSEST_FEASIBLE.
         """
-        counts = Counter(Status(code) for code in self.status.reshape(-1).tolist())
-        failures = [f"{counts[status]} {status.name}: {advice}" for status, advice in ADVICE.items() if counts[status]]
+        counts = Counter(self.names())
+        failures = [f"{counts[s.name]} {s.name}: {advice}" for s, advice in ADVICE.items() if counts[s.name]]
         if failures:
+            if large := self._large():
+                failures.append(f"of {large} the answers are large, the residuals not: take Settings.eps_rel=1e-9")
             raise SolveError(f"of {counts.total()} problems " + "; ".join(failures))
         return self
+
+    def _large(self) -> int:
+        """How many problems took too many steps at a large answer, next to which their residuals are small."""
+        is_late: Any = self.status == Status.MAX_ITERATIONS  # type: ignore[comparison-overlap]
+        late: Solution[Any] = self[is_late]
+        answers = zip(*(part.tolist() for part in (late.x, late.y, late.z, late.z_box)), strict=True)
+        sizes = [max(abs(number) for part in parts for number in part) for parts in answers]
+        residuals = map(max, *(r.tolist() for r in (late.info.primal_residual, late.info.dual_residual, late.info.gap)))
+        return sum(size >= LARGE and worst <= SMALL * size for size, worst in zip(sizes, residuals, strict=True))
+
+    def __repr__(self) -> str:
+        info = self.info
+        try:
+            measured = map(_numbers, (info.iterations, info.primal_residual, info.dual_residual, info.gap))
+            rows = list(zip(self.names(), *measured, strict=True))
+        except (AttributeError, RuntimeError, TypeError, ValueError):  # no numbers: shapes, or what a transform traces
+            return f"Solution({', '.join(f'{name}={part!r}' for name, part in vars(self).items())})"
+        x: Any = self.x
+        of = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
+        lines = [f"Solution of {of} with {x.shape[-1]} variables, {x.dtype}"]
+        for name, count in Counter(row[0] for row in rows).most_common():
+            _, steps, *worst = map(max, zip(*(row for row in rows if row[0] == name), strict=True))
+            residuals = "{:.1e} primal, {:.1e} dual, {:.1e} gap".format(*worst)
+            lines.append(f"  {count} {name} in at most {steps} steps, residuals at most {residuals}")
+        return "\n".join(lines)
+
+
+def _numbers(array: Any) -> list[Any]:
+    """Of an array of any library."""
+    return array.reshape(-1).tolist()
 
 
 for record in (Info, Solution):

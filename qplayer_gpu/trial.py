@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,7 +61,8 @@ class Solved(NamedTuple):
 def solved(arrays: dict[str, Tensor], backend: str, settings: Settings) -> Solved:
     """By a backend, forward and backward, where the arrays are."""
     leaves = {k: t.clone().requires_grad_() for k, t in arrays.items()}
-    sol = solve_qp(**{"H": None} | leaves, settings=settings, backend=backend)  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {"H": None} | leaves
+    sol = solve_qp(**arguments, settings=settings, backend=backend)
     shifts = torch.cat([sol.s_eq, sol.s_in, sol.s_box], -1)
     weights = torch.linspace(-1.0, 2.0, sol.x.numel(), dtype=torch.float64, device=sol.x.device).view_as(sol.x)
     ((weights * sol.x).sum() + shifts.square().sum()).backward()

@@ -1,5 +1,8 @@
 import importlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,3 +74,23 @@ def backend(request, monkeypatch):
         monkeypatch.setattr(backends, "obstacle", lambda *_: "")
     monkeypatch.setattr(backends, "fastest", lambda rows, mixed: request.param)
     return request.param
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Starts a script in two processes, as torchrun does, which end with the test."""
+    started, root = [], Path(__file__).parents[1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+
+    def start(*options, restarts=0, script=root / "examples" / "distributed.py"):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [*torchrun, "--max-restarts", str(restarts), str(script), *options]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()

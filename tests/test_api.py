@@ -365,7 +365,7 @@ def test_settings_are_frozen():
 
 def test_check_says_what_to_do():
     assert qp.solve_qp(**ARGS).check().x.shape == (3, N)
-    with pytest.raises(qp.SolveError, match=r"of 3 problems 3 MAX_ITERATIONS: raise Settings\.max_iter"):
+    with pytest.raises(qp.SolveError, match=r"of 3 problems 3 MAX_ITERATIONS: raise Settings\.eps_abs"):
         qp.solve_qp(**ARGS, settings=qp.Settings(max_iter=1)).check()
 
 

@@ -105,8 +105,9 @@ def test_sdist_holds_real_files(sdist):
         assert not [member.name for member in archive if member.issym() or member.islnk()]
 
 
-def test_import_needs_no_gpu_packages(tmp_path):
-    code = "import sys; sys.modules.update(triton=None, cupy=None); sys.path.insert(0, sys.argv[1]); import qplayer_gpu"
+def test_import_needs_no_optional_packages(tmp_path):
+    code = "import sys; sys.modules.update(triton=None, cupy=None, jax=None)\n"
+    code += "sys.path.insert(0, sys.argv[1]); import qplayer_gpu"
     run("-c", code, ROOT, cwd=tmp_path)
 
 

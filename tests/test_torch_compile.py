@@ -202,3 +202,13 @@ def test_exported_ahead_of_time(tmp_path):
         package = torch._inductor.aoti_compile_and_package(exported, package_path=str(tmp_path / "rules.pt2"))
         found, expected = torch._inductor.aoti_load_package(package)(g), module(g)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_the_mask_of_what_was_solved_in_a_compiled_loss():
+    def loss(g):
+        sol = qp.solve_qp(None, g, lb=0.0)
+        return torch.where(sol.solved.unsqueeze(-1), sol.x, 1.0).sum()
+
+    g = torch.tensor([[1.0, 2.0], [1.0, -1.0]]).double()  # the second falls without end
+    found = torch.compile(loss, backend="aot_eager", fullgraph=True)(g)
+    assert found == loss(g) == pytest.approx(2.0, abs=1e-8)

@@ -2,46 +2,17 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from trainings import same, states
+from trainings import finish, same, states
 
 import sudoku
 
 pytestmark = pytest.mark.slow  # processes that import torch: ten seconds each on a busy machine
-
-ROOT = Path(__file__).parents[1]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-@pytest.fixture
-def start(tmp_path, monkeypatch):
-    """Starts a script in two processes, which end with the test."""
-    started = []
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-
-    def start(*options, restarts=0, script=ROOT / "examples" / "distributed.py"):
-        command = [*TORCHRUN, "--max-restarts", str(restarts), str(script), *options]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.terminate()
-
-
-def finish(process):
-    output = process.communicate(timeout=180)[0]
-    assert process.returncode == 0, output
-    return output
 
 
 def test_gradients_and_learning_curve_are_those_of_one_process(start, tmp_path, monkeypatch):

@@ -1,7 +1,14 @@
-"""What trainings left behind, to be compared."""
+"""How trainings in several processes end, and what trainings left behind, to be compared."""
 
 import torch
 from torch.utils import _pytree as pytree
+
+
+def finish(process):
+    """The output of a process that ends well."""
+    output = process.communicate(timeout=180)[0]
+    assert process.returncode == 0, output
+    return output
 
 
 def states(folder):
