@@ -10,6 +10,7 @@ from certificate import certify
 from helpers import HARD_ROWS, KERNEL_CASES, as_rows, leaves_of, one_matrix
 
 import qplayer_gpu as qp
+from qplayer_gpu import direct, method
 from qplayer_gpu.kernels import numbers
 from qplayer_gpu.kernels.reference.admm import State
 from qplayer_gpu.kernels.reference.products import Matrices
@@ -209,3 +210,39 @@ def test_a_backend_without_it_says_so():
         qp.solve_qp(**shared(2, 4, 4), settings=admm(), backend="cpu")
     with pytest.raises(qp.SettingsError, match='method must be "alm"'):
         qp.Settings(method="osqp")
+
+
+def test_auto_is_the_augmented_lagrangian_on_a_cpu():
+    args = shared(16, 8, 8)
+    sol, alm = (qp.solve_qp(**args, settings=qp.Settings(method=m)).check() for m in ("auto", "alm"))
+    assert torch.equal(sol.x, alm.x)
+    assert torch.equal(sol.info.iterations, alm.info.iterations)
+
+
+@pytest.fixture
+def paying(monkeypatch):
+    """Has "auto" begin with ADMM, by the batched torch operations, as if that paid here."""
+    monkeypatch.setattr(method, "pays", lambda rows: rows.share_matrices)
+    iteration = method.iteration
+    monkeypatch.setattr(method, "iteration", lambda rows, backend: iteration(rows, "torch"))
+    monkeypatch.setattr(direct, "solve", lambda *arguments: None)
+
+
+@pytest.mark.usefixtures("paying")
+@pytest.mark.parametrize(("n", "m"), [(8, 8), (32, 32), (64, 64)])
+def test_auto_saves_newton_steps(n, m):
+    args = shared(32, n, m)
+    sol, cold = (qp.solve_qp(**args, settings=qp.Settings(method=name)).check() for name in ("auto", "alm"))
+    assert sol.info.iterations.double().mean() <= 0.4 * cold.info.iterations.double().mean()
+    torch.testing.assert_close(sol.x, cold.x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("paying")
+def test_auto_has_the_statuses_of_the_augmented_lagrangian():
+    mixed = one_matrix(f.overdetermined(6, 6)) | {"g": torch.randn(6, 6).double()}
+    mixed["g"][2, 1] = math.nan
+    unbounded = one_matrix(hard.unbounded(6, 6, 3))
+    for args in (mixed, unbounded, one_matrix(f.lp(6, 8)) | {"H": None}, HARD_ROWS["box"]):
+        sol, alm = (qp.solve_qp(**args, settings=qp.Settings(method=name)) for name in ("auto", "alm"))
+        assert sol.status.tolist() == alm.status.tolist()
+        torch.testing.assert_close(sol.s_eq, alm.s_eq, rtol=0, atol=1e-7, equal_nan=True)

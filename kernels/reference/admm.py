@@ -9,6 +9,7 @@ not positive definite.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,22 +25,36 @@ from .products import Batched, Matrices, dot, largest
 from .residuals import Residuals, residuals
 from .scaling import Scaling, measure_scaling
 from .search import find_shift
-from .splitting import Metric, Operators, iterate
+from .splitting import Metric, Operators, Way, iterate
+
+Iterate = Callable[..., Way]  # splitting.iterate, or another implementation
 
 
-def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
+def forward(rows: Rows, options: Options, start: Vectors | None = None, iterate: Iterate = iterate) -> Answer:
     """Solves each problem, or the closest feasible one; ``options.max_iter`` and the answer count iterations."""
     answer = blank_answer(rows)
     keep = usable(rows).nonzero().squeeze(-1)
-    if not len(keep):
-        return answer
+    if len(keep):
+        matrices = Matrices.of(rows, options.mixed)
+        scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, options.equilibrate)
+        Splitting.of(rows, options, answer, matrices, scaling, start, iterate, keep).solve()
+        settle_multipliers(answer, rows, matrices, scaling, options)
+    return answer
+
+
+def approach(rows: Rows, options: Options, iterate: Iterate = iterate) -> Vectors:
+    """Where a few iterations lead, for the augmented Lagrangian to begin there; nothing here asks the device."""
+    answer = blank_answer(rows)
     matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, options.equilibrate)
-    st, metric = State.begin(rows, matrices, start).take(keep), Metric.of(rows, scaling).take(keep)
-    some, scales = matrices.take(keep), scaling.take(keep)
-    Splitting(rows, options, answer, st, some, scales, metric, Operators.of(some, metric, st.rho)).solve()
-    settle_multipliers(answer, rows, matrices, scaling, options)
-    return answer
+    everything = torch.arange(rows.batch, device=rows.g.device)
+    splitting = Splitting.of(rows, options, answer, matrices, scaling, None, iterate, everything)
+    for count in numbers.ADMM_APPROACH:
+        at = splitting.measure()
+        if splitting.checks:
+            splitting.move_rho(at)
+        splitting.step(at, count)
+    return Vectors(*(t.nan_to_num(0.0, 0.0, 0.0) for t in splitting.point))
 
 
 @dataclass
@@ -108,8 +123,27 @@ class Splitting:
     scaling: Scaling
     metric: Metric
     by: Operators
+    iterate: Iterate
     made: int = 0  # iterations
     checks: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        options: Options,
+        answer: Answer,
+        matrices: Matrices,
+        scaling: Scaling,
+        start: Vectors | None,
+        iterate: Iterate,
+        keep: Tensor,  # [.] the problems that are solved
+    ) -> Splitting:
+        """The solve at its beginning."""
+        st, metric = State.begin(rows, matrices, start).take(keep), Metric.of(rows, scaling).take(keep)
+        some = matrices.take(keep)
+        by = Operators.of(some, metric, st.rho)
+        return cls(rows, options, answer, st, some, scaling.take(keep), metric, by, iterate)
 
     def solve(self) -> None:
         """Iterates until each problem has ended, and writes the answers."""
@@ -132,7 +166,7 @@ class Splitting:
                 continue
             if self.checks and math.log2(self.checks).is_integer():
                 self.move_rho(at)
-            self.step(at)
+            self.step(at, min(numbers.ADMM_CHECK, self.options.max_iter - self.made))
 
     @property
     def point(self) -> Vectors:
@@ -217,22 +251,20 @@ class Splitting:
         dual = relative(*(largest(c * D * t) for t in (at.Hx + st.g + at.Gz, at.Hx, at.Gz, st.g)))
         factor = (primal / dual).sqrt()
         if len(st.rho) == 1:
-            factor = factor.quantile(numbers.ADMM_RHO_SHARE, 0, keepdim=True)
+            factor = factor.nanquantile(numbers.ADMM_RHO_SHARE, 0, keepdim=True)
         rho = st.rho * factor.unsqueeze(-1)
         rho = rho.clamp(1 / numbers.ADMM_RHO_RANGE, numbers.ADMM_RHO_RANGE)
         apart = torch.maximum(rho / st.rho, st.rho / rho) >= numbers.ADMM_RHO_CHANGE
-        if apart.any():
-            st.rho = torch.where(apart, rho, st.rho)
-            self.by = Operators.of(self.matrices, self.metric, st.rho)
+        st.rho = torch.where(apart, rho, st.rho)
+        self.by = Operators.of(self.matrices, self.metric, st.rho)
 
-    def step(self, at: Measure) -> None:
+    def step(self, at: Measure, count: int) -> None:
         """Some iterations, from the measured point on."""
         st, dtype = self.st, self.by.inverse.dtype
         dual, z, v, lo, hi = (
             t.to(dtype) for t in (at.Hx + st.g + at.Gz, st.z, st.v - at.Gx, st.lo - at.Gx, st.hi - at.Gx)
         )
-        count = min(numbers.ADMM_CHECK, self.options.max_iter - self.made)
-        way = iterate(self.matrices.single or self.matrices, self.by, dual, z, v, lo, hi, count)
+        way = self.iterate(self.matrices.single or self.matrices, self.by, dual, z, v, lo, hi, count)
         st.x, st.v = st.x + way.dx, (at.Gx + way.v).clamp(st.lo, st.hi)
         st.z = torch.where(way.dz == -z, 0.0, st.z + way.dz)  # not the rounding error of z where a row is inactive
         st.dx, st.dz = way.dx.double(), way.dz.double()
