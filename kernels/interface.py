@@ -51,6 +51,11 @@ class Rows(NamedTuple):
         """Whether the identity rows are there."""
         return self.m > self.n_eq + self.n_in
 
+    @property
+    def share_matrices(self) -> bool:
+        """Whether one H, one A and one C are those of all problems."""
+        return all(M is None or M.shape[0] == 1 for M in (self.H, self.A, self.C))
+
     def take(self, index: Tensor) -> Rows:
         """The problems ``index``; what is shared stays as it is."""
         *arrays, _ = self
@@ -75,6 +80,7 @@ class Options(NamedTuple):
     equilibrate: bool
     closest_feasible: bool
     mixed: bool  # the forward's factors in float32, refined; all else in float64
+    method: str  # "alm", the augmented Lagrangian, "admm", or "auto": ADMM first where that is faster
 
 
 class Vectors(NamedTuple):

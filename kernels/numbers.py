@@ -139,6 +139,22 @@ MIXED_JITTER = 3e-7  # added to the unit diagonal before a factorization in floa
 MIXED_CG_STEPS = 4  # conjugate gradients of each solve
 MIXED_STEPS = 200  # Newton steps after which float64 takes over
 
+# ---- ADMM (OSQP: Stellato et al., Mathematical Programming Computation 2020, which has the three after the first)
+ADMM_RHO = 0.3  # the first penalty, scaled
+ADMM_SIGMA = 1e-6  # the weight of the proximal term on x, scaled
+ADMM_RELAXATION = 1.6
+ADMM_EQUALITY = 1e3  # times rho: the penalty of equalities
+ADMM_SIGMA_MIXED = 1e-4  # as ADMM_SIGMA, with iterations in float32
+ADMM_FREE = 1e-6  # times rho: the penalty of rows without sides
+ADMM_CHECK = 10  # iterations from one measurement to the next; rho is looked at after 1, 2, 4, 8 ... of them
+ADMM_APPROACH = (10, 10, 20, 20)  # the same, where the augmented Lagrangian begins with what they find
+ADMM_RHO_CHANGE = 2.0  # by so much or more rho moves, either way
+ADMM_RHO_SHARE = 0.75  # of the problems that share rho would have a smaller one
+ADMM_RHO_RANGE = 1e6  # rho is at most this, and at least its inverse
+ADMM_RESIDUAL = 1e-10  # next to its terms: the least that rho follows
+ADMM_REACH = 2.0  # times x, scaled: what has no feasible point so near is suspected of having none
+ADMM_RAY = 1e-3  # of the size of the increment of x, scaled: by so much a ray may curve, not fall, or approach a side
+
 # ---- the batched torch operations
 COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others is cheaper than stepping all
 

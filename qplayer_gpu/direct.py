@@ -53,7 +53,8 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
             _plans.clear()
         _plans[key] = plan
     check(plan.doubles, qp.g.device)
-    if plan.options.mixed or backends.select(backend, plan.rows, False) is not cpu:
+    special = plan.options.mixed or plan.options.method == "admm"
+    if special or backends.select(backend, plan.rows, False) is not cpu:
         return None
     start = () if warm_start is None else _vectors(warm_start, plan)
     if start is None:

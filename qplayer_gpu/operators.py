@@ -21,9 +21,17 @@ from torch.autograd import forward_ad
 from .backend import select
 from .derivatives import Change, Linearized, gradients, share
 from .kernels.interface import Adjoint, Answer, Options, Rows, Status, Vectors
+from .method import forward
 
 TAGS = (torch.Tag.cudagraph_unsafe,)  # the number of steps depends on the data: inductor keeps them out of CUDA graphs
-TYPES = {"Tensor": "Tensor", "Tensor | None": "Tensor?", "float": "float", "int": "SymInt", "bool": "bool"}
+TYPES = {
+    "Tensor": "Tensor",
+    "Tensor | None": "Tensor?",
+    "float": "float",
+    "int": "SymInt",
+    "bool": "bool",
+    "str": "str",
+}
 SOLVE = {"": Rows, "start_": Vectors, "option_": Options}
 ADJOINT = {"": Rows, "point_": Vectors, "grad_": Vectors, "option_": Options}
 
@@ -62,7 +70,7 @@ def _derivatives_are_wanted() -> bool:
 
 def _compute_solve(*arguments: Any) -> tuple[Tensor, ...]:
     rows, start, options, _, backend = unpacked(arguments, *SOLVE.values())
-    return select(backend, rows, options.mixed).forward(rows, options, None if start.x is None else start)
+    return forward(rows, options, None if start.x is None else start, backend)
 
 
 def _fake_solve(*arguments: Any) -> tuple[Tensor, ...]:

@@ -30,8 +30,14 @@ class Settings:
     """Absolute tolerance, > 0."""
     eps_rel: float = 0.0
     """Relative tolerance, >= 0."""
+    method: Literal["alm", "admm", "auto"] = "alm"
+    """How a problem is solved: "alm", an augmented Lagrangian, takes few Newton steps, to high accuracy; "admm" takes
+    many cheap iterations, and suits ``eps_abs`` from 1e-2 to 1e-6 (batched torch operations, with the backends "auto"
+    and "torch"); "auto" begins with ADMM where the batch shares H, A and C and the device makes that worth it, which no
+    CPU does, and ends with "alm"."""
     max_iter: int = 1000
-    """Newton steps at most, over all phases; each is one factorization of an n x n matrix."""
+    """Newton steps at most, over all phases; each is one factorization of an n x n matrix. With the method "admm", its
+    iterations at most."""
     mu_eq: float = 1e-3
     """First penalty of equalities, whose violation weighs 1 / mu_eq in equilibrated units."""
     mu_in: float = 1e-1
@@ -64,6 +70,8 @@ class Settings:
         self._require("max_iter", is_count, "an integer >= 0 and below 2**63")
         is_name = isinstance(self.precision, (str, NoneType)) and self.precision in (None, "float64", "mixed")
         self._require("precision", is_name, '"float64", "mixed" or None')
+        is_method = isinstance(self.method, str) and self.method in ("alm", "admm", "auto")
+        self._require("method", is_method, '"alm", "admm" or "auto"')
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
@@ -73,7 +81,8 @@ class Settings:
         """What the kernels need of the settings, for problems given in this dtype on this device."""
         worth_it = dtype == torch.float32 and device.type != "cpu" and backend != "triton"
         mixed = self.precision == "mixed" or (self.precision is None and worth_it)
-        return Options(*[getattr(self, name) for name in Options._fields if name != "mixed"], mixed)  # type: ignore[call-arg]
+        given = {name: getattr(self, name) for name in Options._fields if name != "mixed"}
+        return Options(mixed=mixed, **given)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from gpu.cases import CASES
+from gpu.cases import ADMM, CASES
 from gpu.emulated import BACKWARD, FORWARD, RANDOM
 
 pytest.importorskip("triton")
@@ -60,6 +60,14 @@ def assert_clean(said):
 )
 def test_compiled_kernels_are_right(worker, case, n, batch, order):
     assert_clean(worker.ask(case, n, batch, order))
+
+
+@pytest.mark.parametrize("case", ADMM)
+@pytest.mark.parametrize(("n", "batch", "order"), [(9, 17, BACKWARD), (33, 2, RANDOM)])
+def test_iterations_of_admm_are_right(worker, case, n, batch, order):
+    said = worker.ask(case, n, batch, order)
+    assert_clean(said)
+    assert ("product of matrices" in said["counts"]) == ("double" in said["counts"]) == (case == "admm")
 
 
 @pytest.mark.slow

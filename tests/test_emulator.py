@@ -219,6 +219,23 @@ def test_products_of_matrices(m, k):
     np.testing.assert_allclose(out.view(np.float64), np.ravel(expected), rtol=1e-13, atol=1e-13)
 
 
+def test_matrices_between_registers_and_shared_memory():
+    """Lane 4 r + q has word q of row r; rows are where lanes say, here 16 bytes apart and backwards."""
+    rows = "and.b32 %r10, %r1, 15; sub.s32 %r10, 15, %r10; shl.b32 %r10, %r10, 4; add.s32 %r6, %r1, 100;"
+    store = "stmatrix.sync.aligned.m8n8.x2.shared.b16 [%r10], {%r1, %r6}; bar.warp.sync -1;"
+    load = "ld.shared.u32 %r7, [%r2]; ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%r8, %r9}, [%r10];"
+    out, found = run(rows + store + load + "st.global.v2.u32 [%rd3], {%r7, %r9};")
+    lane = np.arange(32)
+    word = (7 - lane // 4) * 4 + lane % 4 + 100  # the last row of the second matrix comes first
+    np.testing.assert_array_equal(out[:32].view(np.int32).reshape(32, 2), np.stack([word, lane + 100], 1))
+    assert not found.findings
+    assert found.counts["kernel", "store shared"] == 32 * 2
+    _, raced = run(rows + store.replace("bar.warp.sync -1;", "") + load)
+    assert kinds(raced) == {READ_WRITE, WRITE_READ}
+    with pytest.raises(UnsupportedError, match="stmatrix"):
+        run(rows + store.replace(".x2", ".x2.trans"))
+
+
 def bits(v):
     return struct.unpack("<q", struct.pack("<d", v))[0]
 

@@ -11,6 +11,7 @@ from helpers import OPTIONS, as_rows
 
 from qplayer_gpu.kernels import numbers, reference
 from qplayer_gpu.kernels.interface import Vectors
+from qplayer_gpu.kernels.reference import admm
 
 NAMES = [name for name, value in vars(numbers).items() if name.isupper() and isinstance(value, (int, float))]
 # Numbers that no change makes a difference to, in the problems below, with the reason.
@@ -107,6 +108,8 @@ def seen():
             point = Vectors(*(t.nan_to_num() for t in answer.point))
             grad = Vectors(*map(torch.ones_like, point))
             found += [answer.status, answer.iterations, *point]
+            other = admm.forward(rows, OPTIONS._replace(mixed=mixed, max_iter=200, eps_abs=1e-4))
+            found += [other.status, other.iterations, *(t.nan_to_num() for t in other.point)]
         found += reference.adjoint(rows, point, grad, OPTIONS)
     return found
 
@@ -129,7 +132,7 @@ def differ(these, others):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNSEEN])
 def test_a_change_is_seen(name, usual, monkeypatch):
     value = getattr(numbers, name)
-    changes = (value * 2, value // 2, 1) if isinstance(value, int) else (value * t for t in (10, 0.1, 1e4, 1e-4))
+    changes = (value * 2, value // 2, 1) if isinstance(value, int) else (value * t for t in (0.1, 10, 1e-4, 1e4))
     for changed in changes:
         monkeypatch.setattr(numbers, name, changed)
         if differ(seen(), usual):

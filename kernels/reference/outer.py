@@ -80,8 +80,8 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     overdue = searching & ~found & (st.steps > st.entered + numbers.SHIFT_STEPS)
     if (found | overdue).any():
         _end_search(st, at, found, overdue, options)
-    _enter(st, Phase.SHIFT, suspect, options)
-    _enter(st, Phase.SHIFTED, (found | overdue) & (st.status == RUNNING), options)
+    enter(st, Phase.SHIFT, suspect, options)
+    enter(st, Phase.SHIFTED, (found | overdue) & (st.status == RUNNING), options)
     if started.any():
         _begin_from_start(st, residual, started)
 
@@ -247,7 +247,7 @@ def _end_search(st: State, at: Measure, found: Tensor, overdue: Tensor, options:
     st.calm = torch.where((found | overdue) & (s == 0).all(-1), st.calm * calmer, st.calm)
 
 
-def _enter(st: State, phase: Phase, where: Tensor, options: Options) -> None:
+def enter(st: State, phase: Phase, where: Tensor, options: Options) -> None:
     """Begins a phase at the present x with the first penalties, and no multipliers but those of a start."""
     shifted = phase == Phase.SHIFTED
     kept = (st.entered == 0) & (st.steps <= 1) & (st.s != 0).any(-1)

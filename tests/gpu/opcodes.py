@@ -198,6 +198,20 @@ class Instructions:
             return f"store_own<{kind}>({at}, {values});"
         return f"store<{kind}>(t, {at}, {self.site(i)}, {values});"
 
+    def write_stmatrix(self, i: Instruction, modifiers: list[str]) -> str:
+        at = self.address_of_matrices(i.operands[0], modifiers)
+        return f"store_matrices(t, {at}, {self.site(i)}, {', '.join(map(self.value, self.list_of(i.operands[1])))});"
+
+    def write_ldmatrix(self, i: Instruction, modifiers: list[str]) -> str:
+        sinks, targets = self.targets(i.operands[0])
+        at = self.address_of_matrices(i.operands[1], modifiers)
+        return f"{sinks}load_matrices(t, {at}, {self.site(i)}, {', '.join(targets)});"
+
+    def address_of_matrices(self, operand: str, modifiers: list[str]) -> str:
+        if not re.fullmatch(r"sync\.aligned\.m8n8\.x[124]\.shared\.b16", ".".join(modifiers)):
+            raise UnsupportedError("it is not known")
+        return self.address(operand, "shared")
+
     def write_atom(self, i: Instruction, modifiers: list[str]) -> str:
         modifiers, (kind,) = parted(modifiers)
         space = next((m for m in modifiers if m in SPACES), "generic")

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
 MACHINE = ("machine.cpp", "memory.cpp")
 SPACES = ("global", "shared", "local")  # as machine.h has them
-VERBS = {"ld": "load", "st": "store", "atom": "atomic", "red": "atomic"}
+VERBS = {"ld": "load", "st": "store", "ldmatrix": "load", "stmatrix": "store", "atom": "atomic", "red": "atomic"}
 THREADS = 1024  # by which blocks are apart in the numbers of threads
 KINDS = (  # as findings.h has them
     "a read of what another thread wrote with no barrier between",

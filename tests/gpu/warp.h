@@ -122,4 +122,31 @@ void mma(Thread& t, u32 site, std::initializer_list<u64> entries, D&... d) {
     ((d = *takes++), ...);
 }
 
+// ---- matrices of 8 x 8 halves between registers and shared memory
+//
+// Lane 8 i + r brings the address of row r of matrix i, and lane l has two entries of row l / 4, from 2 (l mod 4) on.
+
+inline void address_rows(Thread* warp, u32) {
+    for (int lane = 0; lane < WARP; lane++)
+        for (int i = 0; i < 4; i++) warp[lane].takes[i] = warp[8 * i + lane / 4].brings[0] + 4 * (lane % 4);
+}
+
+inline const u64* rows_of_matrices(Thread& t, u64 address, u32 site) {
+    t.brings[0] = address;
+    meet(t, address_rows, 0xffffffff, site);
+    return t.takes;
+}
+
+template <class... R>
+void store_matrices(Thread& t, u64 address, u32 site, R... r) {
+    const u64* at = rows_of_matrices(t, address, site);
+    (store<b32>(t, *at++, site, r), ...);
+}
+
+template <class... R>
+void load_matrices(Thread& t, u64 address, u32 site, R&... r) {
+    const u64* at = rows_of_matrices(t, address, site);
+    (load<b32>(t, *at++, site, r), ...);
+}
+
 }  // namespace gpu
