@@ -1,0 +1,88 @@
+"""The figures of README and docs, from committed rows: ``python -m bench.figures`` puts them into their places.
+
+A place is what stands between ``<!-- figure: NAME WORDS -->`` and ``<!-- end -->``; NAME is a function below, and WORDS
+are its arguments. tests/test_pages.py fails where a place has something else than the rows say.
+"""
+
+import re
+from collections.abc import Callable
+from math import isnan
+from pathlib import Path
+from statistics import median
+
+from . import kinds, learned
+from .points import load
+from .solvers import NAMES, OURS
+from .table import markdown
+
+ROOT = Path(__file__).parents[1]
+PLACE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = ("daqp", "piqp", "proxqp", "qplayer", "cvxpylayers", "qpth")  # peers in the README
+
+
+def speedups() -> str:
+    """How many times as fast as each peer: the median over the cases in which both are right."""
+    results = load(ROOT / "bench" / "results" / "cpu.csv")
+    phases = {"forward": results.speedups("forward"), "forward and backward": results.speedups("both")}
+    peers = [name for name in SHOWN if name in phases["forward"]]
+
+    def cell(ratios: list[tuple[float, bool]]) -> str:
+        right = [ratio for ratio, ok in ratios if ok]
+        return f"{median(right):.2g}" if right else ""
+
+    rows = [[phase, *(cell(found.get(name, [])) for name in peers)] for phase, found in phases.items()]
+    return markdown(["times as fast as", *(NAMES[name] for name in peers)], rows)
+
+
+def infeasible_gradients() -> str:
+    """The error of each layer's gradient where problems are infeasible."""
+    results = load(ROOT / "bench" / "results" / "cpu.csv")
+    cases = {"contradictory": "half-spaces that exclude each other", "sudoku_lp": "Sudoku LP before training"}
+    errors = {case: {row.solver: row.gradient_error for row in results.of("both", case)} for case in cases}
+    layers = (OURS, "qplayer", "cvxpylayers", "qpth", "qpax")
+    rows = [[cases[case], *(_error(found.get(name)) for name in layers)] for case, found in errors.items()]
+    return markdown(["relative error of the gradient", *(NAMES[name] for name in layers)], rows)
+
+
+def _error(value: float | None) -> str:
+    if value is None:
+        return "not taken"
+    return "NaN" if isnan(value) else f"{value:.0e}" if value < 1e-3 else f"{value:.2g}"
+
+
+def kinds_of_problems() -> str:
+    """How many problems of each kind every solver gets right."""
+    return kinds.table(kinds.read())
+
+
+FIGURES: dict[str, Callable[..., str]] = {
+    "speedups": speedups,
+    "infeasible_gradients": infeasible_gradients,
+    "kinds": kinds_of_problems,
+    **learned.FIGURES,
+}
+
+
+def fill(text: str) -> str:
+    """The page with what the rows say in each place; a table stands on lines of its own."""
+
+    def put(place: re.Match[str]) -> str:
+        name, *words = place[2].split()
+        found = FIGURES[name](*words)
+        return place[1] + (f"\n{found}\n" if found.startswith("|") else found) + place[4]
+
+    return PLACE.sub(put, text)
+
+
+def main() -> None:
+    """Rewrites the pages that differ, and says which."""
+    for page in PAGES:
+        text = page.read_text()
+        if (filled := fill(text)) != text:
+            page.write_text(filled)
+            print(page.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
