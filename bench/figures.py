@@ -13,9 +13,10 @@ from statistics import median
 from . import kinds, learned
 from .points import load
 from .solvers import NAMES, OURS
-from .table import markdown
+from .table import markdown, read
 
 ROOT = Path(__file__).parents[1]
+STEPS = ROOT / "bench" / "results" / "steps.csv"
 PLACE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN = ("daqp", "piqp", "proxqp", "qplayer", "cvxpylayers", "qpth")  # peers in the README
@@ -56,10 +57,43 @@ def kinds_of_problems() -> str:
     return kinds.table(kinds.read())
 
 
+FAMILIES = {
+    "mixed 128": "equalities, inequalities and bounds, n = 128",
+    "one_sided 32": "one-sided rows, n = 32",
+    "box 40": "box constraints, n = 40",
+    "projection 64": "projections, n = 64",
+    "control 60": "receding-horizon control, n = 60",
+    "lp": "LPs",
+    "netlib-like": "netlib-like LPs",
+    "sudoku_lp 64": "the Sudoku LP at its random start",
+    "overdetermined": "more equalities than unknowns",
+    "missed-lp": "LPs whose rows miss each other by about the tolerance",
+    "large-data": "sides and `g` of 1e9",
+    "quantile": "quantile regression",
+}
+
+
+def steps() -> str:
+    """What the reference takes on some families."""
+    found = {line["family"]: line for line in read(STEPS)}
+    columns = ("steps", "factors", "cost")
+    rows = [
+        [f"{what} (`{name}`)", *(f"{float(found[name][k]):.1f}" for k in columns)] for name, what in FAMILIES.items()
+    ]
+    return markdown(["family", "Newton steps", "new factors", "cost"], rows)
+
+
+def families_of_steps() -> str:
+    """How many families there are in all."""
+    return str(len(read(STEPS)))
+
+
 FIGURES: dict[str, Callable[..., str]] = {
     "speedups": speedups,
     "infeasible_gradients": infeasible_gradients,
     "kinds": kinds_of_problems,
+    "steps": steps,
+    "families_of_steps": families_of_steps,
     **learned.FIGURES,
 }
 

@@ -13,6 +13,7 @@ ELSEWHERE = {
     "index": "README.md",
     "benchmark": "bench/README.md",
     "changelog": "CHANGELOG.md",
+    "conduct": "CODE_OF_CONDUCT.md",
     "contributing": "CONTRIBUTING.md",
     "results": "bench/results/summary.md",
     "security": "SECURITY.md",
