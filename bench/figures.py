@@ -30,7 +30,7 @@ def speedups() -> str:
 
     def cell(ratios: list[tuple[float, bool]]) -> str:
         right = [ratio for ratio, ok in ratios if ok]
-        return f"{median(right):.2g}" if right else ""
+        return f"{median(right):.2g}" if right else "-"
 
     rows = [[phase, *(cell(found.get(name, [])) for name in peers)] for phase, found in phases.items()]
     return markdown(["times as fast as", *(NAMES[name] for name in peers)], rows)
