@@ -53,6 +53,7 @@ def place(app: Sphinx, docname: str, source: list[str]) -> None:
     path = ROOT / ELSEWHERE.get(docname, f"docs/{docname}.md")
     if docname in ELSEWHERE:
         source[0] = path.read_text() + source[0]
+        app.env.note_dependency(str(path))
     pages = {ROOT / file: ROOT / "docs" / f"{page}.md" for page, file in ELSEWHERE.items()}
 
     def moved(link: re.Match[str]) -> str:
