@@ -16,7 +16,7 @@ from .solvers import NAMES, OURS
 from .table import markdown, read
 
 ROOT = Path(__file__).parents[1]
-STEPS = ROOT / "bench" / "results" / "steps.csv"
+ROWS = ROOT / "bench" / "results"
 PLACE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN = ("daqp", "piqp", "proxqp", "qplayer", "cvxpylayers", "qpth")  # peers in the README
@@ -24,7 +24,7 @@ SHOWN = ("daqp", "piqp", "proxqp", "qplayer", "cvxpylayers", "qpth")  # peers in
 
 def speedups() -> str:
     """How many times as fast as each peer: the median over the cases in which both are right."""
-    results = load(ROOT / "bench" / "results" / "cpu.csv")
+    results = load(ROWS / "cpu.csv")
     phases = {"forward": results.speedups("forward"), "forward and backward": results.speedups("both")}
     peers = [name for name in SHOWN if name in phases["forward"]]
 
@@ -38,7 +38,7 @@ def speedups() -> str:
 
 def infeasible_gradients() -> str:
     """The error of each layer's gradient where problems are infeasible."""
-    results = load(ROOT / "bench" / "results" / "cpu.csv")
+    results = load(ROWS / "cpu.csv")
     cases = {"contradictory": "half-spaces that exclude each other", "sudoku_lp": "Sudoku LP before training"}
     errors = {case: {row.solver: row.gradient_error for row in results.of("both", case)} for case in cases}
     layers = (OURS, "qplayer", "cvxpylayers", "qpth", "qpax")
@@ -52,9 +52,30 @@ def _error(value: float | None) -> str:
     return "NaN" if isnan(value) else f"{value:.0e}" if value < 1e-3 else f"{value:.2g}"
 
 
-def kinds_of_problems() -> str:
+def kinds_table() -> str:
     """How many problems of each kind every solver gets right."""
     return kinds.table(kinds.read())
+
+
+def precision() -> str:
+    """The least tolerance that each precision reaches."""
+    lines = read(ROWS / "precision.csv")
+    return markdown(list(lines[0]), [list(line.values()) for line in lines])
+
+
+def soak() -> str:
+    """How the random problems of each family ended."""
+    lines = read(ROWS / "soak.csv")
+    columns = {"wrong": "wrong", "unsolved": "unsolved", "steps": "mean steps", "most": "most steps"}
+    columns |= {name: name for name in ("primal", "dual", "gap", "shift")}
+    rows = [[f"`{line['family']}`", *(line[name] for name in columns)] for line in lines]
+    return markdown(["family", *columns.values()], rows)
+
+
+def soak_total(what: str) -> str:
+    """How many families there are, or problems in all, or of these with a wrong status, or unsolved."""
+    lines = read(ROWS / "soak.csv")
+    return f"{len(lines) if what == 'families' else sum(int(line[what]) for line in lines):,}"
 
 
 FAMILIES = {
@@ -75,7 +96,7 @@ FAMILIES = {
 
 def steps() -> str:
     """What the reference takes on some families."""
-    found = {line["family"]: line for line in read(STEPS)}
+    found = {line["family"]: line for line in read(ROWS / "steps.csv")}
     columns = ("steps", "factors", "cost")
     rows = [
         [f"{what} (`{name}`)", *(f"{float(found[name][k]):.1f}" for k in columns)] for name, what in FAMILIES.items()
@@ -85,16 +106,12 @@ def steps() -> str:
 
 def families_of_steps() -> str:
     """How many families there are in all."""
-    return str(len(read(STEPS)))
+    return str(len(read(ROWS / "steps.csv")))
 
 
-FIGURES: dict[str, Callable[..., str]] = {
-    "speedups": speedups,
-    "infeasible_gradients": infeasible_gradients,
-    "kinds": kinds_of_problems,
-    "steps": steps,
-    "families_of_steps": families_of_steps,
-    **learned.FIGURES,
+FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
+    f.__name__: f
+    for f in (speedups, infeasible_gradients, kinds_table, precision, soak, soak_total, steps, families_of_steps)
 }
 
 

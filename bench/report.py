@@ -1,13 +1,15 @@
 """From the rows of a run, pictures and a summary: ``python -m bench.report``.
 
 It writes docs/bench/*.png and results/summary.md for the CPU; for another device, docs/bench/DEVICE/ and
-results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow.
+results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow. The figures of README
+and docs follow (figures.py).
 """
 
 import argparse
 from pathlib import Path
 from statistics import median
 
+from . import figures
 from .pictures import draw
 from .points import BY_BATCH, BY_N, Results, Sweep, load, slope
 from .rows import Row
@@ -108,6 +110,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draw(results, folder)
     (stored / f"summary{'-' * bool(suffix)}{suffix}.md").write_text(summary(results))
+    figures.main()
 
 
 if __name__ == "__main__":
