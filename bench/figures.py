@@ -78,6 +78,34 @@ def soak_total(what: str) -> str:
     return f"{len(lines) if what == 'families' else sum(int(line[what]) for line in lines):,}"
 
 
+STARTS = {
+    "feasible": "feasible, one-sided rows",
+    "two-sided": "feasible, two-sided rows and bounds",
+    "lp": "LPs",
+    "excluding": "half-spaces that exclude each other",
+    "overdetermined": "more equalities than unknowns",
+    "opposite": "opposed half-spaces",
+    "positive": "LPs with positive equalities and a negative side",
+}
+MODES = {"cold": "cold", "last": "the last plan as it was", "moved": "the last plan moved on by a step"}
+
+
+def warm_starts(part: str) -> str:
+    """Newton steps from a start: in training, in receding-horizon control, or of random problems."""
+    lines = read(ROWS / "warm_start.csv")
+    found = {(line["case"], line["start"]): f"{float(line['steps']):.1f}" for line in lines}
+    if part == "training":
+        epochs = [case for case, start in found if case.startswith("epoch") and start == "cold"]
+        rows = [[start, *(found[epoch, start] for epoch in epochs)] for start in ("cold", "warm")]
+        return markdown(["Sudoku LP", *epochs], rows)
+    if part == "control":
+        rows = [[shown, found["near", start], found["far", start]] for start, shown in MODES.items()]
+        return markdown(["receding horizon, 40 steps ahead", "started near", "started far, more bounds active"], rows)
+    columns = [start for case, start in found if case == "lp"]
+    rows = [[shown, *(found[kind, start] for start in columns)] for kind, shown in STARTS.items()]
+    return markdown(["problems", *columns], rows)
+
+
 FAMILIES = {
     "mixed 128": "equalities, inequalities and bounds, n = 128",
     "one_sided 32": "one-sided rows, n = 32",
@@ -111,7 +139,17 @@ def families_of_steps() -> str:
 
 FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
     f.__name__: f
-    for f in (speedups, infeasible_gradients, kinds_table, precision, soak, soak_total, steps, families_of_steps)
+    for f in (
+        speedups,
+        infeasible_gradients,
+        kinds_table,
+        precision,
+        soak,
+        soak_total,
+        steps,
+        families_of_steps,
+        warm_starts,
+    )
 }
 
 

@@ -1,8 +1,8 @@
 """From the rows of a run, pictures and a summary: ``python -m bench.report``.
 
 It writes docs/bench/*.png and results/summary.md for the CPU; for another device, docs/bench/DEVICE/ and
-results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow. The figures of README
-and docs follow (figures.py).
+results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow. The figures of
+README and docs follow (figures.py).
 """
 
 import argparse
