@@ -16,7 +16,7 @@ from .solvers import NAMES, OURS
 from .table import markdown, read
 
 ROOT = Path(__file__).parents[1]
-ROWS = ROOT / "bench" / "results"
+ROWS, CHIP = ROOT / "bench" / "results", ROOT / "bench" / "chip"
 PLACE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN = ("daqp", "piqp", "proxqp", "qplayer", "cvxpylayers", "qpth")  # peers in the README
@@ -106,6 +106,35 @@ def warm_starts(part: str) -> str:
     return markdown(["problems", *columns], rows)
 
 
+def spills() -> str:
+    """Bytes of stack of the Triton kernels that spill, by version."""
+    lines = read(CHIP / "triton.csv")
+    versions = sorted(
+        {line["triton"] for line in lines}, key=lambda version: [int(part) for part in version.split(".")]
+    )
+    keys = ("kernel", "precision", "n", "m", "architecture")
+    stacks = {tuple(line[key] for key in keys): {} for line in lines}
+    for line in lines:
+        stacks[tuple(line[key] for key in keys)][line["triton"]] = line["stack"]
+    rows = [
+        [*variant, *(stack.get(version, "") for version in versions)]
+        for variant, stack in stacks.items()
+        if any(size != "0" for size in stack.values())
+    ]
+    return markdown(["kernel", "precision", "n", "m", "sm", *versions], rows)
+
+
+def issued(version: str = "3.7.1", architecture: str = "90") -> str:
+    """Instructions of a Newton step of the Triton kernel."""
+    rows = [
+        [line["n"], line["m"], line["warps"], line["registers"]]
+        + [f"{line[name]} ({line[f'kept_{name}']})" for name in ("instructions", "double")]
+        for line in read(CHIP / "triton.csv")
+        if (line["triton"], line["architecture"], line["kernel"]) == (version, architecture, "forward")
+    ]
+    return markdown(["n", "m", "warps", "registers", "instructions", "double"], rows)
+
+
 FAMILIES = {
     "mixed 128": "equalities, inequalities and bounds, n = 128",
     "one_sided 32": "one-sided rows, n = 32",
@@ -149,6 +178,8 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         steps,
         families_of_steps,
         warm_starts,
+        spills,
+        issued,
     )
 }
 
