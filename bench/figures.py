@@ -106,6 +106,12 @@ def warm_starts(part: str) -> str:
     return markdown(["problems", *columns], rows)
 
 
+def features() -> str:
+    """What of PyTorch works with which layer."""
+    lines = read(ROWS / "features.csv")
+    return markdown(list(lines[0]), [[cell.partition(" (")[0] for cell in line.values()] for line in lines])
+
+
 def spills() -> str:
     """Bytes of stack of the Triton kernels that spill, by version."""
     lines = read(CHIP / "triton.csv")
@@ -178,6 +184,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         steps,
         families_of_steps,
         warm_starts,
+        features,
         spills,
         issued,
     )
