@@ -23,17 +23,17 @@ class Certificate:
     dual_residual: Tensor
     """[B] The largest entry of ``|Hx + g + A'y + C'z + z_box|``."""
     gap: Tensor
-    """[B] The complementarity gap: the sum over the rows of ``|multiplier|`` times the distance of the row from the
-    side that the multiplier pushes against."""
+    """[B] The complementarity gap, which is the sum over the rows of ``|multiplier|`` times the distance of the row
+    from the side that the multiplier pushes against."""
     shift_residual: Tensor
     """[B] The largest entry of ``|A's_eq + C's_in + s_box|``, each shift times its weight. It is zero where no smaller
     shift makes the problem feasible."""
     primal_rounding: Tensor
-    """[B] What rounding may leave of a primal residual: 1e-15 times the sum of its terms."""
+    """[B] What rounding may leave of a primal residual, 1e-15 times the sum of its terms."""
     dual_rounding: Tensor
     """[B] What rounding may leave of a dual residual."""
     gap_rounding: Tensor
-    """[B] What rounding may leave of the gap: the sum of ``|multiplier|`` times what rounding may leave of its row."""
+    """[B] What rounding may leave of the gap, the sum of ``|multiplier|`` times what rounding may leave of its row."""
 
 
 @torch.no_grad()
