@@ -10,7 +10,13 @@ GPU = ["triton>=3.6", "cupy-cuda13x>=13"]
 CVXPY = ["cvxpy>=1.9"]  # only for qplayer_gpu.compat.CvxpyLayer
 JAX = ["jax>=0.5"]  # only for qplayer_gpu.jax
 
-DOCS = ["furo>=2025.12", "myst-parser>=4", "sphinx>=8"]
+DOCS = [
+    "furo>=2025.12",
+    "myst-parser>=4",
+    "sphinx>=8",
+    "sphinx-copybutton>=0.5",
+    "sphinx-mathjax-offline>=0.0.2",  # MathJax itself: a reader of the site needs no network
+]
 
 DEV = [
     *CVXPY,

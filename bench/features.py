@@ -1,6 +1,6 @@
 """What of PyTorch works with a QP layer: each feature is tried on each layer that is installed, and its answer checked.
 
-    python -m bench.features          # a process for each layer, a table in Markdown
+    python -m bench.features          # a process for each layer, into results/features.csv
     python -m bench.features qpth     # one layer, here
 
 The problems are boxes, ``minimise 1/2 x'x + g'x`` subject to ``-1 <= x <= 1``, given as rows: ``x = clamp(-g, -1, 1)``.
@@ -9,6 +9,7 @@ The problems are boxes, ``minimise 1/2 x'x + g'x`` subject to ``-1 <= x <= 1``, 
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,8 +17,9 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd.function import once_differentiable
 from torch.func import grad, jvp, vmap
 
-from .table import markdown
+from .table import write
 
+FILE = Path(__file__).parent / "results" / "features.csv"  # the rows of the table in docs/pytorch.md
 N = 3
 ACCURACY = 1e-4
 SECONDS = 300  # for one layer
@@ -233,14 +235,15 @@ def column(name: str) -> list[str]:
 
 
 def main() -> None:
-    """Tries one layer, or all."""
+    """Tries one layer and prints, or all and writes."""
     if len(sys.argv) > 1:
         solve = LAYERS[sys.argv[1]]()
         for feature in FEATURES.values():
             print(attempt(feature, solve), flush=True)
     else:
         rows = zip(FEATURES, *map(column, LAYERS), strict=True)
-        print(markdown(["feature", *LAYERS], rows))
+        columns = ("feature", *LAYERS)
+        write(FILE, columns, (dict(zip(columns, row, strict=True)) for row in rows))
 
 
 if __name__ == "__main__":

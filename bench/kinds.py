@@ -1,4 +1,4 @@
-"""How many problems of the kinds in tests/reported.py each solver gets right: the table of docs/precision.md.
+"""How many problems of the kinds in tests/reported.py each solver gets right: the table of docs/evidence.md.
 
     python -m bench.kinds    # all solvers, into results/kinds.csv; wants piqp, proxsuite, daqp and scipy
 
@@ -103,7 +103,7 @@ def measure(kind: str, solver: str) -> dict[str, str | int]:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """As in docs/precision.md: how many are right, and in brackets how many are claimed, but not so."""
+    """As in docs/evidence.md: how many are right, and in brackets how many are claimed, but not so."""
     found = {(row["kind"], row["solver"]): row for row in rows}
 
     def cell(kind: str, solver: str) -> str:

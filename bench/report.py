@@ -1,13 +1,15 @@
 """From the rows of a run, pictures and a summary: ``python -m bench.report``.
 
 It writes docs/bench/*.png and results/summary.md for the CPU; for another device, docs/bench/DEVICE/ and
-results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow.
+results/summary-DEVICE.md. Only right answers are compared; a dot whose gradient is wrong is hollow. The figures of
+README and docs follow (figures.py).
 """
 
 import argparse
 from pathlib import Path
 from statistics import median
 
+from . import figures
 from .pictures import draw
 from .points import BY_BATCH, BY_N, Results, Sweep, load, slope
 from .rows import Row
@@ -21,21 +23,25 @@ def summary(results: Results) -> str:
     """Markdown: the speed-ups, how the cost grows, the distance from the floor, and all cases."""
     last, loads = results.rows[-1], [row.load for row in results.rows]
     parts = [
-        f"# Results\n\nWritten by `python -m bench.report`. {results.machine}. "
-        f"PyTorch {last.torch}, Python {last.python}. The machine was seen to do {last.gflops} Gflop/s in "
-        f"float64 and to copy {last.gbytes} GB/s. Load while measuring: {median(loads):.2g} in the median, "
-        f"{max(loads):.2g} at most.",
-        "## Speed-up against each peer\n\nThe time of the peer by the time of this library, over the cases in which "
-        "both are right: median, and from the least to the most.",
+        f"# Results\n\nWritten by `python -m bench.report`. {results.machine}. PyTorch {last.torch}, "
+        f"Python {last.python}. The machine reached {last.gflops} Gflop/s in float64 and copied {last.gbytes} GB/s. "
+        f"Its load while measuring was {median(loads):.2g} in the median and {max(loads):.2g} at most.",
+        "## Speed-up over each peer\n\nThe time of the peer divided by the time of this library, over the cases in "
+        "which both are right: the median, and in brackets the smallest and the largest.",
         _speedups(results),
-        f"## How the cost grows\n\nThe power of n (n = {_range_of(results, BY_N)}) with which the time of one QP "
-        f"grows, and of the batch ({_range_of(results, BY_BATCH)}, n = 16) with which that of all grows, as slopes in "
-        "logarithms; forward, over the sizes that each solver was right at.",
+        f"## How the cost grows\n\nThe time of one QP grows with a power of n ({_range_of(results, BY_N)}), that of a batch "
+        f"with a power of its size ({_range_of(results, BY_BATCH)}, n = 16): the slopes of the logarithms, forward, over "
+        "the sizes at which each solver was right.",
         _slopes(results),
-        "## Against the floor\n\nForward of this library by the least time of its arithmetic and its data (floor.py).",
+        "## Distance from the floor\n\nThe forward time of this library, and the least time that its arithmetic and "
+        "its data could take (floor.py).",
         _floors(results),
-        "## All cases\n\nMilliseconds per QP, forward / forward and backward. A note says what is wrong with a time.",
-        _cases(results),
+        "## All cases\n\nMilliseconds per QP. ✗: not all problems were solved. ∇: a gradient is wrong. A hyphen: the "
+        "solver does not take such problems, or failed; the rows say why, and of how much of the batch a time is.",
+        "### Forward",
+        _cases(results, "forward"),
+        "### Forward and backward",
+        _cases(results, "both"),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -72,24 +78,24 @@ def _slopes(results: Results) -> str:
 def _floors(results: Results) -> str:
     found = results.floors()
     rows = [[case, f"{1e3 * ms:.3g}", f"{1e3 * floor:.3g}", f"{ratio:.1f}"] for case, ms, floor, ratio in found]
-    return markdown(["case", "µs per QP", "floor", "times"], rows)
+    return markdown(["case", "µs per QP", "floor, µs", "ratio"], rows)
 
 
-def _cases(results: Results) -> str:
-    cells: dict[str, dict[str, list[Row]]] = {}
+def _cases(results: Results, phase: str) -> str:
+    cells: dict[str, dict[str, Row]] = {}
     for row in results.rows:
-        cells.setdefault(row.case, {}).setdefault(row.solver, []).append(row)
+        if row.phase == phase:
+            cells.setdefault(row.case, {})[row.solver] = row
     solvers = [name for name in NAMES if any(name in row for row in cells.values())]
-    rows = [[case, *(_cell(row.get(name, [])) for name in solvers)] for case, row in cells.items()]
+    rows = [[case, *(_cell(row.get(name)) for name in solvers)] for case, row in cells.items()]
     return markdown(["case", *(NAMES[name] for name in solvers)], rows)
 
 
-def _cell(rows: list[Row]) -> str:
-    times = {row.phase: row.ms for row in rows if row.ms}
-    shown = " / ".join(f"{times[phase]:.3g}" for phase in ("forward", "both") if phase in times)
-    notes = sorted({row.verdict for row in rows} - {"ok"})
-    notes += list(dict.fromkeys(f"{row.batch} of {row.asked}" for row in rows if row.ms and row.batch != row.asked))
-    return f"{shown} ({'; '.join(notes)})".strip() if notes else shown
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    mark = "" if row.ok else " ✗" if row.solved != 1 else " ∇"
+    return f"{row.ms:{'.2g' if row.ms < 100 else '.0f'}}{mark}" if row.ms else "-"
 
 
 def main() -> None:
@@ -104,6 +110,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draw(results, folder)
     (stored / f"summary{'-' * bool(suffix)}{suffix}.md").write_text(summary(results))
+    figures.main()
 
 
 if __name__ == "__main__":

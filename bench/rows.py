@@ -7,7 +7,7 @@ import platform
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,7 +79,7 @@ def environment(device: str) -> dict[str, str | int | float]:
     """Where, when and on what code: to be asked before the processes start, as they read the code then."""
     return {
         "device": device,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "cores": os.cpu_count() or 1,

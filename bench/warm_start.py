@@ -1,20 +1,29 @@
-"""Newton steps with and without a warm start: a Sudoku LP in training, and receding-horizon control.
+"""Newton steps with and without a warm start: a Sudoku LP in training, receding-horizon control, and random problems.
 
-    python -m bench.warm_start
+    python -m bench.warm_start    # writes results/warm_start.csv, the rows of the tables in docs/pytorch.md
 
 The training is repeated with the same seed, once cold and once with a qplayer_gpu.WarmStart keyed by sample; the
 control of a batch of double integrators starts each solve from the last plan, as it was and moved on by one step.
 """
 
 import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 import qplayer_gpu as qp
 
 from . import families, sudoku
+from .table import write
 
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "bench" / "results" / "warm_start.csv"
+COLUMNS = ("case", "start", "steps")
 DOUBLE = torch.float64
+sys.path.insert(0, str(ROOT / "tests"))
+import test_starts as starts  # noqa: E402
 
 
 def train(warm: bool, epochs: int, count: int, batch: int) -> list[float]:
@@ -61,21 +70,31 @@ def moved_on(solution: qp.Solution) -> qp.Solution:
     return solution.map(lambda t: torch.cat([t[:, 1:], t[:, -1:]], 1) if t.dim() == 2 and t.shape[1] else t)
 
 
+def moves() -> Iterator[tuple[str, str, float]]:
+    """The kinds of tests/test_starts.py with 24 variables: cold, and from answers that are near or far."""
+    for kind in starts.KINDS:
+        problem, answer = starts.problem(kind, 24), starts.answer(kind, 24)
+        yield kind, "cold", starts.steps(problem)
+        yield kind, "from its own answer", starts.steps(problem, answer)
+        yield kind, "after a change of 1e-3", starts.after_a_move(kind, 24)
+        yield kind, "from another problem's answer", starts.steps(problem, answer.map(lambda t: t.roll(1, 0)))
+
+
 def main() -> None:
-    """Prints the figures."""
+    """Writes the rows."""
     parser = argparse.ArgumentParser(prog="python -m bench.warm_start", description=__doc__.split("\n")[0])
     sizes = {"epochs": 6, "samples": 128, "batch": 32, "systems": 64, "horizon": 40, "times": 30}
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=size)
     a = parser.parse_args()
-    print("Sudoku LP, mean Newton steps of each epoch")
-    for warm in (False, True):
-        history = train(warm, a.epochs, a.samples, a.batch)
-        print(f"  {'warm' if warm else 'cold'}", *(f"{steps:6.1f}" for steps in history))
-    print("receding horizon, mean Newton steps of a solve")
-    for mode in ("cold", "last", "moved"):
-        steps = (control(mode, a.systems, a.horizon, a.times, distance) for distance in (1.0, 5.0))
-        print("  {:5s} near {:4.1f}, far, where the bounds hold back more {:4.1f}".format(mode, *steps))
+    rows = list(moves())
+    for start in ("cold", "warm"):
+        history = train(start == "warm", a.epochs, a.samples, a.batch)
+        rows += [(f"epoch {epoch}", start, steps) for epoch, steps in enumerate(history, 1)]
+    for start in ("cold", "last", "moved"):
+        for case, distance in (("near", 1.0), ("far", 5.0)):
+            rows.append((case, start, control(start, a.systems, a.horizon, a.times, distance)))
+    write(FILE, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
 
 
 if __name__ == "__main__":

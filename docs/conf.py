@@ -2,25 +2,44 @@
 
 import os
 import re
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 
-from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "index": "README.md",
     "benchmark": "bench/README.md",
+    "changelog": "CHANGELOG.md",
+    "conduct": "CODE_OF_CONDUCT.md",
+    "contributing": "CONTRIBUTING.md",
     "results": "bench/results/summary.md",
     "security": "SECURITY.md",
 }
+HOME = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 project = "qplayer_gpu"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+author = "the qplayer_gpu authors"
+copyright = f"2026, {author}. BSD-2-Clause"
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
 html_theme = "furo"
 html_title = project
-html_math_renderer = "mathml"
+html_theme_options = {
+    "footer_icons": [{"name": "Repository", "url": HOME, "html": "Repository", "class": ""}],
+}
+# One file without fonts, so that formulas are there without a network; from the package sphinx-mathjax-offline.
+html_static_path = ["site.css", str(files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js")]
+html_css_files = ["site.css"]
+mathjax_path = "tex-svg.js"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -34,23 +53,18 @@ def place(app: Sphinx, docname: str, source: list[str]) -> None:
     path = ROOT / ELSEWHERE.get(docname, f"docs/{docname}.md")
     if docname in ELSEWHERE:
         source[0] = path.read_text() + source[0]
+        app.env.note_dependency(str(path))
     pages = {ROOT / file: ROOT / "docs" / f"{page}.md" for page, file in ELSEWHERE.items()}
 
     def moved(link: re.Match[str]) -> str:
         target, *anchor = link[1].split("#")
-        file = Path(os.path.normpath(path.parent / target))
+        within = re.sub(rf"{re.escape(HOME)}/(?:blob|raw)/main/", f"{ROOT}/", target)
+        file = Path(os.path.normpath(path.parent / within))
         return f"]({'#'.join([os.path.relpath(pages.get(file, file), ROOT / 'docs'), *anchor])})"
 
-    source[0] = re.sub(r"\]\((?!https?:|#)([^)]+)\)", moved, source[0])
-
-
-def mathml(visitor: nodes.NodeVisitor, node: nodes.Element) -> None:
-    """Writes a formula as MathML, which browsers show without a script from elsewhere."""
-    visitor.body.append(tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block)))
-    raise nodes.SkipNode
+    source[0] = re.sub(rf"\]\(((?!https?:|#)[^)]+|{re.escape(HOME)}/(?:blob|raw)/main/[^)]+)\)", moved, source[0])
 
 
 def setup(app: Sphinx) -> None:
     """Connects the two."""
     app.connect("source-read", place)
-    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))

@@ -26,10 +26,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.colors import hsv_to_rgb
+from PIL import Image
 from torch import Tensor, nn
 
 import qplayer_gpu as qp
@@ -38,7 +39,7 @@ from harness import Measures, Training, options, write_csv
 STEP, GAIN, STRONGEST = 0.04, 3.0, 4.0  # seconds, k of the barriers, acceleration
 PILLARS, RADIUS, ORBIT, SPIN = 6, 0.22, 0.75, 0.6  # their number and size, the circle they move on and how fast
 RETURN = 125  # steps, after which the agents go back
-FRAMES = 50  # of the animation
+FRAMES, HUES = 83, 12  # of the animation
 Filter = Callable[
     [Tensor, Tensor, Tensor], Tensor
 ]  # wanted [B, 2], rows C [B, k, 2] and their l [B, k] -> taken [B, 2]
@@ -147,15 +148,25 @@ def arena(axis: plt.Axes, time: float) -> None:
     """The pillars on an empty square."""
     for x, y in pillars(time, torch.zeros(1))[0].tolist():
         axis.add_patch(plt.Circle((x, y), RADIUS, color="0.25", zorder=3))
-    axis.set(xlim=(-2.1, 2.1), ylim=(-2.1, 2.1), aspect="equal")
+    axis.set(xlim=(-1.98, 1.98), ylim=(-1.98, 1.98), aspect="equal")
     axis.axis("off")
 
 
-def draw(agents: Agents, folder: Path) -> None:
-    """Four moments side by side with the last steps of each path, and all of it as an animation."""
-    path, goal = agents.path.cpu(), agents.goal.cpu()
-    hue = torch.atan2(goal[:, 1], goal[:, 0]) / (2 * math.pi) % 1
-    colors = hsv_to_rgb(torch.stack([hue, 0.75 + 0 * hue, 0.85 + 0 * hue], -1).numpy())
+def unfiltered(args: argparse.Namespace) -> Agents:
+    """The same agents, each of which does what it wants."""
+    torch.manual_seed(args.seed)
+    agents = Agents(args.agents, args.steps)
+    for step in range(args.steps):
+        agents.path[step] = agents.position
+        agents.move(agents.wanted(step).clamp(-STRONGEST, STRONGEST))
+    return agents
+
+
+def draw(filtered: Agents, wanted: Agents, folder: Path) -> None:
+    """Four moments side by side with the last steps of each path, and an animation beside agents without a filter."""
+    path, goal = filtered.path.cpu(), filtered.goal.cpu()
+    hue = (torch.atan2(goal[:, 1], goal[:, 0]) / (2 * math.pi) % 1 * HUES).floor() / HUES
+    colors = hsv_to_rgb(torch.stack([hue, 0.8 + 0 * hue, 0.85 + 0 * hue], -1).numpy())
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.2))
     for axis, moment in zip(axes, (0, 25, 45, 70), strict=True):
         step = min(moment, len(path) - 1)
@@ -166,17 +177,23 @@ def draw(agents: Agents, folder: Path) -> None:
     figure.savefig(folder / "safety.png")
     plt.close(figure)
 
-    figure, axis = plt.subplots(figsize=(3, 3), layout="none")
-    figure.subplots_adjust(0, 0, 1, 1)
-
-    def frame(i: int) -> None:
+    panels = {"what the agents want": wanted.path, f"what their filters let them do: {len(goal)} QPs a step": path}
+    figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), dpi=120, layout="none")
+    figure.subplots_adjust(0, 0, 1, 0.94, wspace=0)
+    frames = []
+    for i in range(FRAMES):
         step = i * min(2 * RETURN, len(path)) // FRAMES
-        axis.clear()
-        arena(axis, step * STEP)
-        axis.scatter(*path[step, ::3].unbind(-1), s=1.5, c=colors[::3], lw=0)
-
-    FuncAnimation(figure, frame, frames=FRAMES).save(folder / "safety.gif", PillowWriter(fps=12), dpi=80)
+        for axis, (title, positions) in zip(axes, panels.items(), strict=True):
+            axis.clear()
+            arena(axis, step * STEP)
+            axis.scatter(*positions[step].unbind(-1), s=1.6, c=colors, lw=0, zorder=4, antialiased=False)
+            axis.set_title(title, fontsize="large", pad=2)
+        figure.canvas.draw()
+        frames.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
     plt.close(figure)
+    palette = frames[FRAMES // 5].quantize(48)  # one for all, so that what does not move costs nothing
+    first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    first.save(folder / "safety.gif", save_all=True, append_images=others, duration=50, loop=0, optimize=True)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -229,7 +246,7 @@ def main() -> None:
     elif args.solver:
         measure(args)
     else:
-        draw(simulate(args, Layer(args.backend)), args.out)
+        draw(simulate(args, Layer(args.backend)), unfiltered(args), args.out)
 
 
 if __name__ == "__main__":

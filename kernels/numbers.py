@@ -15,12 +15,19 @@ class Status(IntEnum):
     """How the solve of one problem ended."""
 
     SOLVED = 0
+    """The problem is feasible and solved to the tolerances."""
     SOLVED_CLOSEST_FEASIBLE = 1
+    """The problem is infeasible, and the one with the least shift is solved to the tolerances."""
     MAX_ITERATIONS = 2
+    """The problem was not solved in as many Newton steps as it may take."""
     INFEASIBLE = 3
+    """The problem is infeasible, and no closest feasible problem was asked for, or there is none."""
     UNBOUNDED = 4
+    """The objective decreases without bound."""
     NONFINITE_INPUT = 5
+    """The data have a NaN, an infinity where none may be, or a weight that is not positive."""
     NUMERICAL_ERROR = 6
+    """H is not positive semidefinite, or no factorization succeeded."""
 
 
 class Phase(IntEnum):

@@ -32,7 +32,9 @@ def namespace(arguments: Mapping[str, Any]) -> Any:
     libraries = {"torch" if isinstance(a, Tensor) else _library(a): name for name, a in arrays.items()}
     if len(libraries) > 1:
         found = ", ".join(f"{name} of {library}" for library, name in libraries.items())
-        raise ProblemTypeError(f"arrays of several libraries, {found}: convert them to one with its from_dlpack()")
+        raise ProblemTypeError(
+            f"the arguments are arrays of several libraries, {found}: convert them to one with its from_dlpack()"
+        )
     if not libraries or "torch" in libraries:
         return None
     ((library, name),) = libraries.items()

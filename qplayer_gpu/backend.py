@@ -64,10 +64,10 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     if is_chosen:
         name = fastest(rows, mixed)
     if why := obstacle(name, rows.g.device):
-        raise BackendError(f"backend {name!r} cannot run here: {why}, or take 'torch' or 'auto'")
+        raise BackendError(f"backend {name!r} cannot run here: {why}, or use 'torch' or 'auto'")
     kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
     if why := kernels.obstacle(rows, mixed):
-        raise BackendError(f"backend {name!r} cannot take these problems: {why}; or take 'torch' or 'auto'")
+        raise BackendError(f"backend {name!r} cannot take these problems: {why}; use 'torch' or 'auto' instead")
     if name == "torch":
         check_operations(rows)
     device = rows.g.device

@@ -16,40 +16,49 @@ from .solution import Solution
 
 @dataclass(frozen=True)
 class Certificate:
-    """What an answer leaves of each optimality condition, in the units of the data; an unbatched one has no B."""
+    """How far an answer is from each optimality condition, in the units of the data; an unbatched one has no B."""
 
-    primal_residual: Tensor  #: [B] max violation of the shifted rows
-    dual_residual: Tensor  #: [B] ``max |Hx + g + A'y + C'z + z_box|``
-    gap: Tensor  #: [B] sum of ``|multiplier|`` times the distance of its row from the side that it pushes against
-    shift_residual: Tensor  #: [B] ``max |A's_eq + C's_in + s_box|``, weighted: zero where no smaller shift will do
-    primal_rounding: Tensor  #: [B] what rounding may leave of a primal residual: 1e-15 of the sum of its terms
-    dual_rounding: Tensor  #: [B] the same of a dual residual
-    gap_rounding: Tensor  #: [B] the same of the gap: sum of ``|multiplier|`` times what rounding may leave of its row
+    primal_residual: Tensor
+    """[B] The largest violation of a shifted row."""
+    dual_residual: Tensor
+    """[B] The largest entry of ``|Hx + g + A'y + C'z + z_box|``."""
+    gap: Tensor
+    """[B] The complementarity gap, which is the sum over the rows of ``|multiplier|`` times the distance of the row
+    from the side that the multiplier pushes against."""
+    shift_residual: Tensor
+    """[B] The largest entry of ``|A's_eq + C's_in + s_box|``, each shift times its weight. It is zero where no smaller
+    shift makes the problem feasible."""
+    primal_rounding: Tensor
+    """[B] What rounding may leave of a primal residual, 1e-15 times the sum of its terms."""
+    dual_rounding: Tensor
+    """[B] What rounding may leave of a dual residual."""
+    gap_rounding: Tensor
+    """[B] What rounding may leave of the gap, the sum of ``|multiplier|`` times what rounding may leave of its row."""
 
 
 @torch.no_grad()
 def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor | Number | None) -> Certificate:
     """Measures an answer against its problems, in float64, with none of the solver's code.
 
-    A tolerance that is less than the rounding errors of a residual cannot be met: a residual counts as zero where it is
-    at most its ``_rounding``.
+    No tolerance below the rounding errors of a residual can be met: a residual that is at most its ``_rounding`` is as
+    good as zero.
 
-    A row that is shifted holds with equality at every feasible point: it counts in the gap by its distance from the
+    A row that is shifted holds with equality at every feasible point. It counts in the gap by its distance from the
     side that moved, whatever the sign of its multiplier.
 
     Args:
-        solution: what :func:`solve_qp` has returned.
-        H: as there, and so is g.
-        g: [(B,) n].
-        given: the other arguments of the problems by their names there, from A to w_box.
+        solution: What :func:`solve_qp` has returned.
+        H: The matrix of the cost, as in the call.
+        g: The linear term of the cost, as in the call.
+        given: The other arguments of the call by their names, from A to w_box.
 
     Raises:
-        ProblemError: shapes, dtypes or devices do not fit, or an argument is unknown.
+        ProblemError: Shapes, dtypes or devices do not fit, or an argument is unknown.
     """
     if not isinstance(solution, Solution):
         raise ProblemTypeError(f"solution must be a Solution, not {type(solution).__name__}")
     if unknown := given.keys() - set(QP._fields):
-        raise ProblemTypeError(f"certificate() has no argument {min(unknown)!r}; after g there are those of solve_qp()")
+        raise ProblemTypeError(f"certificate() has no argument {min(unknown)!r}; after g it takes those of solve_qp()")
     qp = QP(H, g, **(dict.fromkeys(QP._fields[2:]) | given))
     sizes = sizes_of(qp)
     rows, crossing = rows_of(qp, sizes)

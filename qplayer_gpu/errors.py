@@ -1,4 +1,4 @@
-"""What the library raises. A problem that cannot be solved raises nothing: it gets a status."""
+"""The errors of the library. A problem that cannot be solved raises no error: it gets a status."""
 
 
 class QPError(Exception):
@@ -10,20 +10,20 @@ class ProblemError(QPError, ValueError):
 
 
 class ProblemTypeError(ProblemError, TypeError):
-    """An argument is no tensor, or not of the dtype of the others."""
+    """An argument is not a tensor, or does not have the dtype of the others."""
 
 
 class SettingsError(QPError, ValueError):
-    """A setting has a value that makes no sense."""
+    """A setting has a value that is out of its range or of a wrong type."""
 
 
 class BackendError(QPError, RuntimeError):
-    """The backend asked for is unknown or cannot run here."""
+    """The backend that was asked for is unknown, cannot run here, or cannot take such problems."""
 
 
 class SolveError(QPError, RuntimeError):
-    """Raised by :meth:`.Solution.check` where some problems were not solved."""
+    """Some problems were not solved; raised by :meth:`.Solution.check` only."""
 
 
 class OutOfMemoryError(QPError, MemoryError):
-    """There is less memory than the problems take; raised before any work."""
+    """There is less memory than the problems need; raised before any work."""

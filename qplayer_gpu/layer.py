@@ -37,45 +37,56 @@ def solve_qp(
     settings: Settings | None = None,
     backend: str = "auto",
 ) -> Solution[Array]:
-    """Solves a batch of QPs, each or else the closest feasible one, differentiably in every argument.
+    """Solves a batch of QPs, or the closest feasible ones, and is differentiable in every argument.
 
     Minimises ``1/2 x'Hx + g'x`` subject to ``A x = b``, ``l <= C x <= u`` and ``lb <= x <= ub``.
 
     Each argument is batched, or shared by the batch (without the dimension B, or with B = 1); the gradient of a shared
-    one is the sum over the batch. All but ``g`` may be None: without H the problem is an LP. A vector may be a number,
-    that of all its entries. Sides may be infinite; those of magnitude 1e20 and beyond count as infinite. H is positive
-    semidefinite; only its symmetric part counts. Float32 arguments are solved as the numbers they are, to the same
+    argument is the sum over the batch. Float32 arguments are solved as the exact numbers they are, to the same
     tolerances, and the answer is rounded.
 
-    Where no x satisfies the rows, they are shifted by the s of least ``sum w_i s_i^2`` for which some x does, and x is
-    the optimum there (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024). The weights
-    ``w_eq, w_in, w_box`` of the shifts are > 0, and 1 where they are not given. A row of infinite weight is never
-    shifted; where such rows exclude each other, the problem is INFEASIBLE. A row with l > u stands for the equality
-    halfway. Where l - u is beyond the tolerance, the problem is infeasible, and the shift of the row has (l - u) / 2
-    added, by which both sides give way.
+    Where no x satisfies the constraints, they are shifted by the s of least ``sum w_i s_i^2`` for which some x does,
+    and x is the optimum of the shifted problem (Chiche, Gilbert 2016; Bambade, Schramm, Taylor, Carpentier, ICLR 2024).
+    Where rows of infinite weight exclude each other, the problem is INFEASIBLE. A row with l > u stands for the
+    equality halfway. If l - u is more than the tolerance, the problem is infeasible, and the shift of the row has
+    (l - u) / 2 added, by which both sides give way.
 
-    Gradients pass through x, the multipliers y, z, z_box and the shifts s_eq, s_in, s_box, to all arguments, also to
-    the weights (zero for those that are infinite). Where a constraint is active with a multiplier of zero, the
-    derivative taken is the one with that constraint inactive. Equal sides share their gradient. The multipliers of
-    shifted rows (and of all equalities of an infeasible problem) are not unique: the answer has those of least norm
-    with the signs of inequalities (of any sign where those cannot be had to the tolerances), whose gradient this is.
+    Gradients pass from x, from the multipliers y, z, z_box and from the shifts s_eq, s_in, s_box to all arguments. A
+    constraint that is active with a multiplier of zero counts as inactive. Equal sides share their gradient. The
+    multipliers of shifted rows, and of all equalities of an infeasible problem, are not unique: the answer has those of
+    least norm with the signs of inequalities (of any sign, if those would miss the tolerances), and the gradient is
+    theirs.
 
-    Arrays of another library that speak DLPack (CuPy, NumPy, JAX) are taken where they lie, and the answer has arrays
-    of that library, without gradients; for JAX, :func:`qplayer_gpu.jax.solve_qp` has them.
+    Arrays of another library that speaks DLPack (CuPy, NumPy, JAX) are used without a copy; the answer then has arrays
+    of that library, without gradients. For JAX, :func:`qplayer_gpu.jax.solve_qp` has them.
 
     Args:
-        warm_start: a previous answer to problems of the same shapes; only its values are used.
-        settings: tolerances and limits.
-        backend: "auto" for the fastest that is known to run here, or its name: "cpu" (compiled at first use, which
-            takes some seconds once; needs a C++ compiler), "torch" (anywhere), "triton" (on a CUDA device; to 64
-            variables and 256 rows, in float64), or "cuda" (on a CUDA device, through CuPy; compiled at first use,
-            which takes some twenty seconds once; to 256 variables and 512 rows). Where "auto" takes one of the
-            last two, it checks itself at its first launch.
+        H: The matrix of the cost, [(B,) n, n]. It must be positive semidefinite; only its symmetric part counts. None
+            is a linear program.
+        g: The linear term of the cost, [(B,) n].
+        A: The matrix of the equalities, [(B,) n_eq, n], or None.
+        b: The right-hand sides of the equalities, [(B,) n_eq]. This and the following may each be one number for all.
+        C: The matrix of the inequalities, [(B,) n_in, n], or None.
+        l: The lower sides of the inequalities, [(B,) n_in]. None, -inf and values of -1e20 or less are no side.
+        u: The upper sides of the inequalities, [(B,) n_in]. None, inf and values of 1e20 or more are no side.
+        lb: The lower bounds on x, [(B,) n], as l.
+        ub: The upper bounds on x, [(B,) n], as u.
+        w_eq: The weights of the shifts of the equalities, [(B,) n_eq]. They are > 0, and 1 if None; a row of infinite
+            weight never shifts, and the gradient of that weight is zero.
+        w_in: The weights of the shifts of the inequalities, [(B,) n_in].
+        w_box: The weights of the shifts of the bounds, [(B,) n].
+        warm_start: A previous answer to problems of the same shapes. Only its values are used, not its gradients.
+        settings: The tolerances and limits; None has the defaults.
+        backend: The kernels to use. "auto" takes the fastest that are known to run where the tensors are. "cpu" needs a
+            C++ compiler and is compiled at first use, which takes some seconds once. "torch" runs anywhere. "triton"
+            runs on a CUDA device, in float64, up to 64 variables and 256 rows. "cuda" runs on a CUDA device through
+            CuPy, up to 256 variables and 512 rows, and is compiled at first use, which takes about twenty seconds once.
+            Where "auto" takes one of the last two, it checks itself at its first launch.
 
     Raises:
-        ProblemError: shapes, dtypes or devices do not fit.
-        BackendError: the backend asked for cannot run here, or cannot take such problems.
-        OutOfMemoryError: there is less memory than they take.
+        ProblemError: Shapes, dtypes or devices do not fit.
+        BackendError: The backend that was asked for cannot run here, or cannot take such problems.
+        OutOfMemoryError: There is less memory than the problems need.
     """
     settings = checked(settings)
     if not isinstance(warm_start, (Solution, type(None))):
@@ -103,7 +114,7 @@ def checked(settings: Settings | None) -> Settings:
 
 
 class QPLayer(nn.Module):
-    """:func:`solve_qp` as a module that holds the settings and has no parameters of its own."""
+    """:func:`solve_qp` as a module. It holds the settings and has no parameters; what is learned is passed to it."""
 
     def __init__(self, settings: Settings | None = None, backend: str = "auto"):
         super().__init__()
@@ -121,7 +132,16 @@ class QPLayer(nn.Module):
         warm_start: Solution | None = None,
         **rows: Tensor | Number | None,
     ) -> Solution:
-        """As :func:`solve_qp`: ``rows`` are its arguments from C to w_box."""
+        """Calls :func:`solve_qp` with the settings and the backend of the layer.
+
+        Args:
+            H: The matrix of the cost, [(B,) n, n], or None.
+            g: The linear term of the cost, [(B,) n].
+            A: The matrix of the equalities, [(B,) n_eq, n], or None.
+            b: The right-hand sides of the equalities, [(B,) n_eq].
+            warm_start: A previous answer to problems of the same shapes.
+            rows: The arguments of :func:`solve_qp` from C to w_box, by their names.
+        """
         given = {"warm_start": warm_start, "settings": self.settings, "backend": self.backend}
         return solve_qp(H, g, A, b, **rows, **given)  # type: ignore[arg-type]
 

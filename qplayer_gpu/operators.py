@@ -136,7 +136,9 @@ def _solve_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
 def _refuse_forward_over_forward() -> None:
     """Through an autograd.Function, PyTorch loses the outer of two forward modes without a word (seen in 2.13)."""
     if getattr(eager_transforms, "JVP_NESTING", 0) > 1:
-        raise NotImplementedError("forward mode over forward mode: take jacfwd(jacrev(f)), that is torch.func.hessian")
+        raise NotImplementedError(
+            "forward mode over forward mode is not supported: use jacfwd(jacrev(f)), which is torch.func.hessian"
+        )
 
 
 def _solve_jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:

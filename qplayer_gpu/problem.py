@@ -110,11 +110,13 @@ def _is_number(value: object) -> TypeGuard[Number]:
 
 def _check_number(name: str, value: Number, positive: bool) -> None:
     if positive and not value > 0:
-        raise ProblemError(f"{name} must be > 0, not {value!r}; infinite for rows that never shift")
+        raise ProblemError(f"{name} must be > 0, not {value!r}; it may be infinite, for rows that never shift")
     try:
         float(value)
     except OverflowError:
-        raise ProblemError(f"{name} is beyond float64: {'inf' if value > 0 else '-inf'} means absent") from None
+        raise ProblemError(
+            f"{name} does not fit into float64: use {'inf' if value > 0 else '-inf'} for an absent side"
+        ) from None
 
 
 def _check_tensor(field: str, name: str, t: object, g: Tensor, g_name: str) -> None:

@@ -16,44 +16,45 @@ from .kernels.interface import Options
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Frozen, and checked when made.
+    """How to solve. Settings are frozen, and checked when they are made.
 
-    A problem is solved when its primal residual, its dual residual and its complementarity gap, in the units of the
-    data, are at most ``eps_abs + eps_rel * scale``; the scale is the largest entry of ``Gx`` for the primal residual,
-    of ``Hx``, ``g`` and ``G'z`` for the dual one. The gap may be ``eps_abs + max(eps_abs, eps_rel) * |objective|``.
+    A problem is solved when its primal residual and its dual residual, in the units of the data, are at most
+    ``eps_abs + eps_rel * scale``, and its complementarity gap is at most
+    ``eps_abs + max(eps_abs, eps_rel) * |objective|``. The scale of the primal residual is the largest entry of ``Gx``,
+    that of the dual one the largest entry of ``Hx``, ``g`` and ``G'z``.
 
     Raises:
-        SettingsError: a value is out of its range.
+        SettingsError: A value is out of its range.
     """
 
     eps_abs: float = 1e-9
-    """Absolute tolerance, > 0."""
+    """The absolute tolerance, > 0."""
     eps_rel: float = 0.0
-    """Relative tolerance, >= 0."""
+    """The relative tolerance, >= 0."""
     method: Literal["alm", "admm", "auto"] = "alm"
-    """How a problem is solved: "alm", an augmented Lagrangian, takes few Newton steps, to high accuracy; "admm" takes
-    many cheap iterations, and suits ``eps_abs`` from 1e-2 to 1e-6 (batched torch operations, with the backends "auto"
-    and "torch"); "auto" begins with ADMM where the batch shares H, A and C and the device makes that worth it, which no
+    """How a problem is solved. "alm", an augmented Lagrangian, takes few Newton steps, to high accuracy. "admm" takes
+    many cheap iterations, and suits ``eps_abs`` from 1e-2 to 1e-6 (in batched torch operations, with the backends "auto"
+    and "torch"). "auto" begins with ADMM where the batch shares H, A and C and the device makes that worth it, which no
     CPU does, and ends with "alm"."""
     max_iter: int = 1000
     """Newton steps at most, over all phases; each is one factorization of an n x n matrix. With the method "admm", its
     iterations at most."""
     mu_eq: float = 1e-3
-    """First penalty of equalities, whose violation weighs 1 / mu_eq in equilibrated units."""
+    """The first penalty of equalities. Their violation weighs 1 / mu_eq in equilibrated units."""
     mu_in: float = 1e-1
-    """First penalty of inequalities and bounds."""
+    """The first penalty of inequalities and bounds."""
     rho: float = 1e-6
-    """First weight of the proximal term on x."""
+    """The first weight of the proximal term on x."""
     equilibrate: bool = True
-    """Whether to measure rows and columns by their size (Ruiz equilibration)."""
+    """Whether rows and columns are measured by their size (Ruiz equilibration)."""
     closest_feasible: bool = True
-    """Whether an infeasible problem is solved as the closest feasible one; otherwise it ends as INFEASIBLE."""
+    """Whether the closest feasible problem is solved where a problem is infeasible; otherwise it ends as INFEASIBLE."""
     precision: Literal["float64", "mixed"] | None = None
-    """Of the forward's factorizations: "mixed" has them in float32, and all else in float64. None takes "mixed" for
-    float32 tensors on a GPU; on a CPU float64 is the faster of the two."""
+    """The precision of the forward's factorizations. With "mixed" they are in float32, and all else is in float64. None
+    takes "mixed" for float32 tensors on a GPU, and "float64" otherwise; on a CPU it is the faster of the two."""
     gradient_on_failure: bool = False
-    """Whether a problem that was not solved passes on the gradient at the iterate that it returns; otherwise it
-    is zero."""
+    """Whether a problem that was not solved has the gradient at the iterate that it returns; otherwise its gradient is
+    zero."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -24,8 +24,9 @@ class WarmStart:
             solution = layer(**inputs, warm_start=cache[index])
             cache[index] = solution
 
-    The answers lie where the first of them lay, and take as much memory as all answers do. A sample without an answer,
-    or whose last solve failed, starts cold. An answer alters how fast a problem is solved, not its solution.
+    The answers are kept on the device of the first of them, and take as much memory as all answers together. A sample
+    without an answer, or whose last solve failed, starts cold. A start changes how fast a problem is solved, not its
+    solution.
     """
 
     def __init__(self, size: int):
@@ -38,10 +39,10 @@ class WarmStart:
         self.last: Solution | None = None
 
     def __getitem__(self, index: Tensor) -> Solution | None:
-        """The last answers to the samples ``index`` [B], None before there is any.
+        """The last answers to the samples ``index`` [B], or None if there is no answer yet.
 
         Raises:
-            ProblemTypeError: the index is no tensor of integers or of bool.
+            ProblemTypeError: The index is not a tensor of integers or of bool.
         """
         _check_index(index)
         return None if self.last is None else self.last[index.to(self.last.x.device)]
@@ -50,8 +51,9 @@ class WarmStart:
         """Keeps the answers to the samples ``index`` [B], without their gradients.
 
         Raises:
-            ProblemError: the answers are not as many, or to problems of other sizes than those before.
-            ProblemTypeError: the index is no tensor of integers or of bool, or the answers are none, or not of tensors.
+            ProblemError: There are more or fewer answers than indices, or their problems have other sizes than before.
+            ProblemTypeError: The index is not a tensor of integers or of bool, or the answers are not a Solution of
+                tensors.
         """
         _check_index(index)
         if not isinstance(solution, Solution) or not isinstance(solution.x, Tensor):

@@ -1,9 +1,12 @@
-"""The least tolerance that each precision reaches on each family, as the table of docs/precision.md.
+"""The least tolerance that each precision reaches on each family, the rows of the table in docs/precision.md.
 
-python tests/precision.py > table.md
+python tests/precision.py
 """
 
 from __future__ import annotations
+
+import csv
+from pathlib import Path
 
 import families as f
 import hard as h
@@ -11,6 +14,8 @@ import torch
 
 import qplayer_gpu as qp
 
+ROWS = Path(__file__).parents[1] / "bench" / "results" / "precision.csv"
+TITLES = ("family", "float64", "mixed", "gradient in mixed")
 # max_iter is below the steps after which double precision takes over from mixed
 MAX_ITER = 150
 TOLERANCES = [10.0**-k for k in range(6, 14)]
@@ -51,15 +56,16 @@ def reach(args, precision) -> float:
 
 
 def main() -> None:
-    """One line for each family."""
-    print("| family | float64 | mixed | gradient in mixed |")
-    print("|---|---|---|---|")
+    """A row for each family."""
+    rows = []
     for name, make in FAMILIES.items():
         args = make()
         exact = gradients(args, qp.Settings(eps_abs=1e-10, precision="float64"))
         error = (gradients(args, qp.Settings(precision="mixed")) - exact).norm() / exact.norm()
         shown = "none exists" if name in DEGENERATE else f"{error:.0e}"
-        print(f"| {name} | {reach(args, 'float64'):.0e} | {reach(args, 'mixed'):.0e} | {shown} |")
+        rows.append([name, f"{reach(args, 'float64'):.0e}", f"{reach(args, 'mixed'):.0e}", shown])
+    with ROWS.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([TITLES, *rows])
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 python tests/soak.py                      # 100,000 problems
 python tests/soak.py --count 20000 --precision mixed
+python tests/soak.py --write              # the rows of docs/evidence.md
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import time
-from collections import Counter
+from pathlib import Path
 
 import families as f
 import hard as h
@@ -69,38 +71,47 @@ FAMILIES = {
 }
 
 
+ROWS = Path(__file__).parents[1] / "bench" / "results" / "soak.csv"
+TITLES = ("family", "problems", "wrong", "unsolved", "steps", "most", "primal", "dual", "gap", "shift")
+
+
 def main() -> None:
     """One line for each family, and one for each problem whose status is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="problems, over all families")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", choices=["float64", "mixed"], default="float64")
+    parser.add_argument("--write", action="store_true", help=f"also into {ROWS.name}, for docs/evidence.md")
     args = parser.parse_args()
     settings = qp.Settings(precision=args.precision)
     batches = -(-args.count // (BATCH * len(FAMILIES)))
-    start, wrong, unsolved = time.perf_counter(), 0, 0
-    titles = " ".join(f"{title:>8}" for title in ("primal", "dual", "gap", "shift"))
-    print(f"{'family':15} {'problems':>8} {'wrong':>5} {'unsolved':>8} {'steps':>6} {'most':>5} {titles}")
+    start, rows = time.perf_counter(), []
+    print("".join(f"{title:>{15 if title == 'family' else 9}}" for title in TITLES))
     for family in FAMILIES:
-        failures = soak(family, batches, settings, args.backend)
-        wrong, unsolved = wrong + failures[0], unsolved + failures[1]
-    total = batches * BATCH * len(FAMILIES)
+        row, failures = soak(family, batches, settings, args.backend)
+        print(f"{row[0]:>15}" + "".join(f"{value:>9}" for value in row[1:]))
+        for problem, status in failures.items():
+            print(f"    {problem}: {status}")
+        rows.append(row)
+    _, problems, wrong, unsolved = ([row[i] for row in rows] for i in range(4))
     how = f"{time.perf_counter() - start:.0f} s, {args.precision}, {args.backend}"
-    print(f"{total} problems, {wrong} with a wrong status, {unsolved} unsolved, {how}")
+    print(f"{sum(problems)} problems, {sum(wrong)} with a wrong status, {sum(unsolved)} unsolved, {how}")
+    if args.write:
+        with ROWS.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([TITLES, *rows])
 
 
-def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> tuple[int, int]:
-    """Solves the batches of a family, of n = 1 to 24; returns how many statuses are wrong, and how many unsolved."""
+def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> tuple[list, dict[str, str]]:
+    """Solves the batches of a family, of n = 1 to 24; a value for each title, and the problems with a wrong status."""
     make, expected = FAMILIES[family]
     expected = torch.tensor(expected).reshape(-1)
-    wrong, unsolved, steps, most, worst = Counter(), 0, 0, 0, torch.zeros(4, dtype=torch.float64)
+    failures, steps, most, worst = {}, 0, 0, torch.zeros(4, dtype=torch.float64)
     for seed in range(batches):
         problems = make(BATCH, 1 + 7 * seed % 24, seed)
         sol = qp.solve_qp(**problems, settings=settings, backend=backend)
         right = torch.isin(sol.status, expected)
         for i in (~right).nonzero().flatten().tolist():
-            wrong[f"seed {seed}, problem {i}: {qp.Status(int(sol.status[i])).name}"] += 1
-        unsolved += (~right & torch.isin(sol.status, torch.tensor(UNSOLVED))).sum().item()
+            failures[f"seed {seed}, problem {i}"] = qp.Status(int(sol.status[i])).name
         right &= sol.status <= CLOSEST
         found = qp.certificate(sol, **problems)
         residuals = torch.stack([found.primal_residual, found.dual_residual, found.gap, found.shift_residual])
@@ -109,13 +120,9 @@ def soak(family: str, batches: int, settings: qp.Settings, backend: str) -> tupl
         residuals[2] /= 1 + objective
         worst = torch.maximum(worst, residuals[:, right].amax(-1)) if right.any() else worst
         steps, most = steps + int(sol.info.iterations.sum()), max(most, int(sol.info.iterations.max()))
-    numbers = " ".join(f"{value:8.1e}" for value in worst.tolist())
-    failures = (wrong.total() - unsolved, unsolved)
-    counts = f"{batches * BATCH:8} {failures[0]:5} {failures[1]:8} {steps / batches / BATCH:6.1f} {most:5}"
-    print(f"{family:15} {counts} {numbers}")
-    for line in wrong:
-        print("   ", line)
-    return failures
+    unsolved = sum(qp.Status[name] in UNSOLVED for name in failures.values())
+    counts = [batches * BATCH, len(failures) - unsolved, unsolved, f"{steps / batches / BATCH:.1f}", most]
+    return [family, *counts, *(f"{value:.1e}" for value in worst.tolist())], failures
 
 
 if __name__ == "__main__":

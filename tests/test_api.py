@@ -227,7 +227,7 @@ WRONG = {
         r"g must have shape \(6,\) or .*squeeze",
     ),
     "b is a column": (wrong(A=t(2, N).double(), b=t(1, 1).double()), ValueError, r"b must have shape \(2,\)"),
-    "a side beyond float64": (wrong(ub=10**400), ValueError, "ub is beyond float64: inf means absent"),
+    "a side beyond float64": (wrong(ub=10**400), ValueError, "ub does not fit into float64: use inf for an absent"),
     "weights of no bounds": (
         {"H": None, "g": t(3, N).double(), "w_box": t(N).double()},
         ValueError,

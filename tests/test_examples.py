@@ -13,7 +13,6 @@ import denoising
 import portfolio
 import qplayer_gpu as qp
 import safety
-import sudoku9
 from harness import Training
 from ported import barriernet, linear_quadratic, predictive_control
 from ported import sudoku as qplayer_sudoku
@@ -24,10 +23,9 @@ EXAMPLES = {
     "digits": ["--epochs", "3", "--runs", "2", "--batch", "600"],
     "control": ["--epochs", "3", "--drives", "4", "--batch", "24"],
     "safety": ["--epochs", "3", "--agents", "20", "--steps", "30"],
-    "sudoku9": ["--epochs", "3", "--train", "1", "--test", "1", "--batch", "1", "--givens", "60", "--backend", "cpu"],
     "portfolio": ["--epochs", "3", "--runs", "2", "--train", "20", "--test", "10", "--batch", "10"],
 }
-SLOW = ["control", "safety", "sudoku9"]  # some seconds each
+SLOW = ["control", "safety"]  # some seconds each
 
 
 @pytest.fixture
@@ -81,17 +79,6 @@ def test_the_denoiser_solves_total_variation():
     g = torch.cat([-noisy, torch.ones(5, 11, dtype=D.dtype)], 1)
     primal = qp.solve_qp(H, g, C=C, l=torch.full((22,), -math.inf).to(D), u=torch.cat([zero, zero])).check()
     torch.testing.assert_close(denoising.Denoiser(D, None, "auto")(noisy), primal.x[:, :12], rtol=0, atol=3e-5)
-
-
-def test_puzzles_of_9x9_and_their_rules():
-    rules, (puzzles, solutions) = sudoku9.all_rules(), sudoku9.make_puzzles(3, givens=40, seed=0)
-    assert torch.equal(solutions @ rules.mT, torch.ones(3, 324, dtype=rules.dtype))
-    assert ((puzzles == 0) | (puzzles == solutions)).all()
-    assert (puzzles.sum(-1) == 40).all()
-    few = puzzles * (torch.arange(81) < 20).repeat_interleave(9)
-    assert sudoku9.follows(torch.cat([puzzles, few]), rules).tolist() == [True] * 3 + [False] * 3
-    independent = sudoku9.independent(rules)
-    assert len(independent) == torch.linalg.matrix_rank(independent) == torch.linalg.matrix_rank(rules) == 249
 
 
 def test_no_portfolio_is_worth_more_than_that_of_who_knows():

@@ -1,4 +1,4 @@
-"""The table of kinds of problems in docs/precision.md, and the judge that it is made by."""
+"""The table of kinds of problems in docs/evidence.md, and the judge that it is made by."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 import qplayer_gpu as qp
 from bench import kinds, single
 
-PAGE = Path(__file__).parents[1] / "docs" / "precision.md"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
 STATUSES = [qp.Status.SOLVED, qp.Status.SOLVED_CLOSEST_FEASIBLE]
 
 
