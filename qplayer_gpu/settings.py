@@ -33,7 +33,7 @@ class Settings:
     """The relative tolerance, >= 0."""
     method: Literal["alm", "admm", "auto"] = "alm"
     """How a problem is solved. "alm", an augmented Lagrangian, takes few Newton steps, to high accuracy. "admm" takes
-    many cheap iterations, and suits ``eps_abs`` from 1e-2 to 1e-6 (in batched torch operations, with the backends "auto"
+    many cheap iterations, and suits ``eps_abs`` from 1e-2 to 1e-6 (in batched torch operations, by the backends "auto"
     and "torch"). "auto" begins with ADMM where the batch shares H, A and C and the device makes that worth it, which no
     CPU does, and ends with "alm"."""
     max_iter: int = 1000

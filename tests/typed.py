@@ -1,10 +1,11 @@
 """A user's script, which mypy checks as strictly as it can and test_typed.py runs."""
 
+from typing import assert_type
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from typing_extensions import assert_type
 
 import qplayer_gpu as qp
 
