@@ -25,7 +25,7 @@ class CvxpyLayer(nn.Module):
 
     A problem is one in which all functions are affine, or convex and piecewise affine, but for the objective, which may
     have a convex quadratic part; it is DPP, with ``quad_form(x, P)`` of a parameter P allowed in the objective. Where
-    it is infeasible, constraints are shifted as those of :func:`.solve_qp` are; bounds and other attributes of
+    it is infeasible, constraints are shifted as those of ``solve_qp`` are; bounds and other attributes of
     variables hold. ``solver`` and ``verbose`` steer other solvers, are taken and are not used.
 
     Raises:
@@ -64,7 +64,7 @@ class CvxpyLayer(nn.Module):
 
         Parameters without B are shared by the batch. Of ``solver_args``, which go before those given when the layer was
         made, ``eps_abs``, ``eps`` or ``tol`` is the absolute tolerance, though not below 1e-9, and ``backend`` that of
-        :func:`.solve_qp`; the others, and ``warm_start``, steer other solvers, are taken and are not used. Computed in
+        ``solve_qp``; the others, and ``warm_start``, steer other solvers, are taken and are not used. Computed in
         float64, and returned in the dtype of the parameters.
 
         Raises:
