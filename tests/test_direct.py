@@ -39,6 +39,8 @@ PROBLEMS |= {
     "weighted": EXCLUDING | WEIGHTS,
     "weighted-batch": EXCLUDING | {"w_in": 0.5 + torch.rand_like(EXCLUDING["u"])},
     "not-finite": LOOSE | {"g": LOOSE["g"] * torch.tensor([[1.0], [torch.nan], [1.0], [1.0]]).double()},
+    "no-rows": {"H": FEASIBLE["H"][0], "g": FEASIBLE["g"]},
+    "bounds-alone": {"H": FEASIBLE["H"][0], "g": FEASIBLE["g"], "lb": FEASIBLE["lb"], "ub": FEASIBLE["ub"]},
     "float32": {k: v.float() for k, v in FEASIBLE.items()},
     "transposed": LOOSE | {"C": LOOSE["C"].mT.contiguous().mT},
 }  # fmt: skip

@@ -213,7 +213,7 @@ struct Pullback {
     Arguments given;
     const double* cotangent[PARTS];  // null: zero
     double* gradient[ARGUMENTS];     // of each problem alone; null: not wanted
-    double *left, *right;            // [B, 4, stored] and [B, 4, n], whose outer products the matrices' are; null: not wanted
+    double *left, *right;            // [B, 4, stored] and [B, 4, n], whose outer products the matrices' are; right null: not wanted
 
     // The adjoint solve of the batch, in this memory of as many numbers as `count` says.
     static int64_t count(const Sizes& sizes) { return 4 * sizes.n + 6 * sizes.m(); }
@@ -261,7 +261,7 @@ struct Pullback {
             to += (i < n_eq ? k * n_eq + i : k * sizes.n_in + i - n_eq) * n;
             for (int j = 0; j < n; j++) to[j] = -(y[i] * b_x[j] + p[i] * x[j] + ws[i] * b_s[j] - q_z[i] * b_z[j]);
         }
-        if (left) {
+        if (right) {
             for (int i = 0; i < stored; i++) {
                 double* to = left + k * 4 * stored + i;
                 to[0] = y[i], to[stored] = p[i], to[2 * stored] = ws[i], to[3 * stored] = -q_z[i];
