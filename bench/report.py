@@ -29,9 +29,9 @@ def summary(results: Results) -> str:
         "## Speed-up over each peer\n\nThe time of the peer divided by the time of this library, over the cases in "
         "which both are right: the median, and in brackets the smallest and the largest.",
         _speedups(results),
-        f"## How the cost grows\n\nThe time of one QP grows with a power of n ({_range_of(results, BY_N)}), that of a batch "
-        f"with a power of its size ({_range_of(results, BY_BATCH)}, n = 16): the slopes of the logarithms, forward, over "
-        "the sizes at which each solver was right.",
+        f"## How the cost grows\n\nThe time of one QP grows with a power of n ({_range_of(results, BY_N)}), that of a "
+        f"batch with a power of its size ({_range_of(results, BY_BATCH)}, n = 16): the slopes of the logarithms, "
+        "forward, over the sizes at which each solver was right.",
         _slopes(results),
         "## Distance from the floor\n\nThe forward time of this library, and the least time that its arithmetic and "
         "its data could take (floor.py).",
