@@ -79,7 +79,7 @@ def speedup(results: Results) -> plt.Figure | None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     subtitle = "forward and backward; a dot is a case in which both are right, the bar their median; "
-    label = "time of the peer by the time of qplayer_gpu"
+    label = "time of the peer divided by the time of qplayer_gpu"
     _title(axes, "How many times as fast", subtitle + results.machine, label)
     return figure
 
