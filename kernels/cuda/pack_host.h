@@ -54,10 +54,15 @@ QP_FN V swap(V v, std::integer_sequence<int, L...>) {
     return QP_SHUFFLE(v, v, (L ^ D)...);
 }
 
-// Sums of lanes at distance D: of a where bit D of the lane is 0, of b where it is 1.
+// Of lanes at distance D, those where bit D of the lane is 0, first a's and then b's; and those where it is 1.
 template <int D, class V, int... L>
-QP_FN V add_pairs(V a, V b, std::integer_sequence<int, L...>) {
-    return QP_SHUFFLE(a, b, (L & D ? LANES + (L ^ D) : L)...) + QP_SHUFFLE(a, b, (L & D ? LANES + L : L ^ D)...);
+QP_FN V first_of_pairs(V a, V b, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(a, b, (L & D ? LANES + (L ^ D) : L)...);
+}
+
+template <int D, class V, int... L>
+QP_FN V second_of_pairs(V a, V b, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(a, b, (L & D ? LANES + L : L ^ D)...);
 }
 
 // Lane r of the result is the sum of the lanes of v[r].
@@ -67,9 +72,22 @@ QP_FN V fold(const V (&v)[LANES / D]) {
         return v[0];
     } else {
         V half[LANES / D / 2];
-        for (int r = 0; r < LANES / D / 2; r++) half[r] = add_pairs<D>(v[2 * r], v[2 * r + 1], Lanes());
+        for (int r = 0; r < LANES / D / 2; r++)
+            half[r] = first_of_pairs<D>(v[2 * r], v[2 * r + 1], Lanes()) +
+                      second_of_pairs<D>(v[2 * r], v[2 * r + 1], Lanes());
         return fold<2 * D>(half);
     }
+}
+
+// Lane l of v[r] becomes lane r of v[l].
+template <int D = 1>
+QP_FN void transpose(Pack (&v)[LANES]) {
+    for (int r = 0; r < LANES; r++) {
+        if (r & D) continue;
+        const Pack a = v[r], b = v[r + D];
+        v[r] = first_of_pairs<D>(a, b, Lanes()), v[r + D] = second_of_pairs<D>(a, b, Lanes());
+    }
+    if constexpr (2 * D < LANES) transpose<2 * D>(v);
 }
 
 // The largest magnitude, NaN if any is NaN: as integers, magnitudes are ordered and NaN is above all.
