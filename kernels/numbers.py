@@ -168,8 +168,8 @@ COMPACT_SHARE = 0.1  # of the batch: when so many have ended, copying the others
 # ---- memory of the C++ kernels
 HOST_CHUNK = 32  # rows gathered for one pass over a sum of outer products
 BLOCK_CHUNK = 16  # the same on a GPU, in shared memory
-VECTORS_OF_X = 23  # of a workspace
-VECTORS_OF_ROWS = 36
+VECTORS_OF_X = 24  # of a workspace
+VECTORS_OF_ROWS = 37
 
 
 def cpp() -> str:

@@ -22,7 +22,7 @@ from ..cache import found, kept
 
 MAIN = Path(__file__).with_name("main.cpp")
 HEADERS = (MAIN.parent, Path(__file__).parents[1] / "cuda")
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-Wno-psabi")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-Wno-psabi")
 FOR_THIS_PROCESSOR = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler knows
 COMPILERS = ("c++", "g++", "clang++")
 OF_A_PROCESSOR = ("model name", "flags", "features", "cpu implementer", "cpu part", "cpu", "isa")  # in /proc/cpuinfo

@@ -1,4 +1,5 @@
-// The solver as a library for the host: one problem at a time on each thread, arrays in and out as raw pointers.
+// The solver as a library for the host: on each thread one problem at a time, or so many small ones as there are lanes;
+// arrays in and out as raw pointers.
 //
 // The structures of a call are in ../cuda/call.h; kernels/call.py mirrors them, library.py has Threads. Of a call nothing is
 // retained, and nothing is thrown.
@@ -9,6 +10,7 @@
 
 #include "../cuda/solver.h"
 #include "arguments.h"
+#include "lanes_solver.h"
 #include "pool.h"
 
 using namespace qplayer;
@@ -22,32 +24,65 @@ struct Threads {
     bool go_on() const { return !stop || !stop->load(std::memory_order_relaxed); }
 };
 
-// One thread's memory, and its solver.
-template <class F>
-class Memory {
+// Zeros, from a boundary of a pack on.
+class Zeros {
     struct Free {
         void operator()(char* p) const { ::operator delete[](p, std::align_val_t(64)); }
     };
+    std::unique_ptr<char[], Free> bytes;
 
-    static char* allocate(const Sizes& sizes) {
+  public:
+    explicit Zeros(size_t count) : bytes(new (std::align_val_t(64)) char[count]()) {}
+    Arena arena() const { return {bytes.get()}; }
+};
+
+// Solves problems one by one, in memory of its own.
+template <class F>
+class Alone {
+    static size_t size(const Sizes& sizes) {
         Workspace<F> counted;
         Arena arena{nullptr};
         counted.take(sizes, arena, arena, true);
-        return new (std::align_val_t(64)) char[arena.used]();
+        return arena.used;
     }
 
-    std::unique_ptr<char[], Free> bytes;
+    Zeros zeros;
     Workspace<F> work;
 
   public:
-    explicit Memory(const Rows& rows) : bytes(allocate(rows.sizes)), solver(rows, Block(), taken(rows.sizes)) {}
+    static constexpr int AT_ONCE = 1;
+    explicit Alone(const Rows& rows) : zeros(size(rows.sizes)), solver(rows, Block(), taken(rows.sizes)) {}
     Solver<F> solver;
+
+    void forward(const Forward& call, int64_t k, int64_t) { solver.forward(call, k); }
 
   private:
     Workspace<F>& taken(const Sizes& sizes) {
-        Arena arena{bytes.get()};
+        Arena arena = zeros.arena();
         work.take(sizes, arena, arena, true);
         return work;
+    }
+};
+
+// Solves small problems a lane each, and those that need more one by one.
+class InLanes {
+    static size_t size(const Rows& rows) {
+        Arena arena{nullptr};
+        lanes::Solver counted(rows, arena);
+        return arena.used;
+    }
+
+    Zeros zeros;
+    Arena arena = zeros.arena();
+    lanes::Solver solver;
+    Alone<double> alone;
+
+  public:
+    static constexpr int AT_ONCE = LANES;
+    explicit InLanes(const Rows& rows) : zeros(size(rows)), solver(rows, arena), alone(rows) {}
+
+    void forward(const Forward& call, int64_t first, int64_t count) {
+        solver.forward(call, first, count, [&](int64_t k) { alone.solver.forward(call, k); });
     }
 };
 
@@ -55,19 +90,23 @@ class Memory {
 // thread (tens of microseconds). What a thread takes at a time is not more, lest the others wait for it at the end.
 constexpr double BESIDE = 3e3, WORTH_A_THREAD = 1e5;
 
-// Each problem is solved by one thread, in any order, and its answer does not depend on which.
-template <class F, class Solve>
+// Each problem is solved by one thread, in any order, and its answer does not depend on which. Calls
+// solve(solver, first, count) for so many problems as a solver takes at once.
+template <class Solver, class Solve>
 int for_each_problem(const Rows& rows, Threads by, Solve solve) {
     const double np = rows.sizes.np(), cost = BESIDE + np * np * (np + rows.sizes.sp());
-    const int64_t useful = 1 + int64_t(rows.batch * cost / WORTH_A_THREAD);
+    const int64_t useful = 1 + int64_t(rows.batch * cost / WORTH_A_THREAD), once = Solver::AT_ONCE;
     const int64_t count = std::max<int64_t>(1, std::min({by.count, rows.batch, useful}));
-    const int64_t chunk = std::max<int64_t>(1, std::min({int64_t(WORTH_A_THREAD / cost), rows.batch / (8 * count), int64_t(16)}));
+    const int64_t some = std::max<int64_t>(1, std::min({int64_t(WORTH_A_THREAD / cost), rows.batch / (8 * count), int64_t(16)}));
+    const int64_t chunk = (some + once - 1) / once * once;
     std::atomic<int64_t> next{0};
     Pool::of_process().on_threads(count, [&] {
         try {
-            Memory<F> memory(rows);
-            for (int64_t first; (first = next.fetch_add(chunk)) < rows.batch;)
-                for (int64_t k = first; k < std::min(first + chunk, rows.batch) && by.go_on(); k++) solve(memory.solver, k);
+            Solver solver(rows);
+            for (int64_t first; (first = next.fetch_add(chunk)) < rows.batch;) {
+                const int64_t end = std::min(first + chunk, rows.batch);
+                for (int64_t k = first; k < end && by.go_on(); k += once) solve(solver, k, std::min(once, end - k));
+            }
         } catch (const std::bad_alloc&) {
             // the others may have enough
         }
@@ -75,14 +114,26 @@ int for_each_problem(const Rows& rows, Threads by, Solve solve) {
     return next < rows.batch;
 }
 
-template <class F>
-int forward_batch(const Forward& call, Threads by) {
-    return for_each_problem<F>(call.rows, by, [&](Solver<F>& solver, int64_t k) { solver.forward(call, k); });
+// The same forward: solve(solver, first, count) calls solver.forward.
+template <class Solve>
+int for_each_forward(const Forward& call, Threads by, Solve solve) {
+    return lanes::take(call) ? for_each_problem<InLanes>(call.rows, by, solve)
+                             : for_each_problem<Alone<double>>(call.rows, by, solve);
 }
 
-int backward_batch(const Backward& call, Threads by) {
-    return for_each_problem<double>(call.rows, by,
-                                    [&](Solver<double>& solver, int64_t k) { solver.backward(call, k); });
+int forward(const Forward& call, Threads by) {
+    return for_each_forward(call, by, [&](auto& solver, int64_t k, int64_t count) { solver.forward(call, k, count); });
+}
+
+int forward_mixed(const Forward& call, Threads by) {
+    return for_each_problem<Alone<float>>(call.rows, by, [&](Alone<float>& solver, int64_t k, int64_t count) {
+        solver.forward(call, k, count);
+    });
+}
+
+int backward(const Backward& call, Threads by) {
+    return for_each_problem<Alone<double>>(
+        call.rows, by, [&](Alone<double>& alone, int64_t k, int64_t) { alone.solver.backward(call, k); });
 }
 
 int solve(Solve& call, Threads by) {
@@ -93,11 +144,10 @@ int solve(Solve& call, Threads by) {
     const Arguments::Places at = given.lay_out(own ? own.get() : given.kept);
     const Forward forward = call.forward(at);
     given.pack(at, 0, true);
-    return for_each_problem<double>(given.rows, by, [&](Solver<double>& solver, int64_t k) {
-        given.pack(at, k, false);
-        call.begin(at, forward, k);
-        solver.forward(forward, k);
-        call.unpack(at, forward, k);
+    return for_each_forward(forward, by, [&](auto& solver, int64_t first, int64_t count) {
+        for (int64_t k = first; k < first + count; k++) given.pack(at, k, false), call.begin(at, forward, k);
+        solver.forward(forward, first, count);
+        for (int64_t k = first; k < first + count; k++) call.unpack(at, forward, k);
     });
 }
 
@@ -107,9 +157,9 @@ int pull_back(Pullback& call, Threads by) {
     if (!own) return 1;
     const Arguments::Places at = given.lay_out(given.kept);
     const Backward backward = call.backward(at, own.get());
-    return for_each_problem<double>(given.rows, by, [&](Solver<double>& solver, int64_t k) {
+    return for_each_problem<Alone<double>>(given.rows, by, [&](Alone<double>& alone, int64_t k, int64_t) {
         call.gather(at, backward, k);
-        solver.backward(backward, k);
+        alone.solver.backward(backward, k);
         call.scatter(at, backward, k);
     });
 }
@@ -126,9 +176,9 @@ int64_t qplayer_size_of_pull_back() { return sizeof(Pullback); }
 int64_t qplayer_kept(Solve* call) { return call->given.lay_out(nullptr).count; }
 
 // All return 0, or 1 where there is not enough memory.
-int qplayer_forward(const Forward* call, Threads by) { return forward_batch<double>(*call, by); }
-int qplayer_forward_mixed(const Forward* call, Threads by) { return forward_batch<float>(*call, by); }
-int qplayer_backward(const Backward* call, Threads by) { return backward_batch(*call, by); }
+int qplayer_forward(const Forward* call, Threads by) { return forward(*call, by); }
+int qplayer_forward_mixed(const Forward* call, Threads by) { return forward_mixed(*call, by); }
+int qplayer_backward(const Backward* call, Threads by) { return backward(*call, by); }
 int qplayer_solve(Solve* call, Threads by) { return solve(*call, by); }
 int qplayer_pull_back(Pullback* call, Threads by) { return pull_back(*call, by); }
 }

@@ -20,7 +20,7 @@ struct Measure {
 // What rounding may leave of Gx next to a side of about its size, shifted by s: rows i ...
 template <class F>
 QP_FN Pack rounding_of_rows(const Workspace<F>& work, double size_x, int i) {
-    return ROUNDING * (size_x / load(work.E + i) + magnitude(load(work.Gx + i)) + magnitude(load(work.s + i)));
+    return ROUNDING * (size_x * load(work.E_inverse + i) + magnitude(load(work.Gx + i)) + magnitude(load(work.s + i)));
 }
 
 // What concerns the rows; writes the violation Gx - clamp(Gx, low, high).
@@ -37,7 +37,7 @@ __device__ void measure_rows_at(Problem<F>& p, const State& st, Measure& at) {
         Pack slack = pick(z == 0, all(0), Gx - pick(z > 0, high, low));
         store(work.violation + i, violation);
         primal.add(violation), scaled_violation.add(E * violation), size.add(Gx);
-        inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(z / E);
+        inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(z * load(work.E_inverse + i));
         gap.add(magnitude(z) * magnitude(slack));
     }
     block.sync();
@@ -64,7 +64,7 @@ __device__ double measure_x(Problem<F>& p, const State& st, Measure& at) {
         Pack D = load(work.D + j);
         dual.add(Hx + g + Gz), inner_absolute.add(inner), inner_scaled.add(p.c * D * inner);
         size.add(Hx), size.add(g), size.add(Gz);
-        terms.add(D * Hx), terms.add(D * g), size_x.add(x / D);
+        terms.add(D * Hx), terms.add(D * g), size_x.add(x * load(work.D_inverse + j));
         objective.add(x * (0.5 * Hx + g));
     }
     const double eps_abs = p.options.eps_abs, eps_rel = p.options.eps_rel;
@@ -90,7 +90,7 @@ __device__ void measure_worst(Problem<F>& p, Measure& at, double gap_tolerance) 
     }
     QP_EACH(j, mat.np) {
         Pack residual = load(work.Hx + j) + load(work.g + j) + load(work.Gz + j);
-        dual.add(residual / (at.dual_tolerance + ROUNDING * at.size_terms / load(work.D + j)));
+        dual.add(residual / (at.dual_tolerance + ROUNDING * at.size_terms * load(work.D_inverse + j)));
     }
     at.primal_worst = primal.value(block), at.dual_worst = dual.value(block);
     at.gap_worst = at.gap / (gap_tolerance + gap.value(block));

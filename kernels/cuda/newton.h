@@ -136,12 +136,12 @@ __device__ bool prepare_step(Problem<F>& p, const State& st) {
 template <class F>
 __device__ int full_step(Problem<F>& p) {
     QP_PARTS(p);
-    const double size = largest(block, p.matrices.np, [&](int j) { return load(work.x + j) / load(work.D + j); });
+    const double size = largest(block, p.matrices.np, [&](int j) { return load(work.x + j) * load(work.D_inverse + j); });
     Sum wrong;
     QP_EACH(i, p.matrices.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), v = load(work.v + i), step = load(work.Gdx + i);
         Pack z = load(work.z_trial + i) + load(work.omega + i) * step, after = v + step;
-        Pack slop = ACTIVE_ROUNDING * size / load(work.E + i);
+        Pack slop = ACTIVE_ROUNDING * size * load(work.E_inverse + i);
         Pack side = load(work.side + i);
         Mask wrong_up = (side == 1) & (z < 0), wrong_down = (side == -1) & (z > 0);
         Mask passed = (side == 0) & ((after > high + slop) | (after < low - slop));

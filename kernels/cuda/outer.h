@@ -22,7 +22,7 @@ __device__ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
     const bool gaping = at.gap_worst > 1 && stagnant && at.primal_worst > SUSPECT_VIOLATION;
     if (!(at.primal_worst > 1 || gaping)) return false;
     measure_push(p, st);
-    double increment = largest(block, mat.mp, [&](int i) { return load(work.t_m + i) / load(work.E + i); });
+    double increment = largest(block, mat.mp, [&](int i) { return load(work.t_m + i) * load(work.E_inverse + i); });
     double push = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.push + j); });
     const double imbalance = push / increment, balance = imbalance / st.calm;
     if (at.primal_worst > 1 && (balance <= SUSPICION || (stagnant && balance <= STAGNANT_SUSPICION))) return true;
@@ -41,7 +41,7 @@ __device__ Ray last_step(Problem<F>& p) {
     Most size;
     Sum square, curvature;
     QP_EACH(j, mat.np) {
-        Pack d = load(work.x + j) - load(work.x_k + j), scaled = d / load(work.D + j);
+        Pack d = load(work.x + j) - load(work.x_k + j), scaled = d * load(work.D_inverse + j);
         size.add(scaled), square.add(scaled * scaled);
         curvature.add(p.c * d * (load(work.Hx + j) - load(work.Hx_k + j)));
     }
@@ -100,10 +100,10 @@ __device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at
     Most size, push, scaled_push;
     Sum terms;
     QP_EACH(i, mat.mp) {
-        Pack w = load(work.w + i), E = load(work.E + i), violation = load(work.violation + i);
+        Pack scaled_w = load(work.w + i) * load(work.E_inverse + i), violation = load(work.violation + i);
         Pack rounding = pick(violation != 0, rounding_of_rows(work, at.size_x, i), all(0));
-        size.add(w * violation / E);
-        terms.add(w * (rounding + ROUNDING * magnitude(violation)) / E);
+        size.add(scaled_w * violation);
+        terms.add(scaled_w * (rounding + ROUNDING * magnitude(violation)));
     }
     QP_EACH(j, mat.np) {
         push.add(load(work.push + j) / unit);

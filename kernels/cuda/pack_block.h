@@ -73,6 +73,7 @@ struct Block {
 };
 
 QP_FN Pack load(const double* p) { return *p; }
+QP_FN Pack load_anywhere(const double* p) { return *p; }
 QP_FN void store(double* p, Pack v) { *p = v; }
 QP_FN Pack all(double v) { return v; }
 QP_FN Pack pick(Mask where, Pack yes, Pack no) { return where ? yes : no; }
@@ -81,6 +82,7 @@ QP_FN Pack clamp(Pack v, Pack lo, Pack hi) {  // NaN stays NaN
     Pack t = lo > v ? lo : v;
     return hi < t ? hi : t;
 }
+QP_FN Pack inverse_root(Pack size) { return size > 0 ? 1 / sqrt(size) : 1; }  // 1 for 0
 QP_FN Pack magnitude(Pack v) { return fabs(v); }
 QP_FN Pack fold(const Pack (&v)[1]) { return v[0]; }
 

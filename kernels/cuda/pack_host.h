@@ -1,6 +1,8 @@
 // Packs and blocks on the host: one thread, and vectors of LANES numbers.
 #pragma once
 
+#include <string.h>
+
 #include <utility>
 
 #include "words.h"
@@ -30,6 +32,11 @@ struct Block {
 };
 
 QP_FN Pack load(const double* p) { return *reinterpret_cast<const Pack*>(p); }
+QP_FN Pack load_anywhere(const double* p) {
+    Pack v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 QP_FN void store(double* p, Pack v) { *reinterpret_cast<Pack*>(p) = v; }
 QP_FN Pack all(double v) { return Pack{} + v; }
 QP_FN Pack pick(Mask where, Pack yes, Pack no) { return where ? yes : no; }
@@ -37,6 +44,11 @@ QP_FN Mask no(Mask m) { return ~m; }
 QP_FN Pack clamp(Pack v, Pack lo, Pack hi) {  // NaN stays NaN
     Pack t = lo > v ? lo : v;
     return hi < t ? hi : t;
+}
+QP_FN Pack inverse_root(Pack size) {  // 1 for 0
+    Pack root;
+    for (int lane = 0; lane < LANES; lane++) root[lane] = sqrt(size[lane]);
+    return pick(size > 0, 1 / root, all(1));
 }
 QP_FN Pack magnitude(Pack v) { return (Pack)((Mask)v & INT64_MAX); }
 
@@ -54,22 +66,47 @@ QP_FN V swap(V v, std::integer_sequence<int, L...>) {
     return QP_SHUFFLE(v, v, (L ^ D)...);
 }
 
-// Sums of lanes at distance D: of a where bit D of the lane is 0, of b where it is 1.
+// Of lanes at distance D, those where bit D of the lane is 0, first a's and then b's; and those where it is 1.
 template <int D, class V, int... L>
-QP_FN V add_pairs(V a, V b, std::integer_sequence<int, L...>) {
-    return QP_SHUFFLE(a, b, (L & D ? LANES + (L ^ D) : L)...) + QP_SHUFFLE(a, b, (L & D ? LANES + L : L ^ D)...);
+QP_FN V first_of_pairs(V a, V b, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(a, b, (L & D ? LANES + (L ^ D) : L)...);
 }
 
-// Lane r of the result is the sum of the lanes of v[r].
-template <int D = 1, class V>
-QP_FN V fold(const V (&v)[LANES / D]) {
+template <int D, class V, int... L>
+QP_FN V second_of_pairs(V a, V b, std::integer_sequence<int, L...>) {
+    return QP_SHUFFLE(a, b, (L & D ? LANES + L : L ^ D)...);
+}
+
+struct Plus {
+    template <class V>
+    QP_FN V operator()(V a, V b) const {
+        return a + b;
+    }
+};
+
+// Lane r of the result is the sum of the lanes of v[r], or what else they are put together by.
+template <int D = 1, class V, class By = Plus>
+QP_FN V fold(const V (&v)[LANES / D], By by = {}) {
     if constexpr (D == LANES) {
         return v[0];
     } else {
         V half[LANES / D / 2];
-        for (int r = 0; r < LANES / D / 2; r++) half[r] = add_pairs<D>(v[2 * r], v[2 * r + 1], Lanes());
-        return fold<2 * D>(half);
+        for (int r = 0; r < LANES / D / 2; r++)
+            half[r] = by(first_of_pairs<D>(v[2 * r], v[2 * r + 1], Lanes()),
+                         second_of_pairs<D>(v[2 * r], v[2 * r + 1], Lanes()));
+        return fold<2 * D>(half, by);
     }
+}
+
+// Lane l of v[r] becomes lane r of v[l].
+template <int D = 1>
+QP_FN void transpose(Pack (&v)[LANES]) {
+    for (int r = 0; r < LANES; r++) {
+        if (r & D) continue;
+        const Pack a = v[r], b = v[r + D];
+        v[r] = first_of_pairs<D>(a, b, Lanes()), v[r + D] = second_of_pairs<D>(a, b, Lanes());
+    }
+    if constexpr (2 * D < LANES) transpose<2 * D>(v);
 }
 
 // The largest magnitude, NaN if any is NaN: as integers, magnitudes are ordered and NaN is above all.
@@ -87,6 +124,11 @@ struct Most {
         return m;
     }
     QP_FN double value(Block) const { return ((Pack)reduce(most))[0]; }
+    QP_FN static Pack values(const Most (&of)[LANES]) {
+        Mask v[LANES];
+        for (int r = 0; r < LANES; r++) v[r] = of[r].most;
+        return (Pack)fold(v, [](Mask a, Mask b) { return a > b ? a : b; });
+    }
 };
 
 struct Sum {
@@ -111,13 +153,15 @@ struct Any {
     }
 };
 
-// Calls done(i, total of at(i, j) over j) for each row i.
+// Calls done(i, total of at(i, j) over j) for each row i; the rows that fill the last pack are looked at too.
 template <class Total, class At, class Done>
-QP_FN void each_row(Block block, int count, int np, At at, Done done) {
-    for (int i = 0; i < count; i++) {
-        Total total;
-        for (int j = 0; j < np; j += LANES) total.add(at(i, j));
-        done(i, total.value(block));
+QP_FN void each_row(Block, int count, int np, At at, Done done) {
+    for (int i = 0; i < count; i += LANES) {
+        Total totals[LANES];
+        for (int j = 0; j < np; j += LANES)
+            for (int r = 0; r < LANES; r++) totals[r].add(at(i + r, j));
+        const Pack values = Total::values(totals);
+        for (int r = 0; r < LANES && i + r < count; r++) done(i + r, values[r]);
     }
 }
 

@@ -26,7 +26,7 @@ struct Workspace {
     double *H, *G;                                                         // the matrices, padded
     double *g, *lo, *hi, *w;                                               // as posed
     double *hard;                                                          // 1 where a row is never shifted
-    double *D, *E;                                                         // the scaling
+    double *D, *E, *D_inverse, *E_inverse;                                 // the scaling
     double *x, *x_k, *dx, *Hx, *Hx_k, *Hdx, *metric_x;                     // state and step
     double *z, *z_k, *s, *Gx, *Gx_k, *Gdx, *low, *high;                    // low and high: lo and hi, shifted
     double *metric_rows, *metric_shift, *omega, *omega_inverse, *is_firm;  // is_firm: 1 where mu_eq weighs the row
@@ -47,10 +47,10 @@ struct Workspace {
     __device__ void take(const Sizes& sizes, Arena& arena, Arena& near, bool factor_is_near) {
         const int np = sizes.np(), mp = sizes.mp(), sp = sizes.sp();
         if constexpr (LANES > 1) H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
-        double** const of_x[] = {&g,      &D,    &x,   &x_k,      &dx,       &Hx,   &Hx_k,    &Hdx,
+        double** const of_x[] = {&g,      &D,    &D_inverse, &x,   &x_k,      &dx,       &Hx,   &Hx_k,    &Hdx,
                                  &best_x, &Gz,   &push, &gradient, &diagonal, &t_x, &u_x,     &metric_x,
                                  &grad_x, &beta, &b_s, &cg_x,     &cg_step,  &cg_image, &cg_direction};
-        double** const of_rows[] = {&lo,      &hi,          &w,     &hard,   &E,      &z,           &z_k,
+        double** const of_rows[] = {&lo,      &hi,          &w,     &hard,   &E,  &E_inverse,    &z,           &z_k,
                                     &s,       &Gx,          &Gx_k,  &Gdx,    &low,    &high,        &metric_rows,
                                     &omega,   &best_z,      &best_s, &v,     &q,      &z_trial,     &metric_shift,
                                     &is_firm, &violation,   &side,   &t_m,   &u_m,    &target,      &omega_inverse,

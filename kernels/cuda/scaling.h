@@ -6,23 +6,28 @@
 
 namespace qplayer {
 
-QP_FN double inverse_root(double size) { return size > 0 ? 1 / sqrt(size) : 1; }
+// The largest entries of columns j ... of D H D, which is symmetric.
+template <class F>
+QP_FN Pack sizes_of_H(Problem<F>& p, int j) {
+    QP_PARTS(p);
+    Pack size = all(0);
+    for (int i = 0; mat.H && i < mat.n; i++) {
+        Pack entry = magnitude(load(mat.H + i * mat.np + j)) * work.D[i];
+        size = pick(entry > size, entry, size);
+    }
+    return load(work.D + j) * size;
+}
 
 // One pass: t_x gets the size of each column of D H D and E G D, t_m that of each stored row.
 template <class F>
 __device__ void measure_sizes(Problem<F>& p) {
     QP_PARTS(p);
-    set(block, work.t_x, mat.np, 0);
-    if (mat.H)
-        each_row<Most>(
-            block, mat.n, mat.np, [&](int i, int j) { return load(mat.H + i * mat.np + j) * load(work.D + j); },
-            [&](int i, double size) { work.t_x[i] = work.D[i] * size; });
     each_row<Most>(
         block, mat.stored, mat.np, [&](int i, int j) { return load(mat.line(i) + j) * load(work.D + j); },
         [&](int i, double size) { work.t_m[i] = work.E[i] * size; });
     block.sync();
     QP_EACH(j, mat.np) {
-        Pack size = load(work.t_x + j), D = load(work.D + j);
+        Pack size = sizes_of_H(p, j), D = load(work.D + j);
         for (int i = 0; i < mat.stored; i++) {
             Pack entry = magnitude(load(mat.line(i) + j)) * D * work.E[i];
             size = pick(entry > size, entry, size);
@@ -65,14 +70,14 @@ __device__ void measure_cost(Problem<F>& p) {
     double slope = largest(block, mat.np, [&](int j) { return load(work.D + j) * load(work.g + j); }) / last;
     double curvature = 0, most = 0;
     if (mat.H) {
-        set(block, work.t_x, mat.np, 0);
-        each_row<Most>(
-            block, mat.n, mat.np, [&](int i, int j) { return load(mat.H + i * mat.np + j) * load(work.D + j); },
-            [&](int i, double largest_entry) { work.t_x[i] = work.D[i] * largest_entry; });
-        block.sync();
         Sum sizes;
         Most largest_size;
-        QP_EACH(j, mat.np) sizes.add(load(work.t_x + j)), largest_size.add(load(work.t_x + j));
+        QP_EACH(j, mat.np) {
+            Pack size = sizes_of_H(p, j);
+            store(work.t_x + j, size);
+            sizes.add(size), largest_size.add(size);
+        }
+        block.sync();
         curvature = sizes.value(block) / mat.n / (last * last), most = largest_size.value(block) / (last * last);
     }
     p.c = 1;
@@ -107,10 +112,11 @@ __device__ void measure_rows(Problem<F>& p) {
     QP_PARTS(p);
     set(block, work.D, mat.np, 1);
     set(block, work.E, mat.mp, 1);
+    set(block, work.t_m, mat.sp, 0);
     for (int pass = 0; pass < (p.options.equilibrate ? RUIZ_PASSES : 0); pass++) {
         measure_sizes(p);
-        QP_EACH_NUMBER(j, mat.n) work.D[j] *= inverse_root(work.t_x[j]);
-        QP_EACH_NUMBER(i, mat.stored) work.E[i] *= inverse_root(work.t_m[i]);
+        QP_EACH(j, mat.np) store(work.D + j, load(work.D + j) * inverse_root(load(work.t_x + j)));
+        QP_EACH(i, mat.sp) store(work.E + i, load(work.E + i) * inverse_root(load(work.t_m + i)));
         block.sync();
     }
     if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.E[mat.sp + j] = 1 / work.D[j];
@@ -126,8 +132,12 @@ __device__ void measure_rows(Problem<F>& p) {
 // The metric of the solve; D and E are kept where the matrices are those of the problem before.
 template <class F>
 QP_PART void measure_scaling(Problem<F>& p, bool same_matrices) {
+    QP_PARTS(p);
     if (!same_matrices) measure_rows(p);
     measure_cost(p);
+    QP_EACH(j, mat.np) store(work.D_inverse + j, 1 / load(work.D + j));
+    QP_EACH(i, mat.mp) store(work.E_inverse + i, 1 / load(work.E + i));
+    block.sync();
     p.row_unit = p.sizes.m() ? p.mean_square_E / (p.unit * p.unit) / exp(p.mean_log_w) : 1;
 }
 

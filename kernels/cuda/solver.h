@@ -137,13 +137,18 @@ struct Solver {
     // Copies lines to padded ones; whether all their numbers are finite.
     __device__ bool copy_lines(double* to, const double* from, int count) {
         Block block = problem.block;
-        const int n = rows.sizes.n, np = rows.sizes.np();
-        bool finite = true;
-        for (int i = 0; i < count; i++) {
-            finite &= are_finite(block, from + i * n, n);
-            QP_EACH_NUMBER(j, n) to[i * np + j] = from[i * n + j];
+        const int n = rows.sizes.n, np = rows.sizes.np(), whole = n / LANES * LANES;
+        Any nan;
+        double zero = 0;
+        for (int i = 0; i < count; i++, to += np, from += n) {
+            QP_EACH(j, whole) {
+                const Pack numbers = load_anywhere(from + j), zeros = numbers - numbers;
+                nan.add(zeros != zeros);
+                store(to + j, numbers);
+            }
+            for (int j = whole; j < n; j++) to[j] = from[j], zero += from[j] - from[j];
         }
-        return finite;
+        return !nan.value(block) && zero == 0;
     }
 
     // Whether the numbers that this thread looks at are finite.
