@@ -79,7 +79,8 @@ struct Arguments {
     // Entry i of a vector for problem k.
     double entry(Name name, int64_t k, int i, double absent) const {
         const Word word = words[name];
-        return forms[name].kind == NUMBER ? word.number : forms[name].kind == ARRAY ? word.data[k * forms[name].stride + i] : absent;
+        const Form form = forms[name];
+        return form.kind == NUMBER ? word.number : form.kind == ARRAY ? word.data[k * form.stride + i] : absent;
     }
 
     Sides sides(int64_t k, int i) const {
@@ -139,15 +140,17 @@ struct Solve {
     double* answer[PARTS];
     int64_t *status, *iterations;
     double *primal, *dual, *gap;
+    Forward of_rows;
 
-    Forward forward(const Arguments::Places& at) const {
+    // The solve of the rows, which a caller may end by its limit of steps.
+    const Forward& forward(const Arguments::Places& at) {
         const Sizes& sizes = given.rows.sizes;
-        Forward call{given.rows, {}, {}, {}, answer[X], at.z, at.s, status, iterations, primal, dual, gap, 0};
+        of_rows = {given.rows, {}, {}, {}, answer[X], at.z, at.s, status, iterations, primal, dual, gap, 0};
         if (start[X]) {  // where the answer will stand, which is written when the start has been read
-            call.x_start = {call.x, sizes.n};
-            call.z_start = {call.z, sizes.m()}, call.s_start = {call.s, sizes.m()};
+            of_rows.x_start = {of_rows.x, sizes.n};
+            of_rows.z_start = {of_rows.z, sizes.m()}, of_rows.s_start = {of_rows.s, sizes.m()};
         }
-        return call;
+        return of_rows;
     }
 
     // The parts of a vector of rows, for problem k.
@@ -293,7 +296,8 @@ struct Pullback {
             } else {
                 of_s = b_s[i - stored], of_z = b_z[i - stored];
             }
-            const double log_w = call.q_z[k * m + i] * of_z - call.ws[k * m + i] * of_s, found = hard && hard[i] ? 0 : log_w / w[i];
+            const double log_w = call.q_z[k * m + i] * of_z - call.ws[k * m + i] * of_s;
+            const double found = hard && hard[i] ? 0 : log_w / w[i];
             if (i < n_eq) put(ARG_w_eq, k, i, found);
             else if (i < stored) put(ARG_w_in, k, i - n_eq, found);
             else put(ARG_w_box, k, i - stored, found);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_int64, c_void_p
 
-from ..call import RowsStruct
+from ..call import ForwardCall, RowsStruct
 
 ARGUMENTS, PARTS = 12, 7  # of a QP, and of an answer
 ABSENT, ARRAY, NUMBER = 0, 1, 2
@@ -30,15 +30,7 @@ class Arguments(Structure):
     )
 
 
-class Call(Structure):
-    """What both calls have, which begins them."""
-
-    @property
-    def rows(self) -> RowsStruct:
-        return self.given.rows
-
-
-class SolveCall(Call):
+class SolveCall(Structure):
     """A solve: where it starts, and where its answer goes."""
 
     _fields_ = (
@@ -46,10 +38,16 @@ class SolveCall(Call):
         ("start", c_void_p * PARTS),
         ("answer", c_void_p * PARTS),
         *((name, c_void_p) for name in ("status", "iterations", "primal", "dual", "gap")),
+        ("of_rows", ForwardCall),
     )
 
+    @property
+    def rows(self) -> RowsStruct:
+        """What is solved, where a limit may be changed on the way."""
+        return self.of_rows.rows
 
-class PullBackCall(Call):
+
+class PullBackCall(Structure):
     """Gradients of the arguments, from the cotangents of the answer."""
 
     _fields_ = (
@@ -59,6 +57,11 @@ class PullBackCall(Call):
         ("left", c_void_p),
         ("right", c_void_p),
     )
+
+    @property
+    def rows(self) -> RowsStruct:
+        """As in a solve."""
+        return self.given.rows
 
 
 WORDS = Arguments.words.offset  # from here on a call is addresses and numbers

@@ -142,7 +142,7 @@ int solve(Solve& call, Threads by) {
     if (!given.kept) own.reset(new (std::nothrow) double[given.lay_out(nullptr).count]);
     if (!given.kept && !own) return 1;
     const Arguments::Places at = given.lay_out(own ? own.get() : given.kept);
-    const Forward forward = call.forward(at);
+    const Forward& forward = call.forward(at);
     given.pack(at, 0, true);
     return for_each_forward(forward, by, [&](auto& solver, int64_t first, int64_t count) {
         for (int64_t k = first; k < first + count; k++) given.pack(at, k, false), call.begin(at, forward, k);
