@@ -141,6 +141,24 @@ def test_threads_sleep_between_calls(three_threads):
     assert time.process_time() - before < 0.002
 
 
+COUNTED = """
+import os, torch, qplayer_gpu as qp
+H, g = torch.eye(10).double(), torch.randn(2000, 10).double()
+torch.set_num_threads(1)
+before = len(os.listdir("/proc/self/task"))
+for count in (1, 3, 2):
+    torch.set_num_threads(count)
+    qp.solve_qp(H, g, lb=0.0, backend="cpu")
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_as_many_threads_are_started_as_pytorch_may_use():
+    done = subprocess.run([sys.executable, "-c", COUNTED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "2", "2"]
+
+
 def test_calls_at_the_same_time_share_the_threads(three_threads):
     rows = as_rows(batch(500))
     expected, found = cpu.forward(rows, OPTIONS).x, []

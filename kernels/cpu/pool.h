@@ -33,6 +33,7 @@ class Pool {
             Job& job = *jobs.front();
             if (--job.wanted == 0) jobs.pop_front();
             job.running++;
+            for (int i = 0; i < 2 && !jobs.empty(); i++) work.notify_one();
             lock.unlock();
             job.run(job.call);
             lock.lock();
@@ -61,18 +62,19 @@ class Pool {
         return *current();
     }
 
-    // Calls `run` on this thread, and on as many others as wake up before it returns, `count` in all.
+    // Calls `run` on this thread, and on as many others as wake up before it returns, `count` in all. It wakes one, and each
+    // two more, as to wake many would take as long as a small batch.
     template <class Run>
     void on_threads(int64_t count, Run run) {
+        if (count <= 1) return run();
         Job job{[](void* call) { (*static_cast<Run*>(call))(); }, &run, count - 1, 0};
-        if (job.wanted > 0) {
+        {
             std::lock_guard<std::mutex> lock(mutex);
             grow(job.wanted);
             jobs.push_back(&job);
         }
-        for (int64_t i = 1; i < count; i++) work.notify_one();
+        work.notify_one();
         run();
-        if (count <= 1) return;
         std::unique_lock<std::mutex> lock(mutex);
         for (auto at = jobs.begin(); at != jobs.end(); ++at)
             if (*at == &job) {
