@@ -95,6 +95,11 @@ def test_the_same_with_other_options(changes):
         assert_same(as_rows(args), options)
 
 
+def test_what_mixed_precision_leaves(monkeypatch):
+    monkeypatch.setattr(cpu, "MIXED_STEPS", 6)
+    assert_same(as_rows(f.feasible(MANY, 7)), OPTIONS._replace(mixed=True))
+
+
 @pytest.mark.parametrize("noise", [0.0, 1e-3, 1e-1, 10.0])
 def test_the_same_from_a_start(noise):
     args = f.feasible(MANY, 7, two_sided=True, bounds=True)

@@ -5,13 +5,6 @@
 
 namespace qplayer::lanes {
 
-// 1 / sqrt(size) to ten digits, by Newton's method from a guess at the bits, which is faster; 1 for 0.
-QP_FN Pack about_inverse_root(Pack size) {
-    Pack root = (Pack)(0x5fe6eb50c7b537a9 - ((Mask)size >> 1));
-    for (int pass = 0; pass < 3; pass++) root *= 1.5 - 0.5 * size * root * root;
-    return pick(size > 0, root, all(1));
-}
-
 // The power of two next to a positive size.
 QP_FN Pack power_of_two(Pack size) {
     constexpr double ROOT_OF_TWO = 1.4142135623730951;
@@ -51,12 +44,12 @@ inline void equilibrate(const Problems& p) {
             size[j] = larger(entry * E, size[j]);
         }
         most *= E;
-        const Pack root = about_inverse_root(most);
+        const Pack root = inverse_root(most);
         p.E[i] *= root;
         p.E_inverse[i] *= pick(most > 0, most, all(1)) * root;
     }
     for (int j = 0; j < p.n; j++) {
-        const Pack root = about_inverse_root(size[j]);
+        const Pack root = inverse_root(size[j]);
         p.D[j] *= root;
         p.D_inverse[j] *= pick(size[j] > 0, size[j], all(1)) * root;
     }

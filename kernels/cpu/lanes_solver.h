@@ -10,10 +10,9 @@
 
 namespace qplayer::lanes {
 
-inline bool take(const Forward& call) {
-    const Rows& rows = call.rows;
+inline bool take(const Rows& rows) {
     return rows.sizes.n <= LARGEST_N && rows.sizes.m() <= LARGEST_M && rows.batch >= 2 * LANES && !rows.w.data &&
-           !rows.hard.data && !call.again;
+           !rows.hard.data;
 }
 
 class Solver {

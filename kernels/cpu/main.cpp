@@ -82,7 +82,9 @@ class InLanes {
     explicit InLanes(const Rows& rows) : zeros(size(rows)), solver(rows, arena), alone(rows) {}
 
     void forward(const Forward& call, int64_t first, int64_t count) {
-        solver.forward(call, first, count, [&](int64_t k) { alone.solver.forward(call, k); });
+        const auto leave = [&](int64_t k) { alone.solver.forward(call, k); };
+        if (!call.again) return solver.forward(call, first, count, leave);
+        for (int64_t k = first; k < first + count; k++) leave(k);  // the few that others left
     }
 };
 
@@ -114,15 +116,16 @@ int for_each_problem(const Rows& rows, Threads by, Solve solve) {
     return next < rows.batch;
 }
 
-// The same forward: solve(solver, first, count) calls solver.forward.
+// The same forward: solve(solver, first, count) calls solver.forward. The rows are those of the caller, who may change
+// their max_iter meanwhile.
 template <class Solve>
-int for_each_forward(const Forward& call, Threads by, Solve solve) {
-    return lanes::take(call) ? for_each_problem<InLanes>(call.rows, by, solve)
-                             : for_each_problem<Alone<double>>(call.rows, by, solve);
+int for_each_forward(const Rows& rows, Threads by, Solve solve) {
+    return lanes::take(rows) ? for_each_problem<InLanes>(rows, by, solve)
+                             : for_each_problem<Alone<double>>(rows, by, solve);
 }
 
 int forward(const Forward& call, Threads by) {
-    return for_each_forward(call, by, [&](auto& solver, int64_t k, int64_t count) { solver.forward(call, k, count); });
+    return for_each_forward(call.rows, by, [&](auto& solver, int64_t k, int64_t count) { solver.forward(call, k, count); });
 }
 
 int forward_mixed(const Forward& call, Threads by) {
@@ -144,7 +147,7 @@ int solve(Solve& call, Threads by) {
     const Arguments::Places at = given.lay_out(own ? own.get() : given.kept);
     const Forward& forward = call.forward(at);
     given.pack(at, 0, true);
-    return for_each_forward(forward, by, [&](auto& solver, int64_t first, int64_t count) {
+    return for_each_forward(given.rows, by, [&](auto& solver, int64_t first, int64_t count) {
         for (int64_t k = first; k < first + count; k++) given.pack(at, k, false), call.begin(at, forward, k);
         solver.forward(forward, first, count);
         for (int64_t k = first; k < first + count; k++) call.unpack(at, forward, k);
