@@ -80,6 +80,13 @@ def test_second_derivatives():
     assert torch.autograd.gradgradcheck(lambda b: layer(b)[0], models.rand(3).requires_grad_())
 
 
+def test_one_graph_of_torch_compile():
+    problem, parameters, variables, tensors = models.springs()
+    layer = CvxpyLayer(problem, parameters, variables)
+    (found,) = torch.compile(layer, backend="eager", fullgraph=True)(*tensors)
+    torch.testing.assert_close(found, layer(*tensors)[0], rtol=TOLERANCE, atol=TOLERANCE)
+
+
 def test_a_map_over_examples():
     problem, parameters, variables, tensors = models.least_squares()
     layer = CvxpyLayer(problem, parameters, variables)
