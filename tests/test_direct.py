@@ -33,6 +33,8 @@ PROBLEMS |= {
     "one": {k: v[:1] for k, v in FEASIBLE.items()},
     "none": {k: v[:0] if k == "g" else v[0] for k, v in FEASIBLE.items()},
     "numbers": LOOSE | {"lb": -1, "ub": 0.5},
+    "shared-without-rows": one_matrix({k: v for k, v in FEASIBLE.items() if k in ("H", "g", "lb", "ub")}),
+    "shared-without-anything": one_matrix({k: v for k, v in FEASIBLE.items() if k in ("H", "g")}),
     "absent-sides": LOOSE | {"l": torch.full_like(LOOSE["l"], -1e20)},
     "crossed": LOOSE | {"l": LOOSE["u"] + 0.1},
     "crossed-by-rounding": LOOSE | {"l": LOOSE["u"] * (1 + 1e-16)},
@@ -64,6 +66,7 @@ def test_the_same_bits(case, no_operators, monkeypatch):
     pytree.tree_map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True), found, expected)
 
 
+@pytest.mark.usefixtures("nan_memory")
 @pytest.mark.parametrize("case", PROBLEMS)
 def test_the_same_gradients(case):
     args = {k: v for k, v in PROBLEMS[case].items() if v is not None}

@@ -94,26 +94,23 @@ def test_mapped_problems_are_those_of_the_batch(form):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9), *gradients)
 
 
-def test_maps_of_maps_of_batches():
+def test_maps_of_maps_of_batches(monkeypatch):
     """A grid of scales of g and of sides, for a batch of three; what is mapped by neither stays shared."""
-    args, _, _ = CASES["feasible"]
+    args = {k: v if k in ("g", "u") else v[0] for k, v in CASES["feasible"][0].items()}
     values, solve = differentiable(args, qp.Settings())
     calls = []
-    forward = qj._Call.solve
 
-    def spied(self, tensors, start, lead):
-        calls.append((lead, [tuple(t.shape) for t in tensors]))
-        return forward(self, tensors, start, lead)
+    def spied(**given):
+        calls.append({name: tuple(given[name].shape) for name in ("H", "g", "C", "u")})
+        return qp.solve_qp(**given)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qj._Call, "solve", spied)
-        scaled = jax.vmap(
-            jax.vmap(lambda s, t: solve(values | {"g": s * values["g"], "u": t + values["u"]}), (None, 0)), (0, None)
-        )
-        sol = scaled(jnp.asarray([1.0, 2.0]), jnp.asarray([0.0, 0.1, 0.2, 0.3]))
-    assert sol.x.shape == (2, 4, 3, 6)
+    monkeypatch.setattr(qj.layer, "solve_qp", spied)
+    scaled = jax.vmap(lambda s, t: solve(values | {"g": s * values["g"], "u": t + values["u"]}), (None, 0))
+    sol = jax.vmap(scaled, (0, None))(jnp.asarray([1.0, 2.0]), jnp.asarray([0.0, 0.1, 0.2, 0.3]))
+    n, rows = 6, values["u"].shape[-1]
+    assert calls == [{"H": (n, n), "g": (24, n), "C": (rows, n), "u": (24, rows)}]
+    assert sol.x.shape == (2, 4, 3, n)
     assert sol.status.shape == (2, 4, 3)
-    assert [lead for lead, _ in calls] == [(2, 4)]
     for i, s in enumerate((1.0, 2.0)):
         for k, t in enumerate((0.0, 0.1, 0.2, 0.3)):
             close(sol.x[i, k], qp.solve_qp(**args | {"g": s * args["g"], "u": t + args["u"]}).x, 1e-9)
@@ -166,6 +163,16 @@ def test_problems_that_fail_have_no_gradient_and_touch_no_other(form):
     whole = jax.grad(lambda v: jnp.delete(solve(v).x, 1, axis=0).sum())(values)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9), gradient, whole)
     assert solve(broken).names() == ["SOLVED", "NONFINITE_INPUT", "SOLVED"]
+
+
+def test_a_problem_that_its_backward_would_solve_has_no_gradient_either():
+    """The steps of the backward's solve begin where those of the forward ended."""
+    values, _ = differentiable(CASES["feasible"][0], qp.Settings())
+    few = qp.Settings(max_iter=5)
+    first = qj.solve_qp(**values, settings=few)
+    assert (qj.solve_qp(**values, warm_start=first, settings=few).solved & ~first.solved).any()
+    gradient = jax.grad(lambda g: qj.solve_qp(**values | {"g": g}, settings=few).x.sum())(values["g"])
+    assert not gradient[~first.solved].any()
 
 
 def test_a_warm_start_goes_through_a_loop():

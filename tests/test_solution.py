@@ -82,4 +82,6 @@ def test_a_relative_tolerance_is_named_where_the_answers_are_large():
     stopped = qp.Solution(**{**vars(sol), "status": late, "info": sol.info.map(lambda t: 0 * t + 3)})
     assert "of 3 the answers are large, the residuals not: take Settings.eps_rel=1e-9" in message(stopped)
     assert "eps_rel" not in message(stopped.map(lambda t: t if t is late else t / 1e9))
+    far = qp.Solution(**{**vars(stopped), "info": sol.info.map(lambda t: 0 * t + 10_000)})
+    assert "eps_rel" not in message(far)
     assert "eps_rel" not in message(qp.solve_qp(**mixed()))
