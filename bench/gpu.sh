@@ -56,9 +56,9 @@ for tool in memcheck racecheck synccheck; do
             python3 -m bench.gpu answers "$backend" 5 20 40
     done
 done
-pytest=(python3 -m pytest -v -p no:cacheprovider -n 5 --dist worksteal --continue-on-collection-errors)
-aside tests 180 "${pytest[@]}" -m "gpu and not slow"
-aside tests-triton 180 "${pytest[@]}" -m "not gpu and not slow" tests/test_triton.py tests/test_linear.py tests/test_triton_parts.py
+pytest=(python3 -m pytest -v -p no:cacheprovider --dist worksteal --continue-on-collection-errors)
+aside tests 180 "${pytest[@]}" -n 8 -m "gpu and not slow"
+aside tests-triton 180 "${pytest[@]}" -n 3 -m "not gpu and not slow" tests/test_triton.py tests/test_linear.py tests/test_triton_parts.py
 aside solves 180 python3 -m bench.gpu solves
 aside auto 180 python3 -m bench.gpu answers auto 8 16 32 64 100 # its checks at first use
 aside trial 180 python3 -m qplayer_gpu.trial

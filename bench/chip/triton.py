@@ -4,15 +4,16 @@
 
 compiles the variants of the launch table with Triton's own ptxas and reads registers, stack and shared memory from the
 cubin; a stack says that registers spill. sass.py counts instructions. triton.csv keeps the rows of each version of
-Triton that this has been run with. Not for a process with TRITON_INTERPRET=1, which compiles nothing.
+Triton that this has been run with on these sources. Not for a process with TRITON_INTERPRET=1, which compiles nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from qplayer_gpu.kernels.triton import linear, slots
 from qplayer_gpu.kernels.triton.adjoint import adjoint_kernel
 from qplayer_gpu.kernels.triton.forward import forward_kernel
 from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
+from qplayer_gpu.kernels.triton.newton import REFINEMENTS
 from qplayer_gpu.kernels.triton.problem import Arrays, Config
 from qplayer_gpu.kernels.triton.solve import solve_kernel
 from qplayer_gpu.kernels.triton.vectors import COMPILED
@@ -72,6 +74,7 @@ class Resources:
     """Of one variant, as triton.csv has them."""
 
     triton: str
+    source: str
     kernel: str
     precision: str
     n: int
@@ -91,6 +94,12 @@ class Resources:
     @property
     def variant(self) -> Variant:
         return Variant(self.kernel, self.precision, self.n, self.m, self.architecture)
+
+
+def digest() -> str:
+    """Of the sources of the kernels."""
+    files = [*sorted(Path(linear.__file__).parent.glob("*.py")), Path(numbers.__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def variants() -> Iterator[Variant]:
@@ -142,6 +151,7 @@ def extents(v: Variant) -> dict[str, float]:
     rows |= {"column_sizes": v.m / 3, "clear": slots.COLUMNS * v.n + slots.ROWS * v.m}
     few = {"exact_line_search": LINE_SEARCH_TRIALS, "solve_kernel": 1, "take_part": 1}  # right-hand side
     once = {"measure_scaling": numbers.RUIZ_PASSES, "factor_saddle_point": 1, "saddle_point": SADDLE_POINT_PASSES}
+    once |= {"newton_step": REFINEMENTS.value}
     once |= {"factor": 1}  # the loop around it, where its last line ends that
     return pivots | rows | few | once
 
@@ -155,7 +165,7 @@ def measured(v: Variant, program: Any) -> Resources:
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
     warps, chunk = (linear.WARPS[v.n], 0) if v.kernel in SOLVES else (WARPS[v.n], CHUNK[v.n])
     usage = (registers, stack, program.metadata.shared, *code.counts(extents(v), step, infeasible), *kept)
-    return Resources(triton.__version__, *astuple(v), warps, chunk, SOLVES.get(v.kernel, "sweep"), *usage)
+    return Resources(triton.__version__, digest(), *astuple(v), warps, chunk, SOLVES.get(v.kernel, "sweep"), *usage)
 
 
 def imprecise(v: Variant, program: Any) -> list[str]:
@@ -172,7 +182,7 @@ def complaints(v: Variant) -> list[str]:
     program = compiled(v)
     now = measured(v, program)
     found = [f"{v}: {line.strip()}" for line in imprecise(v, program)]
-    if then is not None and now != then:
+    if then is not None and now != replace(then, source=now.source):
         found.append(f"{now}, in the table {then}")
     if now.stack and (then is None or not then.stack):
         found.append(f"registers spill: {now}")
@@ -180,8 +190,8 @@ def complaints(v: Variant) -> list[str]:
 
 
 def rewrite() -> int:
-    """Writes the rows of this Triton beside those of others."""
-    kept = [r for r in parsed(FILE, Resources) if r.triton != triton.__version__]
+    """Writes the rows of this Triton beside those of others; those of other sources go."""
+    kept = [r for r in parsed(FILE, Resources) if r.triton != triton.__version__ and r.source == digest()]
     new = []
     for v in variants():
         new.append(measured(v, compiled(v)))

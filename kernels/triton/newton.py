@@ -14,6 +14,8 @@ from .scratch import column_vector, columns_at, number, put_columns, put_number,
 from .system import factor, solution
 from .vectors import INF, clamped, largest, some
 
+REFINEMENTS = tl.constexpr(2)  # of a stiff step: with one, an infeasible LP may have steps that do not descend
+
 
 @triton.jit
 def exact_line_search(slope, curvature, v, w, lo, hi, omega):
@@ -107,11 +109,12 @@ def is_stiff(data, st, cfg: tl.constexpr):
 def refine(data, st, cfg: tl.constexpr):
     """Solves for what the step in slot DX leaves of its system."""
     tl.debug_barrier()
+    row_product(data, slots.DX, slots.GDX, cfg)
+    up, down = active_rows(data, cfg)
+    pull = row_vector(data, slots.OMEGA, cfg) * excess(data, up, down, cfg)
+    put_rows(data, slots.PULL, pull + row_vector(data, slots.ROW_WEIGHT, cfg) * row_vector(data, slots.GDX, cfg), cfg)
     rest = -(pull_of_x(data, st, cfg) + columns_of(data, slots.PULL, cfg))
     sigma = tl.where(curved(st), 0.0 * st.rho + 1.0, 0.0 * st.rho)
-    row_product(data, slots.DX, slots.GDX, cfg)
-    put_rows(data, slots.PULL, row_vector(data, slots.ROW_WEIGHT, cfg) * row_vector(data, slots.GDX, cfg), cfg)
-    rest -= columns_of(data, slots.PULL, cfg)
     dx, P = column_vector(data, slots.DX, cfg), column_vector(data, slots.METRIC_X, cfg)
     rest -= (st.rho + sigma * number(data, slots.BEND, cfg)) * P * dx
     if cfg.has_h:
@@ -137,7 +140,8 @@ def newton_step(data, st, cfg: tl.constexpr):
     dx, failed = direction(data, st, cfg)
     put_columns(data, slots.DX, dx, cfg)
     if (failed == 0) & is_stiff(data, st, cfg):
-        refine(data, st, cfg)
+        for _ in range(REFINEMENTS):
+            refine(data, st, cfg)
     dx = column_vector(data, slots.DX, cfg)
     slope = tl.sum(dx * pull_of_x(data, st, cfg), axis=0)
     products_at_x(data, cfg)
