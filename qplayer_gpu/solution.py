@@ -65,33 +65,46 @@ class _Record:
 class Info(_Record, Generic[Array]):
     """How well each problem was solved, in the units of the data."""
 
-    iterations: Array  #: [B] Newton steps
-    primal_residual: Array  #: [B] max violation of the (shifted) rows
-    dual_residual: Array  #: [B] ``max |Hx + g + A'y + C'z + z_box|``
-    gap: Array  #: [B] complementarity: sum of ``|multiplier|`` times the distance from its side
+    iterations: Array
+    """[B] The Newton steps that the problem took, over all phases."""
+    primal_residual: Array
+    """[B] The largest violation of a row, or of a shifted row where the problem is infeasible."""
+    dual_residual: Array
+    """[B] The largest entry of ``|Hx + g + A'y + C'z + z_box|``."""
+    gap: Array
+    """[B] The complementarity gap, which is the sum over the rows of ``|multiplier|`` times the distance of the row
+    from the side that the multiplier pushes against."""
 
 
 @dataclass(frozen=True)
 class Solution(_Record, Generic[Array]):
-    """The answers of a batch; an unbatched call has no B.
+    """The answers of a batch; those of an unbatched call have no dimension B.
 
-    ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in``, ``lb + s_box <= x <= ub + s_box``; the shifts are zero where
-    the problem is feasible. (Where sides cross, ``l > u``, both give way: ``l - s_in``, ``u + s_in``.)
-    ``Hx + g + A'y + C'z + z_box = 0``; a positive ``z`` pushes against the upper side, a negative one against
-    the lower. Where a problem is INFEASIBLE, its multipliers are a ray: ``A'y + C'z + z_box = 0``.
+    The answer satisfies ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in`` and ``lb + s_box <= x <= ub + s_box``.
+    (Where sides cross, ``l > u``, both give way: ``l - s_in`` and ``u + s_in``.) The multipliers satisfy
+    ``Hx + g + A'y + C'z + z_box = 0``; where a problem is INFEASIBLE they are a ray, ``A'y + C'z + z_box = 0``.
 
     Printed, it says how many problems ended with each status, and their worst residuals.
     """
 
-    x: Array  #: [B, n]
-    y: Array  #: [B, n_eq]
-    z: Array  #: [B, n_in]
-    z_box: Array  #: [B, n]
-    s_eq: Array  #: [B, n_eq]
-    s_in: Array  #: [B, n_in]
-    s_box: Array  #: [B, n]
-    status: Array  #: [B] of Status
+    x: Array
+    """[B, n] The solutions."""
+    y: Array
+    """[B, n_eq] The multipliers of the equalities."""
+    z: Array
+    """[B, n_in] The multipliers of the inequalities, positive at an upper side and negative at a lower one."""
+    z_box: Array
+    """[B, n] The multipliers of the bounds, positive at an upper bound and negative at a lower one."""
+    s_eq: Array
+    """[B, n_eq] The shifts of the equalities. All shifts are zero where the problem is feasible."""
+    s_in: Array
+    """[B, n_in] The shifts of the inequalities."""
+    s_box: Array
+    """[B, n] The shifts of the bounds."""
+    status: Array
+    """[B] How each problem ended, the numbers of :class:`Status`."""
     info: Info[Array]
+    """How many steps each problem took, and its residuals."""
 
     @staticmethod
     def of(answer: Answer, sizes: Sizes, dtype: torch.dtype) -> Solution[Tensor]:
@@ -130,12 +143,12 @@ class Solution(_Record, Generic[Array]):
 
     @property
     def solved(self) -> Array:
-        """[B] bool: which problems ended SOLVED or SOLVED_CLOSEST_FEASIBLE."""
+        """[B] bool, true for the problems that ended SOLVED or SOLVED_CLOSEST_FEASIBLE."""
         solved: Any = self.status <= int(Status.SOLVED_CLOSEST_FEASIBLE)  # type: ignore[operator]
         return solved
 
     def names(self) -> list[str]:
-        """The name of each problem's status, B in all; one of an unbatched call."""
+        """The name of the status of each problem, as a list; an unbatched call has one."""
         return [Status(code).name for code in _numbers(self.status)]
 
     def check(self: S) -> S:
