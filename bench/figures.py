@@ -10,7 +10,7 @@ from math import isnan
 from pathlib import Path
 from statistics import median
 
-from . import kinds, learned
+from . import kinds, learned, models, ported
 from .points import load
 from .solvers import NAMES, OURS
 from .table import markdown, read
@@ -112,6 +112,16 @@ def features() -> str:
     return markdown(list(lines[0]), [[cell.partition(" (")[0] for cell in line.values()] for line in lines])
 
 
+def ported_scripts() -> str:
+    """Scripts of other libraries with this library and with theirs."""
+    return ported.table(read(ported.FILE))
+
+
+def cvxpy_models() -> str:
+    """Models in CVXPY with this library and with cvxpylayers."""
+    return models.table(read(models.FILE))
+
+
 def spills() -> str:
     """Bytes of stack of the Triton kernels that spill, by version."""
     lines = read(CHIP / "triton.csv")
@@ -185,6 +195,8 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         families_of_steps,
         warm_starts,
         features,
+        ported_scripts,
+        cvxpy_models,
         spills,
         issued,
     )

@@ -99,6 +99,19 @@ def portfolio() -> str:
     return markdown(["model", "trained on", *head], rows)
 
 
+def condensing() -> str:
+    """Times of model predictive control in full and condensed."""
+    lines = read(DOCS / "mpc/speed.csv")
+    columns = ("full ms", "condensed ms", "times as fast")
+    rows = [[line["chains"], line["call"], *(_round(float(line[name])) for name in columns)] for line in lines]
+    return markdown(["chains", "call", "full, ms", "condensed, ms", "times as fast"], rows)
+
+
+def _round(value: float) -> str:
+    """To two digits, without an exponent."""
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+
+
 def speed() -> str:
     """Steps per second of the safety filters."""
     names = {"layer": "this library", "proxqp": "a loop over ProxQP"}
@@ -125,5 +138,6 @@ def _since(values: list[float]) -> int:
 
 
 FIGURES: dict[str, Callable[..., str]] = {
-    f.__name__: f for f in (last, mean, most, sudoku, unsolved_puzzles, drives, denoising, digits, portfolio, speed)
+    f.__name__: f
+    for f in (last, mean, most, sudoku, unsolved_puzzles, drives, denoising, digits, portfolio, condensing, speed)
 }
