@@ -1,4 +1,4 @@
-"""Learns the rules of 4x4 Sudoku with a layer whose constraints are all there is to learn.
+"""Learns the rules of 4x4 Sudoku with a layer of which only the constraints are learned.
 
 A puzzle is a vector p of 64 entries, one for each cell and digit: 1 for a given, 0 elsewhere. The layer answers with
 

@@ -1,4 +1,4 @@
-"""The calls of qpth, of proxsuite's QPLayer and of cvxpylayers, for programs that change but their import.
+"""The calls of qpth, of proxsuite's QPLayer and of cvxpylayers, for programs that change only their import.
 
     from qplayer_gpu.compat import QpthQPFunction as QPFunction, QPSolvers  # not from qpth.qp
     from qplayer_gpu.compat import ProxsuiteQPFunction as QPFunction  # not from proxsuite.torch.qplayer
