@@ -23,9 +23,9 @@ ACCURACIES = ("eps_abs", "eps", "tol")  # that of OSQP and SCS, of SCS and diffc
 class CvxpyLayer(nn.Module):
     """``CvxpyLayer`` of cvxpylayers 1.2.0 (its torch layer) for the problems of CVXPY that are QPs.
 
-    A problem is one in which all functions are affine, or convex and piecewise affine, except for the objective, which may
-    have a convex quadratic part; it is DPP, with ``quad_form(x, P)`` of a parameter P allowed in the objective. Where
-    it is infeasible, constraints are shifted as those of ``solve_qp`` are; bounds and other attributes of
+    A problem is one in which all functions are affine, or convex and piecewise affine, except for the objective, which
+    may have a convex quadratic part; it is DPP, with ``quad_form(x, P)`` of a parameter P allowed in the objective.
+    Where it is infeasible, constraints are shifted as those of ``solve_qp`` are; bounds and other attributes of
     variables hold. ``solver`` and ``verbose`` steer other solvers, are taken and are not used.
 
     Raises:
