@@ -22,6 +22,7 @@ void run(int threads, unsigned seed, const std::function<void()>& kernel);
 int rank();  // of the thread that runs
 long long shuffle(unsigned lanes, long long mine, int lane);  // what that lane of the warp says, among these
 unsigned ballot(unsigned lanes, bool mine);
+void add_quarter(double& x, double& y, double a, double b);  // mma.sync.m8n8k4 of doubles
 
 template <class T>
 T shuffled(unsigned lanes, T v, int lane) {

@@ -15,7 +15,7 @@ import torch
 
 from ..cache import locked
 from ..call import BackwardCall, ForwardCall, memory
-from .source import THREADS, at_once, digest, options, source
+from .source import THREADS, WARP, at_once, digest, options, source
 
 STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
 
@@ -56,11 +56,20 @@ def shared_limit(device: int) -> int:
 
 
 @cache
+def has_tensor_cores(device: int) -> bool:
+    """Whether the device has tensor cores for doubles, as ``words.h`` asks its compiler."""
+    return int(cupy.cuda.Device(device).attributes["ComputeCapabilityMajor"]) >= 8
+
+
+@cache
 def blocks_at_once(name: str, threads: int, single: bool, device: int, shared: int) -> int:
     """How many blocks of a kernel the device (the current one) runs at once."""
-    function = kernel(name, threads, single, device).kernel.ptr
-    in_block = threads * at_once(threads)
-    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, in_block, shared)
+    return blocks_of(kernel(name, threads, single, device).kernel.ptr, threads * at_once(threads), shared, device)
+
+
+def blocks_of(function: int, threads: int, shared: int, device: int) -> int:
+    """How many blocks of so many threads and bytes of shared memory the device (the current one) runs at once."""
+    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
     return int(each) * int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
@@ -78,8 +87,9 @@ def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: to
     problems = at_once(threads)
     with torch.cuda.device(index):
         number, limit = 4 if single else 8, shared_limit(index) // problems - STATIC_SHARED
-        near = memory(sizes, number, True)[1] <= limit
-        stride, shared = memory(sizes, number, near)
+        tensor = not single and threads >= WARP and has_tensor_cores(index)
+        near = memory(sizes, number, True, tensor)[1] <= limit
+        stride, shared = memory(sizes, number, near, tensor)
         stride = -(-stride // 16) * 16
         variant = name, threads, single, index
         blocks = min(-(-call.rows.batch // problems), blocks_at_once(*variant, problems * shared))

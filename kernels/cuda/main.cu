@@ -9,12 +9,17 @@
 // with as many blocks as shall run at once (what the device holds, at most what the batch needs). A block has the
 // threads and the memory of one problem, but those of four where QP_THREADS is 8, each by its part of the warp. For each
 // problem that is
-//     shared memory (dynamic, bytes):   F (np (BLOCK_CHUNK + 3) + BLOCK_CHUNK) + (factor_is_near ? F np (np + 2) : 0)
+//     shared memory (dynamic, bytes):   near + (factor_is_near ? factor : 0)
 //     scratch (global, bytes):          8 (VECTORS_OF_X n + VECTORS_OF_ROWS m) + 4 (rows of A and C, rounded up to even)
-//                                       + 2 F np np + (factor_is_near ? 0 : F np (np + 2))
-// where F is the size of a number of the factor, np is n rounded up to a multiple of 4, m is the length of lo, and the
-// others are numbers of kernels/numbers.py. There is factor_is_near wherever a block may have that much shared memory and 2 KB more for each problem, which
-// is static; else the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16.
+//                                       + 2 sums + (factor_is_near ? 0 : factor)
+// where m is the length of lo, and
+//     near    F (np (BLOCK_CHUNK + 3) + BLOCK_CHUNK)     on tensor cores   64 t
+//     factor  F np (np + 2)                                                256 t (t + 1)
+//     sums    F np np                                                      256 t (t + 1)
+// with F the size of a number of the factor, np n rounded up to a multiple of 4, t blocks of 8 in n, rounded up, and
+// numbers of kernels/numbers.py. Tensor cores are used from sm_80 on, for factors in double precision, where QP_THREADS
+// is 32 or more. There is factor_is_near wherever a block may have that much shared memory and 2 KB more for each
+// problem, which is static; else the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16.
 // `next` is zero at the launch. Pointers are to float64 and int64 on the device.
 // have no batch. Nothing is allocated, nothing waits for the host.
 //

@@ -16,8 +16,8 @@ WARP = 32
 
 
 @cache
-def source() -> str:
-    """The numbers of the method, and ``main.cu`` with its headers in place.
+def source(main: str = "main.cu") -> str:
+    """The numbers of the method, and a file with its headers in place.
 
     Compilers and caches need no other file, and see each change.
     """
@@ -29,7 +29,7 @@ def source() -> str:
         taken.add(name)
         return INCLUDE.sub(lambda found: text(found[1]), (FOLDER / name).read_text().replace("#pragma once\n", ""))
 
-    return numbers.cpp() + text("main.cu")
+    return numbers.cpp() + text(main)
 
 
 def options(threads: int, single: bool) -> tuple[str, ...]:
