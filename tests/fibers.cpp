@@ -173,6 +173,16 @@ unsigned ballot(unsigned lanes, bool mine) {
     return those;
 }
 
+unsigned most(unsigned lanes, unsigned mine) {
+    Barrier& exchange = group(lanes, machine->rank).exchange;
+    const long long* slots = said(exchange, mine);
+    unsigned result = 0;
+    for (int lane = 0; lane < WARP; lane++)
+        if (lanes >> lane & 1) result = std::max(result, unsigned(slots[lane]));
+    wait(exchange);
+    return result;
+}
+
 void add_quarter(double& x, double& y, double a, double b) {
     Warp& here = warp();
     Barrier& exchange = group(0xffffffff, machine->rank).exchange;

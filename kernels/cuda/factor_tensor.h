@@ -40,15 +40,17 @@ QP_FN void add_rows_to(const Lane& lane, const Factor<F>& f, const Matrices& mat
     int up[HIGH], across[WIDE];
     for (int u = 0; u < HIGH; u++) up[u] = at_most((I + u) * TILE + lane.row, f.n - 1);
     for (int v = 0; v < WIDE; v++) across[v] = at_most((J + v) * TILE + lane.row, f.n - 1);
+    F* const kept[HIGH] = {S + lower(I, J) + 2 * lane.rank(), S + lower(I + 1, J) + 2 * lane.rank()};
     const auto each = [&](auto done) {
 #pragma unroll
         for (int u = 0; u < HIGH; u++)
 #pragma unroll
             for (int v = 0; v < WIDE; v++)
-                if (J + v <= I + u && I + u < f.tiles) done(sum[u][v], lane.own(S + lower(I + u, J + v)));
+                if (J + v <= I + u && I + u < f.tiles)
+                    done(sum[u][v], *reinterpret_cast<Tile*>(kept[u] + v * TILE_NUMBERS));
     };
     each([](Tile& mine, const Tile& theirs) { mine = theirs; });
-    for (int first = 0; first < count; first += 4) {
+    QP_ROLLED for (int first = 0; first < count; first += 4) {
         const int k = first + lane.q, row = list[at_most(k, count - 1)];
         const double w = k < count ? weight(row) : 0;
         const double* line = mat.line(row);
@@ -72,8 +74,8 @@ QP_PART void add_rows(Block block, const Factor<F>& f, const Matrices& mat, F* S
                       Weight weight) {
     const Lane lane(block);
     int part = 0;
-    for (int I = 0; I < f.tiles; I += 2)
-        for (int J = 0; J < I + 2; J += 4)
+    QP_ROLLED for (int I = 0; I < f.tiles; I += 2)
+        QP_ROLLED for (int J = 0; J < I + 2; J += 4)
             if (part++ % Block::warps == lane.warp) add_rows_to(lane, f, mat, S, list, count, weight, I, J);
     block.sync();
 }
@@ -110,7 +112,7 @@ QP_FN bool invert_factor(Block block, double* tile) {
 #pragma unroll
     for (int p = 0; p < TILE; p++) {
         root = inverse_of_root(a[p][p]);
-        const double inverse = -root * root;
+        const double inverse = fma(-root, root, 0.0);  // less zero, or its sign would go to each product
 #pragma unroll
         for (int r = p + 1; r < TILE; r++) {
             const double multiplier = a[r][p] * inverse;
@@ -131,6 +133,7 @@ QP_FN bool invert_factor(Block block, double* tile) {
 template <class F>
 QP_FN Tile assembled(const Lane& lane, const Terms<F>& terms, int n, int I, int k, int at) {
     const int i = I * TILE + lane.row, j = k * TILE + 2 * lane.q, own = at + 2 * lane.rank();
+    const bool whole = I != k && (I + 1) * TILE <= n;
     Tile K;
     if (terms.S) {
         const Tile S = *reinterpret_cast<const Tile*>(terms.S + own);
@@ -141,10 +144,11 @@ QP_FN Tile assembled(const Lane& lane, const Terms<F>& terms, int n, int I, int 
         K = {fma(terms.b, T.x, K.x), fma(terms.b, T.y, K.y)};
     }
     if (terms.H) {
-        const double* H = terms.H + at_most(i, n - 1) * n + j;
-        if (j < n) K.x += H[0];
-        if (j + 1 < n) K.y += H[1];
+        const double* H = terms.H + i * n + j;
+        if (whole || (i < n && j < n)) K.x += H[0];
+        if (whole || (i < n && j + 1 < n)) K.y += H[1];
     }
+    if (whole) return K;
     if (i >= n) K = {};
     if (I == k) {
         const double diagonal = i >= n ? 1 : terms.diagonal ? terms.diagonal[i] : 0;
@@ -179,14 +183,12 @@ QP_FN void reduce(const Lane& lane, const Factor<F>& f, const Terms<F>& terms, i
 
 // False where K is not positive definite.
 template <class F>
-QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& of) {
+QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& terms) {
     const Factor<F> f = factor;  // in registers
-    const Terms<F> terms = of;
     const Lane lane(block);
     constexpr int WARPS = Block::warps;
     bool positive = true;
-#pragma unroll 1
-    for (int k = 0; k < f.tiles; k++) {
+    QP_ROLLED for (int k = 0; k < f.tiles; k++) {
         F* diagonal = f.L + lower(k, k);
         const int own = k + 1 + (lane.warp - k & WARPS - 1);  // the first row of this warp below
         if (own == k + 1) {
@@ -194,12 +196,10 @@ QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& of)
             block.sync_lanes();
             positive &= invert_factor(block, diagonal);
         }
-#pragma unroll 1
-        for (int I = own; I < f.tiles; I += 2 * WARPS) reduce(lane, f, terms, I, WARPS, k);
+        QP_ROLLED for (int I = own; I < f.tiles; I += 2 * WARPS) reduce(lane, f, terms, I, WARPS, k);
         block.sync();
         const Tile inverse = lane.load(diagonal);
-#pragma unroll 1
-        for (int I = own; I < f.tiles; I += WARPS) {
+        QP_ROLLED for (int I = own; I < f.tiles; I += WARPS) {
             F* tile = f.L + lower(I, k);
             Tile X;
             add_product(X, lane.load(tile), inverse);
@@ -212,47 +212,46 @@ QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& of)
 
 // f.r <- (LL')^-1 f.r. One warp does it; a vector is each row of the left factor, and of the result.
 template <class F>
-QP_PART void substitute(Block block, const Factor<F>& factor) {
-    const Factor<F> f = factor;
+QP_PART void substitute(Block block, const Factor<F>& f) {
     const Lane lane(block);
-    F* const vector = f.r + 2 * lane.q;
-    const auto at = [&](int k) -> Tile& { return *reinterpret_cast<Tile*>(vector + k * TILE); };
-    const auto solve = [&](int k, Tile even, Tile odd, Tile inverse) {
-        const Tile rest = at(k) - (even + odd);
+    F* const first = f.r + 2 * lane.q;
+    F* const end = first + f.np;
+    const auto pair = [](F* at) -> Tile& { return *reinterpret_cast<Tile*>(at); };
+    const auto solve = [&](F* at, Tile even, Tile odd, Tile inverse) {
+        const Tile rest = pair(at) - (even + odd);
         even = odd = {};
         add_quarter(even, rest.x, inverse.x);
         add_quarter(odd, rest.y, inverse.y);
         block.sync_lanes();
-        if (lane.row == 0) at(k) = even + odd;
+        if (lane.row == 0) pair(at) = even + odd;
         block.sync_lanes();
     };
     if (lane.warp == 0) {
         const F* line = f.L;
-#pragma unroll 1
-        for (int k = 0; k < f.tiles; k++) {
+        QP_ROLLED for (F* to = first; to != end; to += TILE) {
             Tile even, odd;
-#pragma unroll 1
-            for (int j = 0; j < k; j++, line += TILE_NUMBERS) {
-                const Tile y = at(j), L = lane.load(line);
+            QP_ROLLED for (F* from = first; from != to; from += TILE, line += TILE_NUMBERS) {
+                const Tile y = pair(from), L = lane.load(line);
                 add_quarter(even, y.x, L.x);
                 add_quarter(odd, y.y, L.y);
             }
-            solve(k, even, odd, lane.load(line));
+            solve(to, even, odd, lane.load(line));
             line += TILE_NUMBERS;
         }
-#pragma unroll 1
-        for (int k = f.tiles - 1; k >= 0; k--) {
+        int k = f.tiles;
+        QP_ROLLED for (F* to = end; to != first;) {
+            to -= TILE, k--;
             Tile even, odd;
             line = f.L + lower(k, k);
             const Tile inverse = lane.transposed(line);
-#pragma unroll 1
-            for (int i = k + 1; i < f.tiles; i++) {
-                line += i * TILE_NUMBERS;
-                const Tile x = at(i), L = lane.transposed(line);
+            int down = k * TILE_NUMBERS;
+            QP_ROLLED for (F* from = to + TILE; from != end; from += TILE) {
+                down += TILE_NUMBERS, line += down;
+                const Tile x = pair(from), L = lane.transposed(line);
                 add_quarter(even, x.x, L.x);
                 add_quarter(odd, x.y, L.y);
             }
-            solve(k, even, odd, inverse);
+            solve(to, even, odd, inverse);
         }
     }
     block.sync();

@@ -33,10 +33,10 @@ class Launch(Structure):
 
 
 @cache
-def module(threads: int, single: bool) -> Any:
+def module(name: str, threads: int, single: bool) -> Any:
     """A variant, compiled for the device at hand by the first process that uses it; CuPy keeps it, with a checksum."""
-    compiled = cupy.RawModule(code=source(), options=options(threads, single))
-    with locked(f"nvrtc_{digest()}_{threads}_{single}"):
+    compiled = cupy.RawModule(code=source(), options=options(name, threads, single))
+    with locked(f"nvrtc_{digest()}_{name}_{threads}_{single}"):
         compiled.compile()
     return compiled
 
@@ -44,7 +44,7 @@ def module(threads: int, single: bool) -> Any:
 @cache
 def kernel(name: str, threads: int, single: bool, device: int) -> Any:
     """A kernel on a device (the current one), which may use all the shared memory that a block can have."""
-    function = module(threads, single).get_function(name)
+    function = module(name, threads, single).get_function(name)
     function.max_dynamic_shared_size_bytes = shared_limit(device) - function.shared_size_bytes
     return function
 

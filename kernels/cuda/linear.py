@@ -60,8 +60,7 @@ def cholesky_solve(
 @cache
 def kernel(threads: int, device: int) -> Any:
     """The kernel on a device (the current one)."""
-    function = cupy.RawModule(code=source("systems.cu"), options=options(threads, single=False)).get_function(
-        "qplayer_solve"
-    )
+    flags = options("qplayer_solve", threads, single=False)
+    function = cupy.RawModule(code=source("systems.cu"), options=flags).get_function("qplayer_solve")
     function.max_dynamic_shared_size_bytes = 64 * LARGEST // 8 + 256 * (LARGEST // 8) * (LARGEST // 8 + 1)
     return function

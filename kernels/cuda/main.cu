@@ -2,6 +2,7 @@
 //
 // A module is one variant, chosen when it is compiled (C++17, no headers but those of this folder):
 //     QP_THREADS   threads of a problem: 8 to n = 8, 32 (a warp) to n = 32, 64 to n = 64, 128 to n = 128, 256 beyond
+//     QP_FORWARD   defined for the first of the kernels below, QP_BACKWARD for the second
 //     QP_SINGLE    defined for a factor in single precision (Options.mixed), of the forward only
 //
 // Both kernels take (call, launch), the structures by value; those of the call are in call.h, launch is below:
@@ -75,13 +76,16 @@ __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve s
 
 }  // namespace qplayer
 
+#ifdef QP_FORWARD
 extern "C" __global__ void __launch_bounds__(qplayer::LAUNCHED, qplayer::RESIDENT / qplayer::LAUNCHED)
     qplayer_forward(const __grid_constant__ qplayer::Forward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
                                                [&](auto& solver, auto k) { solver.forward(call, k); });
 }
 
-#ifndef QP_SINGLE
+#endif
+
+#ifdef QP_BACKWARD
 extern "C" __global__ void __launch_bounds__(qplayer::LAUNCHED, qplayer::RESIDENT / qplayer::LAUNCHED)
     qplayer_backward(const __grid_constant__ qplayer::Backward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,

@@ -32,12 +32,12 @@ struct Matrices {
 
 namespace qplayer {
 
-QP_FN void set(Block block, double* y, int count, double value) {
+QP_CALL void set(Block block, double* y, int count, double value) {
     QP_EACH(i, count) store(y + i, all(value));
     block.sync();
 }
 
-QP_FN void copy(Block block, double* y, const double* x, int count) {
+QP_CALL void copy(Block block, double* y, const double* x, int count) {
     QP_EACH(i, count) store(y + i, load(x + i));
     block.sync();
 }

@@ -26,8 +26,7 @@ QP_FN void multiply_two(Block block, Line line, int count, int n, const double* 
     constexpr int HIGH = 2;
     const Lane lane(block);
     const double* vector = lane.row % 2 && z ? b : a;
-#pragma unroll 1
-    for (int i = lane.warp * HIGH * TILE; i < count; i += Block::warps * HIGH * TILE) {
+    QP_ROLLED for (int i = lane.warp * HIGH * TILE; i < count; i += Block::warps * HIGH * TILE) {
         Tile even[HIGH], odd[HIGH];
         const double* lines[HIGH];
         for (int u = 0; u < HIGH; u++) lines[u] = line(at_most(i + u * TILE + lane.row, count - 1));
@@ -59,8 +58,7 @@ QP_FN void some_columns(const Lane& lane, const Matrices& mat, const double* z, 
     int across[WIDE];
 #pragma unroll
     for (int v = 0; v < WIDE; v++) across[v] = WHOLE ? v * TILE : at_most(v * TILE, mat.n - 1 - j - lane.row);
-#pragma unroll 1
-    for (int i = 0; i < mat.stored; i += 4) {
+    QP_ROLLED for (int i = 0; i < mat.stored; i += 4) {
         const int k = i + lane.q;
         const double factor = k < mat.stored ? z[k] : 0;
         const double* line = mat.line(at_most(k, mat.stored - 1)) + j + lane.row;
@@ -83,8 +81,7 @@ QP_PART void columns(Block block, const Matrices& of, const double* z, double* y
     constexpr int WIDTH = 4 * TILE;
     const Matrices mat = of;  // in registers
     const Lane lane(block);
-#pragma unroll 1
-    for (int j = lane.warp * WIDTH; j < mat.n; j += Block::warps * WIDTH)
+    QP_ROLLED for (int j = lane.warp * WIDTH; j < mat.n; j += Block::warps * WIDTH)
         if (j + WIDTH <= mat.n)
             some_columns<true>(lane, mat, z, y, j);
         else

@@ -32,9 +32,10 @@ def source(main: str = "main.cu") -> str:
     return numbers.cpp() + text(main)
 
 
-def options(threads: int, single: bool) -> tuple[str, ...]:
-    """What the compiler is told to make a variant."""
-    return "-std=c++17", f"-DQP_THREADS={threads}", *(["-DQP_SINGLE"] if single else [])
+def options(kernel: str, threads: int, single: bool) -> tuple[str, ...]:
+    """What the compiler is told to make a variant of a kernel: ``qplayer_forward``, ..."""
+    one = f"-DQP_{kernel.removeprefix('qplayer_').upper()}"
+    return "-std=c++17", f"-DQP_THREADS={threads}", one, *(["-DQP_SINGLE"] if single else [])
 
 
 def at_once(threads: int) -> int:

@@ -18,16 +18,7 @@ struct __align__(16) Tile {
 QP_FN Tile operator+(Tile a, Tile b) { return {a.x + b.x, a.y + b.y}; }
 QP_FN Tile operator-(Tile a, Tile b) { return {a.x - b.x, a.y - b.y}; }
 
-// c_ij += sum over q of a_iq b_jq, where lane 4 i + q brings a_iq and b_iq.
-QP_FN void add_quarter(Tile& c, double a, double b) {
-#ifdef __CUDACC__
-    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
-        : "+d"(c.x), "+d"(c.y)
-        : "d"(a), "d"(b));
-#else
-    blocks::add_quarter(c.x, c.y, a, b);
-#endif
-}
+QP_FN void add_quarter(Tile& c, double a, double b) { add_quarter(c.x, c.y, a, b); }
 
 // c += a b'
 QP_FN void add_product(Tile& c, Tile a, Tile b) {
@@ -51,8 +42,6 @@ struct Lane {
     QP_FN void store(double* tile, Tile v) const { *reinterpret_cast<Tile*>(tile + place) = v; }
     QP_FN Tile transposed(const double* tile) const { return {tile[across[0]], tile[across[1]]}; }
     QP_FN int rank() const { return 4 * row + q; }
-    // Of a block that this warp alone reads and writes, in memory that is far.
-    QP_FN Tile& own(double* tile) const { return *reinterpret_cast<Tile*>(tile + 2 * rank()); }
 };
 
 // Block (i, j) of a lower triangle that is stored by rows of blocks.

@@ -29,9 +29,21 @@ using int64_t = long long;
 }  // namespace qplayer
 #endif
 
-// A small function; QP_PART: a large one, of which a GPU's code has one copy.
+// A small function; QP_PART: a large one, of which a GPU's code has one copy; QP_CALL: a small one of which it has one.
 #define QP_FN __device__ __forceinline__
+#ifdef __CUDACC__
+#define QP_CALL QP_PART
+#else
+#define QP_CALL QP_FN
+#endif
+
+// On a GPU a thread has few rounds of a loop: unrolled, it would be more to compile and more to do.
+#ifdef __CUDACC__
+#define QP_ROLLED _Pragma("unroll 1")
+#else
+#define QP_ROLLED
+#endif
 
 // Loops that the threads of a block share: over the packs of a vector, over numbers.
-#define QP_EACH(i, count) for (int i = block.rank * LANES; i < (count); i += block.size * LANES)
-#define QP_EACH_NUMBER(i, count) for (int i = block.rank; i < (count); i += block.size)
+#define QP_EACH(i, count) QP_ROLLED for (int i = block.rank * LANES; i < (count); i += block.size * LANES)
+#define QP_EACH_NUMBER(i, count) QP_ROLLED for (int i = block.rank; i < (count); i += block.size)
