@@ -1,8 +1,8 @@
 """The solves inside the kernels, callable alone: batches of small symmetric positive definite systems ``K x = r``.
 
-On a CUDA device with CuPy and tensor cores for doubles (sm_80 and later), those make the Cholesky factors of float64, up
-to n = 128. With Triton, one program for each matrix holds it in registers, up to n = 64; elsewhere they are batched
-operations of torch. There are no derivatives. Two methods give the same answer:
+On a CUDA device with CuPy and fast tensor cores for doubles (sm_80, sm_90, sm_100), these make the Cholesky factors of
+float64, up to n = 128. With Triton, one program for each matrix holds it in registers, up to n = 64; elsewhere they are
+batched operations of torch. There are no derivatives. Two methods give the same answer:
 
 - :func:`cholesky_solve`: ``K = U'U``, the right-hand side carried along, and back-substitution.
 - :func:`sweep_solve`: with K scaled to a unit diagonal, one symmetric sweep for each pivot, and no substitution. With

@@ -160,7 +160,7 @@ def program(tmp_path_factory):
     ],
     ids=["feasible", "infeasible-far", "lp"],
 )
-@pytest.mark.parametrize("tensor", [True, False], ids=["sm_80", "sm_75"])
+@pytest.mark.parametrize("tensor", [True, False], ids=["tensor", "no-tensor"])
 def test_a_block_says_what_one_thread_says(program, make, near, tensor):
     rows = as_rows(make())
     assert_same(program(64, tensor=tensor).solve(rows, Run(near=near)), solved_by(cpu, rows))

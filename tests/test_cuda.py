@@ -41,7 +41,7 @@ class FakeCupy(ModuleType):
         self.kernels, self.launches, self.modules, self.events = {}, [], 0, []
         self.launch_of = launch_of
         attributes = {"MaxSharedMemoryPerBlockOptin": SHARED_LIMIT, "MultiProcessorCount": PROCESSORS}
-        self.attributes = attributes | {"ComputeCapabilityMajor": 8}
+        self.attributes = attributes | {"ComputeCapabilityMajor": 8, "ComputeCapabilityMinor": 0}
         driver = SimpleNamespace(launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy)
         self.cuda = SimpleNamespace(driver=driver, Device=lambda index: SimpleNamespace(attributes=self.attributes))
 
@@ -156,12 +156,12 @@ def test_one_process_compiles_a_variant_at_a_time(cuda, monkeypatch):
     assert cuda.cupy.events == list(compiled)
 
 
-@pytest.mark.parametrize("major", [7, 8], ids=["sm_75", "sm_80"])
+@pytest.mark.parametrize("minor", [0, 6], ids=["sm_80", "sm_86"])
 @pytest.mark.parametrize(
     ("n", "threads"), [(1, 8), (8, 8), (9, 32), (32, 32), (33, 64), (64, 64), (65, 128), (129, 256), (256, 256)]
 )
-def test_a_problem_has_threads_by_n(cuda, n, threads, major):
-    cuda.cupy.attributes["ComputeCapabilityMajor"] = major
+def test_a_problem_has_threads_by_n(cuda, n, threads, minor):
+    cuda.cupy.attributes["ComputeCapabilityMinor"] = minor
     qp.solve_qp(torch.eye(n).double(), torch.ones(2, n).double(), backend="cuda")
     (launch,) = cuda.cupy.launches
     assert launch.block == (max(threads, 32), 1, 1)
@@ -170,7 +170,9 @@ def test_a_problem_has_threads_by_n(cuda, n, threads, major):
     # numbers of 8 bytes, n rounded up to 4
     padded, tiles = -(-n // 4) * 4, -(-n // 8)
     other, factor = 8 * (padded * 19 + 16), 8 * padded * (padded + 2)
-    if major >= 8 and n > 8:
+    tensor = minor == 0 and n > 8
+    assert ("-DQP_TENSOR" in launch.options) == tensor
+    if tensor:
         other, factor = 64 * tiles, 512 * tiles * (tiles + 1) // 2
     near = other + factor + 2048 <= SHARED_LIMIT
     assert launch.near == near

@@ -17,6 +17,7 @@ from qplayer_gpu.checked import Checked
 from qplayer_gpu.kernels.interface import Vectors
 
 on_cupy = pytest.importorskip("gpu.on_cupy")
+counts = pytest.importorskip("gpu.counts")  # which Triton has a part in
 
 pytestmark = [pytest.mark.usefixtures("compiler"), pytest.mark.usefixtures("nan_memory")]
 
@@ -88,6 +89,19 @@ def test_each_variant_is_right(emulation, case, n, precision):
     several = 9 if n <= 8 else 3  # of which four share a warp
     for batch, order in ((1, FORWARD), (several, RANDOM)):
         assert_clean(emulation, case, n, batch, order, precision)
+
+
+EXECUTED = {8: 1772, 16: 4504, 32: 7325, 64: 19825, 128: 64940}  # in a Newton step, by n: docs/counts.md has what of
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "n", [pytest.param(8, marks=SLOW), pytest.param(16, marks=SLOW), 32, 64, pytest.param(128, marks=SLOW)]
+)
+def test_a_step_does_not_grow(emulation, n):
+    _, executed = counts.executed("cuda", n, emulation)
+    assert sum(executed.values()) <= 1.05 * EXECUTED[n]
+    assert any(kind == "product of matrices" for _, kind in executed) == (n > 8)
 
 
 def found_in(emulation, rows):

@@ -3,8 +3,8 @@
     python -m bench.chip.cuda
 
 compiles all variants with NVRTC, through CuPy's binding, and reads from its assembler what they need, and from the
-machine's code how long it is. It takes some seconds for each; a GPU and its driver are not needed, the packages cupy and
-nvidia-cuda-nvrtc are, and triton, whose wheel has nvdisasm.
+machine's code how long it is. It takes some seconds for each; a GPU and its driver are not needed, the packages cupy,
+nvidia-cuda-nvrtc and triton (for its nvdisasm) are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cupy_backends.cuda.libs import nvrtc
 
-from qplayer_gpu.kernels.cuda.source import THREADS, WARP, digest, options, source
+from qplayer_gpu.kernels.cuda.source import THREADS, digest, has_tensor_cores, options, source
 
 from ..table import parsed
 from .sass import tool
@@ -30,7 +30,10 @@ FILE = Path(__file__).with_name("cuda.csv")
 ARCHITECTURES = (80, 90)
 INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d\s+)?(\w+)", re.MULTILINE)
 CUPY_S = ("-ftz=true", "--device-as-default-execution-space")  # options that CuPy adds
-SPILL = 256  # bytes that a thread may put aside: so much is at the calls of the parts of a step, more is in their loops
+SPILL = 512  # bytes that a thread may put aside, in all functions together
+STEP_SPILL = 128  # the same, in those of a step
+STEP = r"\d(newton_step|factorize|substitute|add_rows|update_sums|columns|measure|exact_line_search)[A-Z]"
+FUNCTION = re.compile(r"Function properties for (\S+)\n.*?(\d+) bytes spill stores")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Resources:
     registers: int
     stack: int  # bytes of each thread
     spilled: int  # bytes that are stored for want of registers, of each thread
+    spilled_in_step: int  # of them: by the functions of a step
     shared: int  # bytes of each block of a launch, static
     instructions: int  # of the machine's code
     products: int  # among them: of matrices in double precision, on tensor cores
@@ -68,7 +72,9 @@ class Resources:
 def variants() -> Iterator[Variant]:
     """All that launch.py may ask for."""
     kernels = ("forward", "double"), ("forward", "float"), ("backward", "double")
-    return (Variant(name, threads, scalar, sm) for threads, (name, scalar), sm in product(THREADS, kernels, ARCHITECTURES))
+    return (
+        Variant(name, threads, scalar, sm) for threads, (name, scalar), sm in product(THREADS, kernels, ARCHITECTURES)
+    )
 
 
 def compiled(v: Variant, to: str = "sm", *more: str) -> tuple[str, bytes]:
@@ -79,7 +85,7 @@ def compiled(v: Variant, to: str = "sm", *more: str) -> tuple[str, bytes]:
     """
     program = nvrtc.createProgram(source(), "main.cu", (), ())
     try:
-        flags = options(f"qplayer_{v.kernel}", v.threads, v.scalar == "float")
+        flags = options(f"qplayer_{v.kernel}", v.threads, v.scalar == "float", v.architecture)
         nvrtc.compileProgram(program, (*flags, *CUPY_S, f"--gpu-architecture={to}_{v.architecture}", *more))
         code = nvrtc.getCUBIN(program) + b"\0" if to == "sm" else nvrtc.getPTX(program)  # CuPy drops the last byte
         return nvrtc.getProgramLog(program), code
@@ -95,17 +101,19 @@ def measured(v: Variant) -> Resources:
     usage = re.search(r"Used (\d+) registers.*?(\d+) bytes cumulative stack size, (\d+) bytes smem", log)
     assert usage, log
     registers, stack, shared = map(int, usage.groups())
-    spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
+    spilled = {name: int(stored) for name, stored in FUNCTION.findall(log)}
+    in_step = (stored for name, stored in spilled.items() if re.search(STEP, name))
     found = Counter(INSTRUCTION.findall(tool("nvdisasm", "-c", cubin=code)))
     instructions = found.total() - found["NOP"]
     known = (digest(), "{}.{}".format(*nvrtc.getVersion()), *astuple(v))
-    return Resources(*known, registers, stack, spilled, shared, instructions, found["DMMA"])
+    return Resources(*known, registers, stack, sum(spilled.values()), sum(in_step), shared, instructions, found["DMMA"])
 
 
 def faults(resources: list[Resources]) -> list[str]:
-    """Which of the kernels spill more than SPILL, or have no use of the tensor cores that are there for them."""
-    lost = (r for r in resources if r.threads >= WARP and not r.products)
-    return [f"too much spills: {r}" for r in resources if r.spilled > SPILL] + [f"no products: {r}" for r in lost]
+    """Which of the kernels spill too much, or have no use of the tensor cores that are there for them."""
+    spilling = (r for r in resources if r.spilled > SPILL or r.spilled_in_step > STEP_SPILL)
+    lost = (r for r in resources if has_tensor_cores(r.threads, r.architecture) and not r.products)
+    return [f"too much spills: {r}" for r in spilling] + [f"no products: {r}" for r in lost]
 
 
 def complaints(v: Variant) -> list[str]:

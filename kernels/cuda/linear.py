@@ -11,8 +11,8 @@ import cupy
 import torch
 from torch import Tensor
 
-from .launch import blocks_of, has_tensor_cores, threads_of
-from .source import options, source
+from .launch import architecture, blocks_of, threads_of
+from .source import TENSOR, WARP, options, source
 
 LARGEST = 128
 
@@ -30,7 +30,7 @@ class Systems(Structure):
 
 def takes(K: Tensor) -> bool:
     """Whether the kernel solves with such matrices: of n <= 128 in double precision, on a device with tensor cores."""
-    return K.dtype == torch.float64 and K.shape[-1] <= LARGEST and has_tensor_cores(K.device.index)
+    return K.dtype == torch.float64 and K.shape[-1] <= LARGEST and architecture(K.device.index) in TENSOR
 
 
 def cholesky_solve(
@@ -43,7 +43,7 @@ def cholesky_solve(
     batch, count, n = r.shape
     if not batch:
         return x, failed
-    threads, tiles, index = max(32, threads_of(n)), -(-n // 8), r.device.index
+    threads, tiles, index = max(WARP, threads_of(n)), -(-n // 8), r.device.index
     shared = 64 * tiles + 256 * tiles * (tiles + 1)
     with torch.cuda.device(index):
         call = Systems(batch, n, count, *(t.data_ptr() for t in (K, r, x, failed)))
@@ -60,7 +60,7 @@ def cholesky_solve(
 @cache
 def kernel(threads: int, device: int) -> Any:
     """The kernel on a device (the current one)."""
-    flags = options("qplayer_solve", threads, single=False)
+    flags = options("qplayer_solve", threads, False, architecture(device))
     function = cupy.RawModule(code=source("systems.cu"), options=flags).get_function("qplayer_solve")
     function.max_dynamic_shared_size_bytes = 64 * LARGEST // 8 + 256 * (LARGEST // 8) * (LARGEST // 8 + 1)
     return function

@@ -2,6 +2,7 @@
 //
 // A module is one variant, chosen when it is compiled (C++17, no headers but those of this folder):
 //     QP_THREADS   threads of a problem: 8 to n = 8, 32 (a warp) to n = 32, 64 to n = 64, 128 to n = 128, 256 beyond
+//     QP_TENSOR    defined where tensor cores make factors in double precision and products: see words.h
 //     QP_FORWARD   defined for the first of the kernels below, QP_BACKWARD for the second
 //     QP_SINGLE    defined for a factor in single precision (Options.mixed), of the forward only
 //
@@ -18,8 +19,7 @@
 //     factor  F np (np + 2)                                                256 t (t + 1)
 //     sums    F np np                                                      256 t (t + 1)
 // with F the size of a number of the factor, np n rounded up to a multiple of 4, t blocks of 8 in n, rounded up, and
-// numbers of kernels/numbers.py. Tensor cores are used from sm_80 on, for factors in double precision, where QP_THREADS
-// is 32 or more. There is factor_is_near wherever a block may have that much shared memory and 2 KB more for each
+// numbers of kernels/numbers.py. There is factor_is_near wherever a block may have that much shared memory and 2 KB more for each
 // problem, which is static; else the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16.
 // `next` is zero at the launch. Pointers are to float64 and int64 on the device.
 // have no batch. Nothing is allocated, nothing waits for the host.

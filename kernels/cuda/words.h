@@ -2,15 +2,13 @@
 //
 // nvcc and NVRTC compile this source for a block of threads (QP_BLOCK). A host compiler takes it for a block of one
 // thread, whose packs are vector registers; with QP_BLOCK defined it takes the code of the GPU, for which the includer
-// has words of its own (tests/blocks.h). QP_TENSOR: the warps of a block are whole, and have tensor cores for doubles.
+// has words of its own (tests/blocks.h). QP_TENSOR, defined with it: the warps of a block are whole, and have tensor cores
+// that multiply doubles faster than other units do.
 #pragma once
 
 #ifdef __CUDACC__
 #define QP_BLOCK
 #define QP_PART __device__ __noinline__
-#if QP_THREADS >= 32 && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-#define QP_TENSOR
-#endif
 #else
 #include <math.h>
 #include <stddef.h>

@@ -47,7 +47,7 @@ class StandIn(ModuleType):
         self.architecture, self.emulation = architecture, emulation
         self.kernels: dict[int, Kernel] = {}
         attributes = {"MaxSharedMemoryPerBlockOptin": MOST_SHARED, "MultiProcessorCount": PROCESSORS}
-        attributes["ComputeCapabilityMajor"] = architecture // 10
+        attributes |= {"ComputeCapabilityMajor": architecture // 10, "ComputeCapabilityMinor": architecture % 10}
         driver = SimpleNamespace(
             launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=lambda *_: BLOCKS_EACH
         )
