@@ -34,7 +34,7 @@ class Launch(Structure):
 
 @cache
 def module(name: str, threads: int, single: bool, device: int) -> Any:
-    """A variant for the device (the current one), compiled by the first process that uses it; CuPy keeps it, checked."""
+    """A variant for the device (the current one), compiled by the first process that uses it, and kept by CuPy."""
     flags = options(name, threads, single, architecture(device))
     compiled = cupy.RawModule(code=source(), options=flags)
     with locked(f"nvrtc_{digest()}_{name}_{threads}_{single}"):
