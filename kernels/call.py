@@ -23,16 +23,22 @@ class Sizes(Structure):
     _fields_ = (("n", c_int32), ("n_eq", c_int32), ("n_in", c_int32), ("bounded", c_int32))
 
 
-def memory(sizes: Sizes, number: int, factor_is_near: bool) -> tuple[int, int]:
+def memory(sizes: Sizes, number: int, factor_is_near: bool, tensor: bool) -> tuple[int, int]:
     """Bytes of scratch and of shared memory for each problem at once, as ``kernels/cuda/main.cu`` asks for them.
 
-    ``number`` is the size of a number in the factor.
+    ``number`` is the size of a number in the factor; ``tensor``: tensor cores make it.
     """
     n, stored = sizes.n, sizes.n_eq + sizes.n_in
-    m, padded = stored + (n if sizes.bounded else 0), -(-n // 4) * 4
-    factor = number * padded * (padded + 2)
-    scratch = 8 * (VECTORS_OF_X * n + VECTORS_OF_ROWS * m) + 4 * (stored + stored % 2) + 2 * number * padded**2
-    shared = number * (padded * (BLOCK_CHUNK + 3) + BLOCK_CHUNK)
+    m = stored + (n if sizes.bounded else 0)
+    if tensor:
+        tiles = -(-n // 8)
+        factor = sums = number * 32 * tiles * (tiles + 1)
+        shared = number * 8 * tiles
+    else:
+        padded = -(-n // 4) * 4
+        factor, sums = number * padded * (padded + 2), number * padded**2
+        shared = number * (padded * (BLOCK_CHUNK + 3) + BLOCK_CHUNK)
+    scratch = 8 * (VECTORS_OF_X * n + VECTORS_OF_ROWS * m) + 4 * (stored + stored % 2) + 2 * sums
     return (scratch, shared + factor) if factor_is_near else (scratch + factor, shared)
 
 

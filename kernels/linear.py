@@ -1,6 +1,7 @@
 """The solves inside the kernels, callable alone: batches of small symmetric positive definite systems ``K x = r``.
 
-On a CUDA device with Triton, one program for each matrix holds it in registers, up to n = 64; elsewhere they are
+On a CUDA device with CuPy and fast tensor cores for doubles (sm_80, sm_90, sm_100), these make the Cholesky factors of
+float64, up to n = 128. With Triton, one program for each matrix holds it in registers, up to n = 64; elsewhere they are
 batched operations of torch. There are no derivatives. Two methods give the same answer:
 
 - :func:`cholesky_solve`: ``K = U'U``, the right-hand side carried along, and back-substitution.
@@ -44,7 +45,7 @@ def sweep_solve(
 @torch.no_grad()
 def _solve(method: str, K: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     check(K, r)
-    x, failed = getattr(_implementation(K), method)(K, r if r.dim() == 3 else r.unsqueeze(1))
+    x, failed = getattr(_implementation(K, method), method)(K, r if r.dim() == 3 else r.unsqueeze(1))
     return x.reshape(r.shape), failed
 
 
@@ -61,7 +62,12 @@ def check(K: Tensor, r: Tensor) -> None:
         raise ValueError(f"K is on {K.device} and r on {r.device}")
 
 
-def _implementation(K: Tensor) -> ModuleType:
+def _implementation(K: Tensor, method: str) -> ModuleType:
+    if K.is_cuda and method == "cholesky_solve" and find_spec("cupy"):
+        from .cuda import linear as tensor
+
+        if tensor.takes(K):
+            return tensor
     if K.is_cuda and find_spec("triton"):
         from .triton import linear
 

@@ -9,6 +9,10 @@ inline bool is_kept(int barrier) { return barrier != removed; }
 namespace qplayer {
 char near_memory[1 << 20] __align__(16);
 }
+#define QP_FORWARD
+#ifndef QP_SINGLE
+#define QP_BACKWARD
+#endif
 #include "../kernels/cuda/main.cu"
 
 using namespace qplayer;

@@ -22,6 +22,8 @@ void run(int threads, unsigned seed, const std::function<void()>& kernel);
 int rank();  // of the thread that runs
 long long shuffle(unsigned lanes, long long mine, int lane);  // what that lane of the warp says, among these
 unsigned ballot(unsigned lanes, bool mine);
+unsigned most(unsigned lanes, unsigned mine);
+void add_quarter(double& x, double& y, double a, double b);  // mma.sync.m8n8k4 of doubles
 
 template <class T>
 T shuffled(unsigned lanes, T v, int lane) {
@@ -59,6 +61,7 @@ template <class T>
 T __shfl_xor_sync(unsigned lanes, T v, int distance) {
     return blocks::shuffled(lanes, v, blocks::rank() ^ distance);
 }
+inline unsigned __reduce_max_sync(unsigned lanes, unsigned v) { return blocks::most(lanes, v); }
 inline unsigned __ballot_sync(unsigned lanes, bool v) { return blocks::ballot(lanes, v); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 inline long long __double_as_longlong(double v) {

@@ -55,6 +55,7 @@ struct Group {
 struct Warp {
     std::map<unsigned, Group> groups;  // by their lanes
     long long slots[WARP];
+    double factors[2][WARP];
 };
 
 struct Machine {
@@ -170,6 +171,30 @@ unsigned ballot(unsigned lanes, bool mine) {
         if (lanes >> lane & 1) those |= unsigned(slots[lane]) << lane;
     wait(exchange);
     return those;
+}
+
+unsigned most(unsigned lanes, unsigned mine) {
+    Barrier& exchange = group(lanes, machine->rank).exchange;
+    const long long* slots = said(exchange, mine);
+    unsigned result = 0;
+    for (int lane = 0; lane < WARP; lane++)
+        if (lanes >> lane & 1) result = std::max(result, unsigned(slots[lane]));
+    wait(exchange);
+    return result;
+}
+
+void add_quarter(double& x, double& y, double a, double b) {
+    Warp& here = warp();
+    Barrier& exchange = group(0xffffffff, machine->rank).exchange;
+    const int lane = machine->rank % WARP, row = lane / 4, column = lane % 4 * 2;
+    here.factors[0][lane] = a, here.factors[1][lane] = b;
+    wait(exchange);
+    for (int q = 0; q < 4; q++) {
+        const double left = here.factors[0][4 * row + q];
+        x += left * here.factors[1][4 * column + q];
+        y += left * here.factors[1][4 * (column + 1) + q];
+    }
+    wait(exchange);
 }
 
 }  // namespace blocks

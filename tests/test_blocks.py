@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("compiler")
 ANSWER = ("x", "z", "s", "primal", "dual", "gap")
 ADJOINT = ("b_x", "p", "z_unique", "ws", "b_s", "q_z", "b_z")
+WARP = 32
 SAME = 1e-9  # rounding errors of other orders of summation, next to the size of a vector
 SAME_MIXED = 1e-7  # eps_abs through the conditioning of the problems
 
@@ -47,14 +48,16 @@ class Program:
     path: Path
     threads: int
     scalar: str
+    tensor: bool  # whether whole warps have tensor cores
 
     @classmethod
-    def compile(cls, folder, threads, scalar="double", flags=("-O1",), sources=ROOT):
-        path = folder / f"blocks_{threads}_{scalar}"
+    def compile(cls, folder, threads, scalar="double", flags=("-O1",), sources=ROOT, tensor=True):
+        tensor &= threads >= WARP
+        path = folder / f"blocks_{threads}_{scalar}{'_tensor' * tensor}"
         compiler = [build._compiler(build._named())[0][0], "-std=c++17", "-Wno-unknown-pragmas"]
         fibers = ["-O2", "-c", "-o", folder / "fibers.o", ROOT / "tests" / "fibers.cpp"]
         subprocess.run([*compiler, *fibers], check=True)
-        define = [f"-DQP_THREADS={threads}", *(["-DQP_SINGLE"] if scalar == "float" else [])]
+        define = [f"-DQP_THREADS={threads}", *["-DQP_SINGLE"] * (scalar == "float"), *["-DQP_TENSOR"] * tensor]
         blocks = [
             *define,
             "-include",
@@ -65,11 +68,13 @@ class Program:
             folder / "fibers.o",
         ]
         subprocess.run([*compiler, *flags, *blocks], check=True)
-        return cls(path, threads, scalar)
+        return cls(path, threads, scalar, tensor)
 
     def ask(self, rows, run=Run(), options=OPTIONS):
         """The process that ran."""
-        said = question(rows, options, run, 8 if self.scalar == "double" else 4)
+        double = self.scalar == "double"
+        sizes = Sizes(rows.n, rows.n_eq, rows.n_in, rows.bounded)
+        said = question(rows, options, run, memory(sizes, 8 if double else 4, run.near, self.tensor and double))
         environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
         return subprocess.run([self.path], input=said, env=environment, capture_output=True)
 
@@ -80,12 +85,12 @@ class Program:
         return answer_of(done.stdout, rows)
 
 
-def question(rows, options, run, size):
-    """What the program reads; `size` is that of a number in the factor."""
+def question(rows, options, run, bytes_of):
+    """What the program reads; `bytes_of` scratch and shared memory."""
     names = ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho", "max_iter", "equilibrate", "closest_feasible")
     sizes = rows.n, rows.n_eq, rows.n_in, rows.bounded
     parts = [
-        struct.pack("=6q", run.removed, run.order, *memory(Sizes(*sizes), size, run.near), run.near, rows.batch),
+        struct.pack("=6q", run.removed, run.order, *bytes_of, run.near, rows.batch),
         struct.pack("=4i", *sizes),
         struct.pack("=5dq2i", *(getattr(options, name) for name in names)),
     ]
@@ -140,8 +145,8 @@ def program(tmp_path_factory):
     """Compiles each program once."""
 
     @cache
-    def compiled(threads, scalar="double", *flags):
-        return Program.compile(tmp_path_factory.mktemp("blocks"), threads, scalar, flags or ("-O1",))
+    def compiled(threads, scalar="double", *flags, tensor=True):
+        return Program.compile(tmp_path_factory.mktemp("blocks"), threads, scalar, flags or ("-O1",), tensor=tensor)
 
     return compiled
 
@@ -155,9 +160,10 @@ def program(tmp_path_factory):
     ],
     ids=["feasible", "infeasible-far", "lp"],
 )
-def test_a_block_says_what_one_thread_says(program, make, near):
+@pytest.mark.parametrize("tensor", [True, False], ids=["tensor", "no-tensor"])
+def test_a_block_says_what_one_thread_says(program, make, near, tensor):
     rows = as_rows(make())
-    assert_same(program(64).solve(rows, Run(near=near)), solved_by(cpu, rows))
+    assert_same(program(64, tensor=tensor).solve(rows, Run(near=near)), solved_by(cpu, rows))
 
 
 def test_four_problems_share_a_warp(program):
@@ -188,13 +194,13 @@ def test_all_cases_on_blocks(program, case, threads):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scalar", ["double", "float"])
+@pytest.mark.parametrize(("scalar", "tensor"), [("double", True), ("double", False), ("float", True), ("float", False)])
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 17, 33, 100, 256])
-def test_sizes_on_blocks(program, n, scalar):
+def test_sizes_on_blocks(program, n, scalar, tensor):
     threads = next(t for t in (8, 32, 64, 128, 256) if n <= t)
     rows = as_rows(f.feasible(1, n, bounds=n < 100))
     options = OPTIONS._replace(max_iter=200)
-    ours = program(threads, scalar).solve(rows, Run(near=n <= 128), options)
+    ours = program(threads, scalar, tensor=tensor).solve(rows, Run(near=n <= 128), options)
     tolerance, steps = (SAME_MIXED, 2) if scalar == "float" else (SAME, 0)
     assert_same(ours, solved_by(cpu, rows, options), tolerance, "xzs", steps)
 

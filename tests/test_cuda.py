@@ -41,8 +41,9 @@ class FakeCupy(ModuleType):
         self.kernels, self.launches, self.modules, self.events = {}, [], 0, []
         self.launch_of = launch_of
         attributes = {"MaxSharedMemoryPerBlockOptin": SHARED_LIMIT, "MultiProcessorCount": PROCESSORS}
+        self.attributes = attributes | {"ComputeCapabilityMajor": 8, "ComputeCapabilityMinor": 0}
         driver = SimpleNamespace(launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy)
-        self.cuda = SimpleNamespace(driver=driver, Device=lambda index: SimpleNamespace(attributes=attributes))
+        self.cuda = SimpleNamespace(driver=driver, Device=lambda index: SimpleNamespace(attributes=self.attributes))
 
     def RawModule(self, code, options):
         self.modules += 1
@@ -151,26 +152,34 @@ def test_one_process_compiles_a_variant_at_a_time(cuda, monkeypatch):
     source = importlib.import_module("qplayer_gpu.kernels.cuda.source")
     for n in (2, 2, 32):
         qp.solve_qp(torch.eye(n).double(), torch.ones(n).double(), backend="cuda")
-    assert cuda.cupy.events == ["8_False", "compiled", "free", "32_False", "compiled", "free"]
+    compiled = (event for k in (8, 32) for event in (f"qplayer_forward_{k}_False", "compiled", "free"))
+    assert cuda.cupy.events == list(compiled)
 
 
+@pytest.mark.parametrize("minor", [0, 6], ids=["sm_80", "sm_86"])
 @pytest.mark.parametrize(
     ("n", "threads"), [(1, 8), (8, 8), (9, 32), (32, 32), (33, 64), (64, 64), (65, 128), (129, 256), (256, 256)]
 )
-def test_a_problem_has_threads_by_n(cuda, n, threads):
+def test_a_problem_has_threads_by_n(cuda, n, threads, minor):
+    cuda.cupy.attributes["ComputeCapabilityMinor"] = minor
     qp.solve_qp(torch.eye(n).double(), torch.ones(2, n).double(), backend="cuda")
     (launch,) = cuda.cupy.launches
     assert launch.block == (max(threads, 32), 1, 1)
     assert f"-DQP_THREADS={threads}" in launch.options
-    # U in shared memory wherever it fits beside 2 KB: n (n + 2) numbers of 8 bytes, n rounded up to 4
-    padded = -(-n // 4) * 4
-    other = 8 * (padded * 19 + 16)
-    near = other + 8 * padded * (padded + 2) + 2048 <= SHARED_LIMIT
+    # the factor in shared memory wherever it fits beside 2 KB: by blocks of 8 x 8 for tensor cores, else n (n + 2)
+    # numbers of 8 bytes, n rounded up to 4
+    padded, tiles = -(-n // 4) * 4, -(-n // 8)
+    other, factor = 8 * (padded * 19 + 16), 8 * padded * (padded + 2)
+    tensor = minor == 0 and n > 8
+    assert ("-DQP_TENSOR" in launch.options) == tensor
+    if tensor:
+        other, factor = 64 * tiles, 512 * tiles * (tiles + 1) // 2
+    near = other + factor + 2048 <= SHARED_LIMIT
     assert launch.near == near
-    assert launch.shared_stride == other + near * 8 * padded * (padded + 2)
+    assert launch.shared_stride == other + near * factor
     assert launch.shared == (4 if n <= 8 else 1) * launch.shared_stride
     assert launch.stride % 16 == 0
-    assert launch.stride >= 8 * 23 * n + 16 * padded**2 + (not near) * 8 * padded * (padded + 2)
+    assert launch.stride >= 8 * 23 * n + 8 * n * (n + 1) + (not near) * factor
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,7 @@ def test_no_more_blocks_than_run_at_once(cuda, n, batch, blocks):
 def test_a_variant_is_compiled_once(cuda):
     for _ in range(2):
         solved(f.feasible(2, 4), backend="cuda")
-    assert cuda.cupy.modules == 1
+    assert cuda.cupy.modules == 2  # forward and adjoint
 
 
 def test_an_empty_batch_launches_nothing(cuda):

@@ -16,12 +16,12 @@ def test_the_table_is_of_this_source_and_little_spills():
     table = cuda.parsed(cuda.FILE, cuda.Resources)
     assert list(dict.fromkeys(r.variant for r in table)) == list(cuda.variants())
     assert {r.source for r in table} == {cuda.digest()}, "run python -m bench.chip.cuda"
-    assert cuda.spilling(table) == []
+    assert cuda.faults(table) == []
 
 
 @pytest.mark.parametrize("scalar", ["double", "float"])
 def test_the_source_compiles(scalar):
-    cuda.compiled(cuda.Variant(32, scalar, 80), "compute")
+    cuda.compiled(cuda.Variant("forward", 32, scalar, 80), "compute")
 
 
 @pytest.mark.slow

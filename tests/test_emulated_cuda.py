@@ -17,6 +17,7 @@ from qplayer_gpu.checked import Checked
 from qplayer_gpu.kernels.interface import Vectors
 
 on_cupy = pytest.importorskip("gpu.on_cupy")
+counts = pytest.importorskip("gpu.counts")  # which Triton has a part in
 
 pytestmark = [pytest.mark.usefixtures("compiler"), pytest.mark.usefixtures("nan_memory")]
 
@@ -51,6 +52,25 @@ def test_compiled_kernels_are_right(emulation, case, n, batch, order):
     assert_clean(emulation, case, n, batch, order)
 
 
+def test_systems_of_each_size_on_tensor_cores(emulation):
+    """Factor and solve alone; a matrix that is not definite is found out."""
+    linear = importlib.import_module("qplayer_gpu.kernels.cuda.linear")
+    for n in range(1, linear.LARGEST + 1):
+        torch.manual_seed(n)
+        emulation.order = RANDOM + n
+        M, r = torch.randn(3, n, n, dtype=torch.float64), torch.randn(3, 2, n, dtype=torch.float64)
+        K = M @ M.mT / n + 0.1 * torch.eye(n, dtype=torch.float64)
+        K[1, n // 2, n // 2] = -1.0
+        x, failed = linear.cholesky_solve(K, r)
+        assert [str(finding) for finding in emulation.findings] == []
+        assert failed.tolist() == [False, True, False]
+        assert x[1].isnan().all()
+        good = torch.tensor([0, 2])
+        residual = (x @ K - r)[good].norm()
+        assert residual <= torch.finfo(torch.float64).eps * n * K[good].norm() * x[good].norm(), n
+        assert any(kind == "product of matrices" for _, kind in emulation.launches[-1].counts)
+
+
 def test_they_pass_their_own_check(emulation, monkeypatch):
     """That of their first launch on a device, of the forward and of the adjoint; nothing is kept of it."""
     monkeypatch.setattr(checked, "replaced", lambda *_: None)
@@ -69,6 +89,19 @@ def test_each_variant_is_right(emulation, case, n, precision):
     several = 9 if n <= 8 else 3  # of which four share a warp
     for batch, order in ((1, FORWARD), (several, RANDOM)):
         assert_clean(emulation, case, n, batch, order, precision)
+
+
+EXECUTED = {8: 1733, 16: 4431, 32: 7248, 64: 19782, 128: 65106}  # in a Newton step, by n: docs/counts.md has what of
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "n", [pytest.param(8, marks=SLOW), pytest.param(16, marks=SLOW), 32, 64, pytest.param(128, marks=SLOW)]
+)
+def test_a_step_does_not_grow(emulation, n):
+    _, executed = counts.executed("cuda", n, emulation)
+    assert sum(executed.values()) <= 1.05 * EXECUTED[n]
+    assert any(kind == "product of matrices" for _, kind in executed) == (n > 8)
 
 
 def found_in(emulation, rows):

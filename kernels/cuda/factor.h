@@ -14,17 +14,19 @@ constexpr bool IS_SINGLE = sizeof(F) < sizeof(double);
 // What K is made of; S and T are laid out as Factor has it.
 template <class F>
 struct Terms {
-    const double* H;  // [np, np] or null
-    const F* S;
-    double a;
-    const F* T;  // or null
-    double b;
-    const double* diagonal;  // [np]
+    const double* H = nullptr;  // [np, np] or null
+    const F* S = nullptr;       // or null, where tensor cores make the factor
+    double a = 0;
+    const F* T = nullptr;  // or null
+    double b = 0;
+    const double* diagonal = nullptr;  // [np], or null as S
 };
 
 }  // namespace qplayer
 
-#ifdef QP_BLOCK
+#if defined(QP_TENSOR) && !defined(QP_SINGLE)
+#include "factor_tensor.h"
+#elif defined(QP_BLOCK)
 #include "factor_block.h"
 #else
 #include "factor_host.h"

@@ -15,7 +15,7 @@ import torch
 
 from ..cache import locked
 from ..call import BackwardCall, ForwardCall, memory
-from .source import THREADS, at_once, digest, options, source
+from .source import THREADS, at_once, digest, has_tensor_cores, options, source
 
 STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
 
@@ -33,10 +33,11 @@ class Launch(Structure):
 
 
 @cache
-def module(threads: int, single: bool) -> Any:
-    """A variant, compiled for the device at hand by the first process that uses it; CuPy keeps it, with a checksum."""
-    compiled = cupy.RawModule(code=source(), options=options(threads, single))
-    with locked(f"nvrtc_{digest()}_{threads}_{single}"):
+def module(name: str, threads: int, single: bool, device: int) -> Any:
+    """A variant for the device (the current one), compiled by the first process that uses it, and kept by CuPy."""
+    flags = options(name, threads, single, architecture(device))
+    compiled = cupy.RawModule(code=source(), options=flags)
+    with locked(f"nvrtc_{digest()}_{name}_{threads}_{single}"):
         compiled.compile()
     return compiled
 
@@ -44,7 +45,7 @@ def module(threads: int, single: bool) -> Any:
 @cache
 def kernel(name: str, threads: int, single: bool, device: int) -> Any:
     """A kernel on a device (the current one), which may use all the shared memory that a block can have."""
-    function = module(threads, single).get_function(name)
+    function = module(name, threads, single, device).get_function(name)
     function.max_dynamic_shared_size_bytes = shared_limit(device) - function.shared_size_bytes
     return function
 
@@ -56,11 +57,21 @@ def shared_limit(device: int) -> int:
 
 
 @cache
+def architecture(device: int) -> int:
+    """The device's: 80 for sm_80."""
+    attributes = cupy.cuda.Device(device).attributes
+    return 10 * int(attributes["ComputeCapabilityMajor"]) + int(attributes["ComputeCapabilityMinor"])
+
+
+@cache
 def blocks_at_once(name: str, threads: int, single: bool, device: int, shared: int) -> int:
     """How many blocks of a kernel the device (the current one) runs at once."""
-    function = kernel(name, threads, single, device).kernel.ptr
-    in_block = threads * at_once(threads)
-    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, in_block, shared)
+    return blocks_of(kernel(name, threads, single, device).kernel.ptr, threads * at_once(threads), shared, device)
+
+
+def blocks_of(function: int, threads: int, shared: int, device: int) -> int:
+    """How many blocks of so many threads and bytes of shared memory the device (the current one) runs at once."""
+    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
     return int(each) * int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
@@ -78,8 +89,9 @@ def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: to
     problems = at_once(threads)
     with torch.cuda.device(index):
         number, limit = 4 if single else 8, shared_limit(index) // problems - STATIC_SHARED
-        near = memory(sizes, number, True)[1] <= limit
-        stride, shared = memory(sizes, number, near)
+        tensor = not single and has_tensor_cores(threads, architecture(index))
+        near = memory(sizes, number, True, tensor)[1] <= limit
+        stride, shared = memory(sizes, number, near, tensor)
         stride = -(-stride // 16) * 16
         variant = name, threads, single, index
         blocks = min(-(-call.rows.batch // problems), blocks_at_once(*variant, problems * shared))

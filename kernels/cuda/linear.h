@@ -12,12 +12,15 @@ __device__ void apply_factor(Problem<F>& p, const double* r, double* y) {
     const Factor<F>& f = p.work.factor;
     QP_EACH_NUMBER(j, f.np) {
         double number = j < f.n ? r[j] : 0;
-        if (IS_SINGLE<F> && j < f.n) number *= f.scale[j];
+        if constexpr (IS_SINGLE<F>) number *= j < f.n ? f.scale[j] : 0;
         f.r[j] = F(number);
     }
     block.sync();
     substitute(block, f);
-    QP_EACH_NUMBER(j, f.n) y[j] = IS_SINGLE<F> ? double(f.scale[j]) * f.r[j] : f.r[j];
+    QP_EACH_NUMBER(j, f.n) {
+        y[j] = f.r[j];
+        if constexpr (IS_SINGLE<F>) y[j] *= f.scale[j];
+    }
     block.sync();
 }
 

@@ -2,6 +2,8 @@
 //
 // A module is one variant, chosen when it is compiled (C++17, no headers but those of this folder):
 //     QP_THREADS   threads of a problem: 8 to n = 8, 32 (a warp) to n = 32, 64 to n = 64, 128 to n = 128, 256 beyond
+//     QP_TENSOR    defined where tensor cores make factors in double precision and products: see words.h
+//     QP_FORWARD   defined for the first of the kernels below, QP_BACKWARD for the second
 //     QP_SINGLE    defined for a factor in single precision (Options.mixed), of the forward only
 //
 // Both kernels take (call, launch), the structures by value; those of the call are in call.h, launch is below:
@@ -9,12 +11,16 @@
 // with as many blocks as shall run at once (what the device holds, at most what the batch needs). A block has the
 // threads and the memory of one problem, but those of four where QP_THREADS is 8, each by its part of the warp. For each
 // problem that is
-//     shared memory (dynamic, bytes):   F (np (BLOCK_CHUNK + 3) + BLOCK_CHUNK) + (factor_is_near ? F np (np + 2) : 0)
+//     shared memory (dynamic, bytes):   near + (factor_is_near ? factor : 0)
 //     scratch (global, bytes):          8 (VECTORS_OF_X n + VECTORS_OF_ROWS m) + 4 (rows of A and C, rounded up to even)
-//                                       + 2 F np np + (factor_is_near ? 0 : F np (np + 2))
-// where F is the size of a number of the factor, np is n rounded up to a multiple of 4, m is the length of lo, and the
-// others are numbers of kernels/numbers.py. There is factor_is_near wherever a block may have that much shared memory and 2 KB more for each problem, which
-// is static; else the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16.
+//                                       + 2 sums + (factor_is_near ? 0 : factor)
+// where m is the length of lo, and
+//     near    F (np (BLOCK_CHUNK + 3) + BLOCK_CHUNK)     on tensor cores   64 t
+//     factor  F np (np + 2)                                                256 t (t + 1)
+//     sums    F np np                                                      256 t (t + 1)
+// with F the size of a number of the factor, np n rounded up to a multiple of 4, t blocks of 8 in n, rounded up, and
+// numbers of kernels/numbers.py. There is factor_is_near wherever a block may have that much shared memory and 2 KB more for each
+// problem, which is static; else the factor is in the scratch. Scratch need not be cleared; its start and distances are multiples of 16.
 // `next` is zero at the launch. Pointers are to float64 and int64 on the device.
 // have no batch. Nothing is allocated, nothing waits for the host.
 //
@@ -70,13 +76,16 @@ __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve s
 
 }  // namespace qplayer
 
+#ifdef QP_FORWARD
 extern "C" __global__ void __launch_bounds__(qplayer::LAUNCHED, qplayer::RESIDENT / qplayer::LAUNCHED)
     qplayer_forward(const __grid_constant__ qplayer::Forward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,
                                                [&](auto& solver, auto k) { solver.forward(call, k); });
 }
 
-#ifndef QP_SINGLE
+#endif
+
+#ifdef QP_BACKWARD
 extern "C" __global__ void __launch_bounds__(qplayer::LAUNCHED, qplayer::RESIDENT / qplayer::LAUNCHED)
     qplayer_backward(const __grid_constant__ qplayer::Backward call, const __grid_constant__ qplayer::Launch launch) {
     qplayer::for_each_problem<qplayer::Scalar>(call.rows, launch,

@@ -41,11 +41,12 @@ __device__ void measure_rows_at(Problem<F>& p, const State& st, Measure& at) {
         gap.add(magnitude(z) * magnitude(slack));
     }
     block.sync();
-    at.primal = primal.value(block), at.gap = gap.value(block);
-    at.scaled_violation = scaled_violation.value(block);
-    at.size_terms = multiplier.value(block);
-    at.inner_scaled = inner_scaled.value(block), at.inner_absolute = inner_absolute.value(block);
-    at.primal_tolerance = p.options.eps_abs + p.options.eps_rel * size.value(block);
+    gather(block, primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier, gap);
+    at.primal = primal.total(), at.gap = gap.total();
+    at.scaled_violation = scaled_violation.total();
+    at.size_terms = multiplier.total();
+    at.inner_scaled = inner_scaled.total(), at.inner_absolute = inner_absolute.total();
+    at.primal_tolerance = p.options.eps_abs + p.options.eps_rel * size.total();
 }
 
 // The larger one, NaN if either is.
@@ -67,14 +68,15 @@ __device__ double measure_x(Problem<F>& p, const State& st, Measure& at) {
         terms.add(D * Hx), terms.add(D * g), size_x.add(x * load(work.D_inverse + j));
         objective.add(x * (0.5 * Hx + g));
     }
+    gather(block, dual, inner_scaled, inner_absolute, size, terms, size_x, objective);
     const double eps_abs = p.options.eps_abs, eps_rel = p.options.eps_rel;
-    at.dual = dual.value(block), at.size_x = size_x.value(block);
-    at.size_terms = larger(larger(at.size_terms, terms.value(block)), p.h / p.c * at.size_x);
-    at.inner_scaled = larger(at.inner_scaled, inner_scaled.value(block));
-    at.inner_absolute = larger(at.inner_absolute, inner_absolute.value(block));
+    at.dual = dual.total(), at.size_x = size_x.total();
+    at.size_terms = larger(larger(at.size_terms, terms.total()), p.h / p.c * at.size_x);
+    at.inner_scaled = larger(at.inner_scaled, inner_scaled.total());
+    at.inner_absolute = larger(at.inner_absolute, inner_absolute.total());
     at.inner_rounding = ROUNDING * fmax(p.c * at.size_terms, at.size_x);
-    at.dual_tolerance = eps_abs + eps_rel * size.value(block);
-    return eps_abs + (eps_abs > eps_rel ? eps_abs : eps_rel) * fabs(objective.value(block));
+    at.dual_tolerance = eps_abs + eps_rel * size.total();
+    return eps_abs + (eps_abs > eps_rel ? eps_abs : eps_rel) * fabs(objective.total());
 }
 
 // The residuals next to what they may be: each row and column has rounding errors of its own.
@@ -92,8 +94,9 @@ __device__ void measure_worst(Problem<F>& p, Measure& at, double gap_tolerance) 
         Pack residual = load(work.Hx + j) + load(work.g + j) + load(work.Gz + j);
         dual.add(residual / (at.dual_tolerance + ROUNDING * at.size_terms * load(work.D_inverse + j)));
     }
-    at.primal_worst = primal.value(block), at.dual_worst = dual.value(block);
-    at.gap_worst = at.gap / (gap_tolerance + gap.value(block));
+    gather(block, primal, dual, gap);
+    at.primal_worst = primal.total(), at.dual_worst = dual.total();
+    at.gap_worst = at.gap / (gap_tolerance + gap.total());
 }
 
 template <class F>

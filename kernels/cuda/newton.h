@@ -20,9 +20,10 @@ QP_PART double exact_line_search(Problem<F>& p, double slope, double curvature) 
             values.add(weighted * d);
             slopes.add(pick(d != 0, weighted * step, all(0)));
         }
-        double value = slope + alpha * curvature + values.value(block);
+        gather(block, values, slopes);
+        double value = slope + alpha * curvature + values.total();
         (value < 0 ? left : right) = alpha;
-        double newton = alpha - value / (curvature + slopes.value(block));
+        double newton = alpha - value / (curvature + slopes.total());
         double next = newton >= left && newton <= right ? newton : 0.5 * (left + right);
         bool moved = fabs(next - alpha) > LINE_SEARCH_ACCURACY * alpha;
         alpha = next;
@@ -216,7 +217,8 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
             slopes.add(dx * load(work.t_x + j));
             curvatures.add(dx * (sigma * load(work.Hdx + j) + st.rho * load(work.metric_x + j) * dx));
         }
-        alpha = exact_line_search(p, slopes.value(block), curvatures.value(block));
+        gather(block, slopes, curvatures);
+        alpha = exact_line_search(p, slopes.total(), curvatures.total());
     }
     QP_EACH(j, mat.np) {
         store(work.x + j, load(work.x + j) + alpha * load(work.dx + j));

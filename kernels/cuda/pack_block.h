@@ -49,27 +49,9 @@ struct Block {
         return v;
     }
 
-    // The total over the block, the same bits in every thread.
-    template <class T, class Add>
-    QP_FN T total(T v, Add add) const {
-        v = gather<width>(v, add);
-        if constexpr (size > WARP) {
-            static __shared__ T parts[warps];
-            if (rank % WARP == 0) parts[rank / WARP] = v;
-            sync();
-            v = parts[0];
-            for (int warp = 1; warp < warps; warp++) v = add(v, parts[warp]);
-            sync();
-        }
-        return v;
-    }
-
-    QP_FN double sum(double v) const {
-        return total(v, [](double a, double b) { return a + b; });
-    }
-    QP_FN bool any(bool v) const {
-        return total(int(v), [](int a, int b) { return a | b; }) != 0;
-    }
+    // Totals over the block.
+    QP_FN double sum(double v) const;
+    QP_FN bool any(bool v) const;
 };
 
 QP_FN Pack load(const double* p) { return *p; }
@@ -86,44 +68,128 @@ QP_FN Pack inverse_root(Pack size) { return size > 0 ? 1 / sqrt(size) : 1; }  //
 QP_FN Pack magnitude(Pack v) { return fabs(v); }
 QP_FN Pack fold(const Pack (&v)[1]) { return v[0]; }
 
+#ifdef QP_TENSOR
+// The product of a 4 x 8 with an 8 x 4 matrix on the tensor cores: lane 4 i + q brings a_iq and b_iq, and gets the sums
+// over k of a_ik b_jk for j = 2 q, 2 q + 1 added to x and y.
+QP_FN void add_quarter(double& x, double& y, double a, double b) {
+#ifdef __CUDACC__
+    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+        : "+d"(x), "+d"(y)
+        : "d"(a), "d"(b));
+#else
+    blocks::add_quarter(x, y, a, b);
+#endif
+}
+#endif
+
+// Totals: each thread adds to its own, and gather(block, ...) makes those of all threads of them, the same bits in each.
+// Then total() says what it is; value(block) does both. total_of_lanes() is the first part of that, within a warp.
+
 // The largest magnitude, NaN if any is NaN: as integers, magnitudes are ordered and NaN is above all.
 struct Most {
     long long most = 0;
-    QP_FN static long long larger(long long a, long long b) { return a > b ? a : b; }
-    QP_FN void add(Pack v) { most = larger(most, __double_as_longlong(fabs(v))); }
+    QP_FN static long long join(long long a, long long b) { return a > b ? a : b; }
+    QP_FN void add(Pack v) { most = join(most, __double_as_longlong(fabs(v))); }
+    QP_FN double total() const { return __longlong_as_double(most); }
+    QP_CALL double value(Block block);
     template <int among>
     QP_FN double gathered() const {
-        return __longlong_as_double(Block::gather<among>(most, larger));
+        return __longlong_as_double(Block::gather<among>(most, join));
     }
-    QP_FN double value(Block block) const { return __longlong_as_double(block.total(most, larger)); }
+    QP_FN long long total_of_lanes() const {
+#ifdef QP_TENSOR
+        const unsigned mine = unsigned(most >> 32), high = __reduce_max_sync(Block::lanes(), mine);
+        const unsigned low = __reduce_max_sync(Block::lanes(), mine == high ? unsigned(most) : 0);
+        return (long long)(high) << 32 | low;
+#else
+        return Block::gather<Block::width>(most, join);
+#endif
+    }
+    QP_FN long long& own() { return most; }
 };
 
 struct Sum {
     double sum = 0;
-    QP_FN static double plus(double a, double b) { return a + b; }
+    QP_FN static double join(double a, double b) { return a + b; }
     QP_FN void add(Pack v) { sum += v; }
+    QP_FN double total() const { return sum; }
+    QP_CALL double value(Block block);
     template <int among>
     QP_FN double gathered() const {
-        return Block::gather<among>(sum, plus);
+        return Block::gather<among>(sum, join);
     }
-    QP_FN double value(Block block) const { return block.sum(sum); }
+    QP_FN double total_of_lanes() const {
+#ifdef QP_TENSOR
+        double of_lanes[2] = {}, of_all[2] = {};
+        add_quarter(of_lanes[0], of_lanes[1], 1, sum);
+        add_quarter(of_all[0], of_all[1], of_lanes[0] + of_lanes[1], 1);
+        return of_all[0];
+#else
+        return Block::gather<Block::width>(sum, join);
+#endif
+    }
+    QP_FN double& own() { return sum; }
 };
 
 struct Any {
-    bool any = false;
+    long long any = 0;
+    QP_FN static long long join(long long a, long long b) { return a | b; }
     QP_FN void add(Mask m) { any |= m; }
-    QP_FN bool value(Block block) const { return block.any(any); }
+    QP_FN bool total() const { return any != 0; }
+    QP_CALL bool value(Block block);
+    QP_FN long long total_of_lanes() const { return __ballot_sync(Block::lanes(), any != 0); }
+    QP_FN long long& own() { return any; }
 };
+
+constexpr int MOST_TOTALS = 8;  // at once
+
+using Parts = double[MOST_TOTALS][Block::warps];
+QP_FN Parts& parts_of_totals() {
+    static __shared__ Parts parts;
+    return parts;
+}
+
+template <class... Total>
+QP_FN void gather(Block block, Total&... totals) {
+    static_assert(sizeof...(Total) <= MOST_TOTALS);
+    ((totals.own() = totals.total_of_lanes()), ...);
+    if constexpr (Block::size > WARP) {
+        auto& parts = parts_of_totals();
+        int k = 0;
+        const auto of_warps = [&](auto& total) { return reinterpret_cast<decltype(&total.own())>(parts[k++]); };
+        const auto join = [&](auto& total) {
+            const auto* of = of_warps(total);
+            total.own() = of[0];
+            for (int warp = 1; warp < Block::warps; warp++) total.own() = total.join(total.own(), of[warp]);
+        };
+        if (block.rank % WARP == 0) ((of_warps(totals)[block.rank / WARP] = totals.own()), ...);
+        block.sync();
+        k = 0;
+        (join(totals), ...);
+        block.sync();
+    }
+}
+
+template <class Total>
+QP_FN Total gathered(Block block, Total total) {
+    gather(block, total);
+    return total;
+}
+QP_CALL double Most::value(Block block) { return qplayer::gathered(block, *this).total(); }
+QP_CALL double Sum::value(Block block) { return qplayer::gathered(block, *this).total(); }
+QP_CALL bool Any::value(Block block) { return qplayer::gathered(block, *this).total(); }
+QP_FN double Block::sum(double v) const { return Sum{v}.value(*this); }
+QP_FN bool Block::any(bool v) const { return Any{v}.value(*this); }
 
 // Calls done(i, total of at(i, j) over j) for each row i: in one of its team, which has the row to itself.
 template <class Total, class At, class Done>
 QP_FN void each_row(Block block, int count, int np, At at, Done done) {
     const int member = block.rank % TEAM;
-    for (int first = 0; first < count; first += block.size / TEAM) {
+    QP_ROLLED for (int first = 0; first < count; first += block.size / TEAM) {
         const int i = first + block.rank / TEAM;
         Total total;
         if (i < count)
-            for (int j = member; j < np; j += TEAM) total.add(at(i, j));
+            QP_ROLLED for (int j = member; j < np; j += TEAM) total.add(at(i, j));
         const double value = total.template gathered<TEAM>();
         if (i < count && member == 0) done(i, value);
     }
@@ -134,7 +200,7 @@ template <class Keep>
 QP_FN int list_those(Block block, int count, int* list, Keep keep) {
     int found = 0;
     if (block.rank < WARP) {
-        for (int first = 0; first < count; first += Block::width) {
+        QP_ROLLED for (int first = 0; first < count; first += Block::width) {
             const int i = first + block.rank;
             const bool kept = i < count && keep(i);
             const unsigned those = __ballot_sync(Block::lanes(), kept) >> Block::first_lane();

@@ -123,7 +123,8 @@ struct Most {
         if constexpr (D > 1) m = reduce<D / 2>(m);
         return m;
     }
-    QP_FN double value(Block) const { return ((Pack)reduce(most))[0]; }
+    QP_FN double total() const { return ((Pack)reduce(most))[0]; }
+    QP_FN double value(Block) const { return total(); }
     QP_FN static Pack values(const Most (&of)[LANES]) {
         Mask v[LANES];
         for (int r = 0; r < LANES; r++) v[r] = of[r].most;
@@ -140,7 +141,8 @@ struct Sum {
         if constexpr (D > 1) s = reduce<D / 2>(s);
         return s;
     }
-    QP_FN double value(Block) const { return reduce(sum)[0]; }
+    QP_FN double total() const { return reduce(sum)[0]; }
+    QP_FN double value(Block) const { return total(); }
 };
 
 struct Any {
@@ -152,6 +154,10 @@ struct Any {
         return bits != 0;
     }
 };
+
+// Nothing: a block is one thread.
+template <class... Total>
+QP_FN void gather(Block, Total&...) {}
 
 // Calls done(i, total of at(i, j) over j) for each row i; the rows that fill the last pack are looked at too.
 template <class Total, class At, class Done>

@@ -57,11 +57,11 @@ struct Workspace {
                                     &grad_z,  &grad_s,      &in_W,  &in_K,   &s_W,    &member,      &factored,
                                     &cg_rows};
         static_assert(sizeof(of_x) == VECTORS_OF_X * sizeof(*of_x) && sizeof(of_rows) == VECTORS_OF_ROWS * sizeof(*of_rows));
+        S = arena.take<F>(Factor<F>::square(sizes.n)), T = arena.take<F>(Factor<F>::square(sizes.n));
+        factor.take(sizes.n, factor_is_near ? near : arena, near);
         for (double** a : of_x) *a = arena.take<double>(np);
         for (double** a : of_rows) *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
-        S = arena.take<F>(Factor<F>::square(sizes.n)), T = arena.take<F>(Factor<F>::square(sizes.n));
-        factor.take(sizes.n, factor_is_near ? near : arena, near);
     }
 };
 

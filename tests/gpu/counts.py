@@ -22,11 +22,13 @@ import qplayer_gpu as qp
 from . import cases, on_cupy, on_triton
 from .emulated import Emulation
 
-SIZES = (8, 16, 32, 64)
+SIZES = {"triton": (8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128)}
 BATCH = 4
 WARP = 32
 COLUMNS = {
+    "copies": ("copy",),
     "double": ("double",),
+    "products": ("product of matrices",),
     "shuffles": ("shuffle",),
     "barriers": ("barrier", "barrier of a warp"),
     "shared memory": ("load shared", "store shared"),
@@ -76,7 +78,7 @@ def main() -> None:
     print(row(*head), row(*["---"] * len(head)), sep="\n")
     with pytest.MonkeyPatch.context() as patch:
         for backend, emulation in {"triton": on_triton.emulate(), "cuda": on_cupy.emulate(patch)}.items():
-            for n in [only] if only else SIZES:
+            for n in [only] if only else SIZES[backend]:
                 threads, counts = executed(backend, n, emulation)
                 if only:
                     print(*(row(backend, name, f"{c:.0f}") for name, c in by_function(counts).items()), sep="\n")

@@ -2,8 +2,9 @@
 //
 // A register is an unsigned integer of its size, a predicate a bool. get<T> reads one as a T, put<T> writes one.
 // Approximate instructions have stand-ins, as the machine's own results are not published bit by bit: the exact result in
-// single precision (the machine's is within 1 or 2 units in the last place), and for rcp.approx.ftz.f64, with which
-// divisions begin, the exact result with its lower 32 bits cleared (the machine's has as many bits).
+// single precision (the machine's is within 1 or 2 units in the last place), and for rcp.approx.ftz.f64 and
+// rsqrt.approx.ftz.f64, with which divisions and roots begin, the exact result with its lower 32 bits cleared (the
+// machine's has as many bits).
 #pragma once
 
 #include <cmath>
@@ -143,13 +144,11 @@ PTX T mul_hi(T a, T b) {
 
 // ---- approximations
 
-PTX f64 rcp_approx(f64 a) {
-    const f64 r = 1 / a;
-    return std::isfinite(r) ? bits<f64>(bits<u64>(r) & 0xffffffff00000000) : r;
-}
+PTX f64 upper_half(f64 r) { return std::isfinite(r) ? bits<f64>(bits<u64>(r) & 0xffffffff00000000) : r; }
+PTX f64 rcp_approx(f64 a) { return upper_half(1 / a); }
 PTX f32 rcp_approx(f32 a) { return 1 / a; }
-template <class T>
-PTX T rsqrt_approx(T a) { return 1 / std::sqrt(a); }
+PTX f64 rsqrt_approx(f64 a) { return upper_half(1 / std::sqrt(a)); }
+PTX f32 rsqrt_approx(f32 a) { return 1 / std::sqrt(a); }
 PTX f32 sqrt_approx(f32 a) { return std::sqrt(a); }
 PTX f32 div_full(f32 a, f32 b) { return a / b; }
 PTX f32 ex2_approx(f32 a) { return std::exp2(a); }
@@ -190,6 +189,13 @@ PTX T bfe(T a, u32 first, u32 count) {  // the field's highest bit, or that of a
     const u32 size = 8 * sizeof(T), end = first + count < size ? first + count : size;
     if (first >= size) return std::is_signed_v<T> && a < 0 ? T(-1) : T(0);
     return shr(T(Wrapping<T>(a) << (size - end)), size - end + first);
+}
+
+template <class T>
+PTX T bfi(T a, T b, T first, T count) {  // a's lower bits in place of those of b
+    first &= 255, count &= 255;
+    const T field = first < 8 * sizeof(T) ? shl(T(shl(T(1), u32(count)) - 1), u32(first)) : T(0);
+    return T((b & ~field) | (shl(a, u32(first)) & field));
 }
 
 // ---- comparisons: with NaN false, but for those whose names end in u

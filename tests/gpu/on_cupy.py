@@ -24,6 +24,7 @@ from .emulated import Emulation
 from .program import Program
 
 CALLS = {"qplayer_forward": ForwardCall, "qplayer_backward": BackwardCall}
+MAINS = "main.cu", "systems.cu"
 MOST_SHARED, PROCESSORS, BLOCKS_EACH = 232448, 2, 1
 STATIC = 49152  # bytes of shared memory that a kernel may have unasked
 
@@ -46,6 +47,7 @@ class StandIn(ModuleType):
         self.architecture, self.emulation = architecture, emulation
         self.kernels: dict[int, Kernel] = {}
         attributes = {"MaxSharedMemoryPerBlockOptin": MOST_SHARED, "MultiProcessorCount": PROCESSORS}
+        attributes |= {"ComputeCapabilityMajor": architecture // 10, "ComputeCapabilityMinor": architecture % 10}
         driver = SimpleNamespace(
             launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=lambda *_: BLOCKS_EACH
         )
@@ -72,14 +74,16 @@ class StandIn(ModuleType):
         kernel = self.kernels[function]
         assert shared <= kernel.max_dynamic_shared_size_bytes
         _, parameters, _ = more
-        pointers = (ctypes.c_void_p * 2).from_address(parameters)
         sizes = kernel.program.translation.parameters[kernel.name]
+        pointers = (ctypes.c_void_p * len(sizes)).from_address(parameters)
         arguments = [ctypes.string_at(p, size) for p, size in zip(pointers, sizes, strict=True)]
-        call = CALLS[kernel.name].from_buffer_copy(arguments[0])
-        how = importlib.import_module("qplayer_gpu.kernels.cuda.launch").Launch.from_buffer_copy(arguments[1])
-        scratch = how.scratch, gx * problems_of(bx, kernel) * how.scratch_stride
-        ctypes.memset(*scratch[:1], 0xFF, scratch[1])  # NaN
-        memory = [scratch, (how.next, 8), *extents(call)]
+        if kernel.name == "qplayer_solve":
+            memory = extents_of_systems(arguments[0])
+        else:
+            how = importlib.import_module("qplayer_gpu.kernels.cuda.launch").Launch.from_buffer_copy(arguments[1])
+            scratch = how.scratch, gx * problems_of(bx, kernel) * how.scratch_stride
+            ctypes.memset(*scratch[:1], 0xFF, scratch[1])  # NaN
+            memory = [scratch, (how.next, 8), *extents(CALLS[kernel.name].from_buffer_copy(arguments[0]))]
         if not self.emulation.run(kernel.program, kernel.name, gx, bx, arguments, memory, shared):
             raise RuntimeError("the launch ended early")
 
@@ -106,6 +110,13 @@ def extents(call: ForwardCall | BackwardCall) -> list[tuple[int, int]]:
             elif kind is ctypes.c_void_p:
                 found.append((value, batch * width * 8))
     return [(at, size) for at, size in found if at and size]
+
+
+def extents_of_systems(argument: bytes) -> list[tuple[int, int]]:
+    """The same of a batch of systems."""
+    call = importlib.import_module("qplayer_gpu.kernels.cuda.linear").Systems.from_buffer_copy(argument)
+    vectors = 8 * call.batch * call.count * call.n
+    return [(call.K, 8 * call.batch * call.n**2), (call.r, vectors), (call.x, vectors), (call.failed, call.batch)]
 
 
 @cache
@@ -139,7 +150,8 @@ def with_lines(code: str) -> str:
                 continue
             yield f'#line {number + 1} "{name}"'
 
-    text = numbers.cpp() + "\n".join(lines("main.cu")) + "\n"
+    main = next(name for name in MAINS if source.source(name) == code)
+    text = numbers.cpp() + "\n".join(lines(main)) + "\n"
     assert [line for line in text.splitlines() if not line.startswith("#line")] == code.splitlines()
     return text
 

@@ -199,7 +199,9 @@ def kind_of(opcode: str) -> str:
         return "barrier of a warp" if "warp" in modifiers else "barrier"
     if name == "mma":
         return "product of matrices"
+    if name in ("mov", "neg"):
+        return "copy"
     if name in ("bra", "ret", "call"):
         return "branch"
-    is_arithmetic = name not in ("mov", "selp", "cvt")
+    is_arithmetic = name not in ("selp", "cvt")
     return "double" if "f64" in modifiers and is_arithmetic else "other"
