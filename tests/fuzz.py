@@ -225,12 +225,14 @@ def judge(draw: Draw, args: dict[str, object], given: dict[str, object], sol: qp
     if batch > 1 and given["backend"] != "torch":
         k = draw.random.randrange(batch)
         base = {name: 1 + (name in MATRICES) for name in args}
-        alone = {
-            name: v[k : k + 1] if isinstance(v, torch.Tensor) and v.dim() > base[name] and v.shape[0] > 1 else v
+        copies = {
+            name: v[k : k + 1].repeat(batch, *[1] * base[name])
+            if isinstance(v, torch.Tensor) and v.dim() > base[name] and v.shape[0] > 1
+            else v
             for name, v in args.items()
         }
-        again = qp.solve_qp(**alone, **given)
-        assert torch.equal(again.x.reshape(-1).nan_to_num(7.0), sol.x[k].nan_to_num(7.0)), "the batch alters an answer"
+        again = qp.solve_qp(**copies, **given).x[k].nan_to_num(7.0)
+        assert torch.equal(again, sol.x[k].nan_to_num(7.0)), "the other problems of a batch alter an answer"
     if draw.chance(0.5):
         warm = qp.solve_qp(**args, **given, warm_start=sol)
         assert warm.x[warm.status <= 1].isfinite().all(), "a solved problem is not finite, started warm"

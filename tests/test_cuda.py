@@ -117,7 +117,8 @@ def test_the_kernels_get_what_those_of_the_cpu_get(cuda, case, precision):
     theirs, expected = solved(args, settings=settings, backend="cpu")
     for a, b in zip(vars(ours).values(), vars(theirs).values(), strict=True):
         assert a is ours.info or torch.equal(a, b)
-    assert all(torch.equal(gradients[k], expected[k]) for k in expected)
+    for k in expected:  # sums in another order
+        torch.testing.assert_close(gradients[k], expected[k], rtol=1e-12, atol=1e-13)
     names = [launch.name for launch in cuda.cupy.launches]
     assert names == ["qplayer_forward"] * (2 if precision == "mixed" else 1) + ["qplayer_backward"]
     assert all(launch.stream == STREAM for launch in cuda.cupy.launches)

@@ -141,6 +141,7 @@ int backward(const Backward& call, Threads by) {
 
 int solve(Solve& call, Threads by) {
     Arguments& given = call.given;
+    if (!given.rows.batch) return 0;
     std::unique_ptr<double[]> own;
     if (!given.kept) own.reset(new (std::nothrow) double[given.lay_out(nullptr).count]);
     if (!given.kept && !own) return 1;
