@@ -46,6 +46,6 @@ setup(
         "qplayer_gpu.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp"],
     },
     # torch brings the last two
-    install_requires=["torch>=2.8,<3", "numpy>=1.26,<3", "filelock>=3.12", "typing_extensions>=4.10"],
+    install_requires=["torch>=2.9,<3", "numpy>=1.26,<3", "filelock>=3.12", "typing_extensions>=4.10"],
     extras_require={"examples": EXAMPLES, "gpu": GPU, "cvxpy": CVXPY, "jax": JAX, "docs": DOCS, "dev": DEV},
 )

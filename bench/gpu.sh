@@ -10,7 +10,7 @@
 # next ones go on. summary.txt says how each ended, environment.txt what ran it. The exit code is 1 where a part failed.
 # It has NOT been run on a GPU yet, but for one that is emulated (tests/test_gpu_script.py). Expect to mend it.
 set -uo pipefail
-[ "${1:-}" != --carry ] || exec "$(dirname "$0")/carry.sh"
+[ "${1:-}" != --carry ] || exec "$(dirname "$0")/carry.sh" "${@:2}"
 results=$(mkdir -p "${1:?which folder shall have the results?}" && cd "$1" && pwd)
 budget=${2:-560}
 out=$(mktemp -d)

@@ -112,7 +112,7 @@ class _Call:
 
     def results(self, dtype: Any) -> list[jax.ShapeDtypeStruct]:
         """The shapes of :meth:`solve` where nothing is mapped."""
-        n, n_eq, n_in, _ = self.sizes[1:]
+        n, n_eq, n_in = self.sizes.n, self.sizes.n_eq, self.sizes.n_in
         vectors = [jax.ShapeDtypeStruct((*self.batch, k), dtype) for k in (n, n_eq, n_in, n, n_eq, n_in, n)]
         counts, residuals = (jax.ShapeDtypeStruct(self.batch, kind) for kind in (jnp.int32, dtype))
         return [*vectors, counts, counts, residuals, residuals, residuals]

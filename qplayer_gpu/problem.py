@@ -15,6 +15,7 @@ and the halves of equal sides need no code of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import NamedTuple, TypeGuard
 
@@ -51,7 +52,8 @@ MATRICES = ("H", "A", "C")
 WEIGHTS = ("w_eq", "w_in", "w_box")
 
 
-class Sizes(NamedTuple):
+@dataclass(frozen=True)
+class Sizes:
     """What the shapes of valid arguments say."""
 
     batch: int | None  # B, None where nothing is batched

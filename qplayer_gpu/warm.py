@@ -104,5 +104,5 @@ def start_from(solution: Solution, sizes: Sizes, device: torch.device, crossing:
     start = solution.vectors("warm_start", sizes, device)
     if crossing is not None:
         start = start._replace(s=torch.where(crossing == 0, start.s, 0.0))
-    known = torch.cat(start, -1).isfinite().all(-1, keepdim=True)
+    known = torch.cat([*start], -1).isfinite().all(-1, keepdim=True)
     return Vectors(*(torch.where(known, t, 0.0) for t in start))

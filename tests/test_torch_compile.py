@@ -34,6 +34,7 @@ OPCHECK = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of opcheck itself, in PyTorch 2.14
 @pytest.mark.parametrize("case", OPCHECK)
 def test_opcheck_solve(case):
     rows = as_rows(OPCHECK[case])
@@ -42,6 +43,7 @@ def test_opcheck_solve(case):
     torch.library.opcheck(operators.solve_operator, (*tensors(rows, True), *start, *OPTIONS, False, "torch"))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of opcheck itself, in PyTorch 2.14
 @pytest.mark.parametrize("case", OPCHECK)
 def test_opcheck_adjoint(case):
     rows = as_rows(OPCHECK[case])

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import re
 
 import pytest
 import torch
@@ -60,9 +61,9 @@ def test_an_answer_is_a_pytree():
     assert all(isinstance(t, torch.Tensor) for t in leaves)
     same(pytree.tree_unflatten(leaves, spec), solution)
     assert pytree.treespec_loads(pytree.treespec_dumps(spec)) == spec
-    paths = [pytree.keystr(path) for path, _ in pytree.tree_leaves_with_path(solution)]
-    assert paths[0] == ".x"
-    assert paths[-1] == ".info.gap"
+    paths = [re.findall(r"\w+", pytree.keystr(path)) for path, _ in pytree.tree_leaves_with_path(solution)]
+    assert paths[0] == ["x"]  # ".x", in older versions of PyTorch "['x']"
+    assert paths[-1] == ["info", "gap"]
 
 
 def test_an_answer_moves_and_is_detached():
