@@ -179,7 +179,7 @@ def _lines(axes: Axes, sweep: Points, size: Callable, value: Callable, right: Ca
         axes.scatter(x, y, s=34 if strong else 20, **known)
         ends.append((x[-1], y[-1], f"{MARKERS[marker]} {label(name, x, y)}", colour))
     _logarithmic(axes, sorted({size(p) for points in sweep.values() for p in points}))
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
 
 
 def _colour(name: str) -> str:
@@ -210,7 +210,7 @@ def _logarithmic(axes: Axes, sizes: list[int]) -> None:
     axes.set_axisbelow(True)
 
 
-def _label_ends(axes: Axes, ends: list[tuple[int, float, str, str]]) -> None:
+def label_ends(axes: Axes, ends: list[tuple[int, float, str, str]]) -> None:
     """The names at the right edge, apart from each other; a dotted line leads to where a line ends early."""
     low, high = np.log(axes.get_ylim())
     order = sorted(ends, key=lambda end: end[1])

@@ -13,9 +13,9 @@ from .memory import check_operations
 WITH_ADMM = ("auto", "torch", "triton")  # backends
 
 # What a start by ADMM saves on an H100, in seconds for each problem, by the least n from which it does, and what it
-# costs for each batch: estimates from executed instructions (docs/kernels.md), as no GPU has run it yet.
-SAVED = {64: 400e-9, 32: 80e-9, 16: 20e-9}
-COST = 2e-3
+# costs for each batch: estimates from executed counts (docs/choosing.md), as no GPU has run it yet.
+SAVED = {64: 320e-9, 32: 75e-9, 16: 25e-9}
+COST = 2.5e-3
 
 
 def forward(rows: Rows, options: Options, start: Vectors | None, backend: str) -> Answer:
