@@ -148,7 +148,7 @@ int solve(Solve& call, Threads by) {
     const Arguments::Places at = given.lay_out(own ? own.get() : given.kept);
     const Forward& forward = call.forward(at);
     given.pack(at, 0, true);
-    return for_each_forward(given.rows, by, [&](auto& solver, int64_t first, int64_t count) {
+    return for_each_forward(forward.rows, by, [&](auto& solver, int64_t first, int64_t count) {
         for (int64_t k = first; k < first + count; k++) given.pack(at, k, false), call.begin(at, forward, k);
         solver.forward(forward, first, count);
         for (int64_t k = first; k < first + count; k++) call.unpack(at, forward, k);
