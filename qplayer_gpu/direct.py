@@ -95,7 +95,13 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
         if value is None:
             known.append(None)
         elif kind in PLAIN:
-            if value.dtype is not dtype or not value.is_cpu or value.layout is not torch.strided or value.is_nested:
+            if (
+                value.dtype is not dtype
+                or not value.is_cpu
+                or value.layout is not torch.strided
+                or value.is_nested
+                or value.is_neg()
+            ):
                 return None
             if not value.is_contiguous():
                 if 0 in value.stride():  # expanded: not to be copied
@@ -114,7 +120,10 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
 def _vectors(of: Solution, plan: Plan) -> list[Tensor] | None:
     """The vectors of an earlier answer, or None where one is not plain or not of these sizes."""
     vectors = [of.x, of.y, of.z, of.z_box, of.s_eq, of.s_in, of.s_box]
-    if not all(type(t) in PLAIN and t.is_cpu for t in vectors) or [t.shape for t in vectors] != plan.shapes:
+    if (
+        not all(type(t) in PLAIN and t.is_cpu and not t.is_neg() for t in vectors)
+        or [t.shape for t in vectors] != plan.shapes
+    ):
         return None
     ready = all(t.dtype is torch.float64 and t.is_contiguous() for t in vectors)
     return vectors if ready else [*map(_ready, vectors)]
@@ -122,7 +131,7 @@ def _vectors(of: Solution, plan: Plan) -> list[Tensor] | None:
 
 def _ready(value: Any) -> Any:
     """A tensor as the library takes it; all else as given."""
-    return value.double().contiguous() if isinstance(value, Tensor) else value
+    return value.resolve_neg().double().contiguous() if isinstance(value, Tensor) else value
 
 
 def _address(t: Tensor | None) -> int:

@@ -113,6 +113,18 @@ def test_second_derivatives_with_weights():
     torch.testing.assert_close(*found, rtol=1e-8, atol=1e-8)
 
 
+def test_arguments_that_are_negated_lazily():
+    negated = {name: torch._neg_view(-FEASIBLE[name]) for name in ("g", "C", "lb")}
+    torch.testing.assert_close(qp.solve_qp(**FEASIBLE | negated).x, qp.solve_qp(**FEASIBLE).x, rtol=0, atol=0)
+
+
+def test_a_cotangent_that_is_negated_lazily():
+    g = FEASIBLE["g"].clone().requires_grad_()
+    x, seed = qp.solve_qp(**FEASIBLE | {"g": g}).x, torch.randn_like(g)
+    (expected,) = torch.autograd.grad(x, g, seed, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(x, g, torch._neg_view(-seed))[0], expected, rtol=0, atol=0)
+
+
 def test_a_jacobian_of_all_cotangents_at_once():
     rest = {k: v for k, v in FEASIBLE.items() if k != "g"}
 
