@@ -119,6 +119,7 @@ def three_threads():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # of JAX, where another test has imported it
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_fork_after_a_threaded_solve_does_not_hang(three_threads, count):

@@ -269,7 +269,9 @@ QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
                                     at.inner_absolute <= INNER_FLOOR * p.options.eps_abs);
     if (st.rho > RHO_CEILING) st.status = NUMERICAL_ERROR;
     if (st.phase == SHIFT) {
-        const bool found = is_shift_found(p, st, at), overdue = !found && st.steps > st.entered + SHIFT_STEPS;
+        const bool found = is_shift_found(p, st, at), late = !found && st.steps > st.entered + SHIFT_STEPS;
+        const bool holds = late && (!p.has_hard || hard_violation(p) <= at.primal_tolerance);
+        const bool overdue = late && (holds || st.mu_in <= st.mu_floor);
         if (ended && !found && p.has_hard) move_multipliers(p, st, at);
         if (ended && !found) shrink_rho(st, st.rho_floor * SHIFT_RHO);
         if (ended || found) centre(p, st, at);

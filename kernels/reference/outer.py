@@ -78,6 +78,7 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     st.rho = torch.where(seeking, torch.maximum(st.rho * numbers.RHO_SHRINK, st.rho_floor * numbers.SHIFT_RHO), st.rho)
     _centre(st, at, ended | found)
     overdue = searching & ~found & (st.steps > st.entered + numbers.SHIFT_STEPS)
+    overdue &= (largest(at.violation * st.hard) <= at.primal_tolerance) | (st.mu_in <= st.mu_floor)
     if (found | overdue).any():
         _end_search(st, at, found, overdue, options)
     enter(st, Phase.SHIFT, suspect, options)

@@ -51,7 +51,10 @@ def outer_step(data, st, at, cfg: tl.constexpr):
         if ended | found:
             centre(data, cfg)
             put_number(data, slots.PRIMAL_K, at.primal, cfg)
-        ending = found | (searching & (st.steps > number(data, slots.ENTERED, cfg) + numbers.SHIFT_STEPS))
+        ending, late = found, searching & (st.steps > number(data, slots.ENTERED, cfg) + numbers.SHIFT_STEPS)
+        if late:
+            decided = number(data, slots.MU_IN, cfg) <= number(data, slots.MU_FLOOR, cfg)
+            ending = found | decided | (hard_violation(data, cfg) <= at.primal_tolerance)
         if ending:
             status = tl.where(end_search(data, at, found, cfg), numbers.Status.INFEASIBLE, status)
         if suspicious | (ending & (status == numbers.RUNNING)):
