@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Generic
 
 import torch
 from torch import Tensor
 
+from . import arrays
+from .arrays import Array
 from .errors import ProblemTypeError
 from .kernels.interface import Rows, Vectors
 from .kernels.numbers import ROUNDING
 from .problem import QP, Number, rows_of, sizes_of
-from .solution import Solution
+from .solution import Record, Solution
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Record, Generic[Array]):
     """How far an answer is from each optimality condition, in the units of the data; an unbatched one has no B."""
 
-    primal_residual: Tensor
+    primal_residual: Array
     """[B] The largest violation of a shifted row."""
-    dual_residual: Tensor
+    dual_residual: Array
     """[B] The largest entry of ``|Hx + g + A'y + C'z + z_box|``."""
-    gap: Tensor
+    gap: Array
     """[B] The complementarity gap, which is the sum over the rows of ``|multiplier|`` times the distance of the row
     from the side that the multiplier pushes against."""
-    shift_residual: Tensor
+    shift_residual: Array
     """[B] The largest entry of ``|A's_eq + C's_in + s_box|``, each shift times its weight. It is zero where no smaller
     shift makes the problem feasible."""
-    primal_rounding: Tensor
+    primal_rounding: Array
     """[B] What rounding may leave of a primal residual, 1e-15 times the sum of its terms."""
-    dual_rounding: Tensor
+    dual_rounding: Array
     """[B] What rounding may leave of a dual residual."""
-    gap_rounding: Tensor
+    gap_rounding: Array
     """[B] What rounding may leave of the gap, the sum of ``|multiplier|`` times what rounding may leave of its row."""
 
 
 @torch.no_grad()
-def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor | Number | None) -> Certificate:
+def certificate(
+    solution: Solution[Array],
+    H: Array | None,
+    g: Array,
+    A: Array | None = None,
+    b: Array | Number | None = None,
+    *,
+    C: Array | None = None,
+    l: Array | Number | None = None,
+    u: Array | Number | None = None,
+    lb: Array | Number | None = None,
+    ub: Array | Number | None = None,
+    w_eq: Array | Number | None = None,
+    w_in: Array | Number | None = None,
+    w_box: Array | Number | None = None,
+) -> Certificate[Array]:
     """Measures an answer against its problems, in float64, with none of the solver's code.
 
     No tolerance below the rounding errors of a residual can be met: a residual that is at most its ``_rounding`` is as
@@ -48,25 +67,29 @@ def certificate(solution: Solution, H: Tensor | None, g: Tensor, **given: Tensor
 
     Args:
         solution: What :func:`solve_qp` has returned.
-        H: The matrix of the cost, as in the call.
-        g: The linear term of the cost, as in the call.
-        given: The other arguments of the call by their names, from A to w_box.
+        H: The matrix of the cost, and so on: the arguments of that call, from H to w_box.
 
     Raises:
-        ProblemError: Shapes, dtypes or devices do not fit, or an argument is unknown.
+        ProblemError: Shapes, dtypes or devices do not fit, or the problems have not the sizes of the answer.
     """
     if not isinstance(solution, Solution):
         raise ProblemTypeError(f"solution must be a Solution, not {type(solution).__name__}")
-    if unknown := given.keys() - set(QP._fields):
-        raise ProblemTypeError(f"certificate() has no argument {min(unknown)!r}; after g it takes those of solve_qp()")
-    qp = QP(H, g, **(dict.fromkeys(QP._fields[2:]) | given))
+    qp = QP(H, g, A, b, C, l, u, lb, ub, w_eq, w_in, w_box)  # type: ignore[arg-type]  # of tensors, or made so below
+    library = arrays.namespace(qp._asdict() | {"solution": solution.x})
+    if library is None:
+        return _certificate(solution, qp)  # type: ignore[arg-type, return-value]
+    answer = solution.map(partial(arrays.tensor, "solution"))
+    return _certificate(answer, QP(*map(arrays.tensor, QP._fields, qp))).map(library.from_dlpack)  # type: ignore[arg-type, return-value]
+
+
+def _certificate(solution: Solution, qp: QP) -> Certificate:
     sizes = sizes_of(qp)
     rows, crossing = rows_of(qp, sizes)
     point = solution.vectors("the solution", sizes, qp.g.device)
     if crossing is not None:
         point = point._replace(s=point.s - torch.where(point.s == 0, 0.0, crossing))
     found = conditions(rows, point)
-    return found if sizes.batch is not None else Certificate(*(v.squeeze(0) for v in vars(found).values()))
+    return found if sizes.batch is not None else found[0]
 
 
 def conditions(rows: Rows, point: Vectors) -> Certificate:

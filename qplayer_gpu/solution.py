@@ -27,18 +27,18 @@ ADVICE = {
 }
 LARGE, SMALL = 1e3, 1e-6  # of an answer, and of a residual next to it: together they ask for a relative tolerance
 
-T = TypeVar("T", bound="_Record")
+T = TypeVar("T", bound="Record")
 S = TypeVar("S", bound="Solution[Any]")
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
     """A record of tensors, or of records of tensors, that moves as one; a pytree."""
 
     def map(self: T, f: Callable[[Tensor], Tensor]) -> T:
         """The same with f applied to each tensor."""
         parts = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(t.map(f) if isinstance(t, _Record) else f(t) for t in parts))
+        return type(self)(*(t.map(f) if isinstance(t, Record) else f(t) for t in parts))
 
     def detach(self: T) -> T:
         """The same without gradients."""
@@ -62,7 +62,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class Info(_Record, Generic[Array]):
+class Info(Record, Generic[Array]):
     """How well each problem was solved, in the units of the data."""
 
     iterations: Array
@@ -77,7 +77,7 @@ class Info(_Record, Generic[Array]):
 
 
 @dataclass(frozen=True)
-class Solution(_Record, Generic[Array]):
+class Solution(Record, Generic[Array]):
     """The answers of a batch; those of an unbatched call have no dimension B.
 
     The answer satisfies ``A x = b + s_eq``, ``l + s_in <= C x <= u + s_in`` and ``lb + s_box <= x <= ub + s_box``.

@@ -345,17 +345,16 @@ def test_a_certificate_is_of_the_problems_that_were_solved(other):
 
 
 @pytest.mark.parametrize(
-    ("solution", "more", "message"),
+    ("solution", "message"),
     [
-        (None, {}, "solution must be a Solution, not NoneType"),
-        (ARGS["g"], {}, "solution must be a Solution, not Tensor"),
-        (qp.solve_qp(None, np.zeros((3, N)), lb=0.0), {}, "the solution must hold tensors, not ndarray"),
-        (qp.solve_qp(**ARGS), {"rows": ARGS["C"]}, r"certificate\(\) has no argument 'rows'"),
+        (None, "solution must be a Solution, not NoneType"),
+        (ARGS["g"], "solution must be a Solution, not Tensor"),
+        (qp.solve_qp(None, np.zeros((3, N)), lb=0.0), "of torch, solution of numpy: convert"),
     ],
 )
-def test_a_certificate_is_of_a_solution(solution, more, message):
+def test_a_certificate_is_of_a_solution(solution, message):
     with pytest.raises(qp.ProblemError, match=message):
-        qp.certificate(solution, **ARGS, **more)
+        qp.certificate(solution, **ARGS)
 
 
 def test_settings_are_frozen():

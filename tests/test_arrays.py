@@ -28,6 +28,13 @@ def test_numpy_arrays_in_numpy_arrays_out(call):
     assert_same(sol[1:], qp.solve_qp(**ARGS)[1:])
 
 
+def test_a_certificate_of_arrays_holds_arrays():
+    positional = [ARRAYS[name] for name in ("H", "g", "A", "b")]
+    named = {name: a for name, a in ARRAYS.items() if name not in ("H", "g", "A", "b")}
+    found = qp.certificate(qp.solve_qp(**ARRAYS), *positional, **named)
+    assert_same(found, qp.certificate(qp.solve_qp(**ARGS), **ARGS))
+
+
 def test_unbatched_and_absent_arguments():
     args = {"H": None, "g": ARRAYS["g"][0], "lb": np.zeros(5), "ub": np.ones(5)}
     sol = qp.solve_qp(**args)

@@ -22,7 +22,10 @@ class Model(nn.Module):
 
 def project(points: NDArray[np.float64], C: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.float64]:
     sol = qp.solve_qp(np.eye(points.shape[-1]), -points, C=C, u=u)
-    return sol.check().x
+    kept = assert_type(
+        qp.certificate(sol, np.eye(points.shape[-1]), -points, C=C, u=u), qp.Certificate[NDArray[np.float64]]
+    )
+    return sol.check().x[kept.gap <= 1e-6]
 
 
 def train(model: Model, features: Tensor, cache: qp.WarmStart) -> float:
