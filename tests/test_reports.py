@@ -45,6 +45,16 @@ def test_a_ray_is_a_ray_however_thin(slope):
     assert qp.solve_qp(None, t([1.0, -slope]), lb=0.0).status == Status.UNBOUNDED
 
 
+@pytest.mark.parametrize("n", [8, 60])
+def test_long_rows_whose_terms_cancel_leave_more_rounding(n):
+    """min |M x + 1| for M of rank two with entries up to n^2: none of the sums can be exact to the tolerance."""
+    M = torch.arange(n * n, dtype=D).reshape(n, n)
+    sol = qp.solve_qp(M.T @ M, M.sum(0))
+    assert sol.status == Status.SOLVED
+    assert sol.info.iterations <= 10
+    torch.testing.assert_close(M @ sol.x, -torch.ones(n, dtype=D), rtol=0, atol=1e-9)
+
+
 EPS, RATIOS, VIOLATIONS = (1e-9, 1e-6), (1.0, 10.0, 0.1, 1e3), (0.3, 0.5, 0.9, 1.01, 1.5, 2.5, 10.0)
 
 

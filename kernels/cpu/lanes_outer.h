@@ -9,7 +9,11 @@ namespace qplayer::lanes {
 inline Measure measure(const Problems& p, const State& st) {
     Measure at{};
     const double eps_abs = p.options.eps_abs, eps_rel = p.options.eps_rel;
-    for (int j = 0; j < p.n; j++) at.size_x = larger(magnitude(p.x[j] * p.D_inverse[j]), at.size_x);
+    Pack sum_x{};
+    for (int j = 0; j < p.n; j++) {
+        const Pack scaled = magnitude(p.x[j] * p.D_inverse[j]);
+        at.size_x = larger(scaled, at.size_x), sum_x += scaled;
+    }
     Most primal, dual;  // which are NaN where anything is
     Pack excess{}, size_rows{}, multiplier{}, may_gap{};
     for (int i = 0; i < p.m; i++) {
@@ -23,7 +27,7 @@ inline Measure measure(const Problems& p, const State& st) {
         at.scaled_violation = larger(p.E[i] * magnitude(violation), at.scaled_violation);
         size_rows = larger(magnitude(Gx), size_rows);
         at.inner_scaled = larger(p.E[i] * inner, at.inner_scaled), at.inner_absolute = larger(inner, at.inner_absolute);
-        multiplier = larger(magnitude(z) * E_inverse, multiplier);
+        multiplier += magnitude(z) * E_inverse;
         at.gap += magnitude(z) * magnitude(slack), may_gap += magnitude(z) * rounding;
     }
     columns(p, p.z, p.Gz);
@@ -38,7 +42,7 @@ inline Measure measure(const Problems& p, const State& st) {
         size = larger(larger(of_cost, magnitude(Gz)), size), terms = larger(D * of_cost, terms);
         objective += x * (0.5 * Hx + g);
     }
-    at.size_terms = larger(larger(multiplier, terms), p.h / p.c * at.size_x);
+    at.size_terms = larger(larger(multiplier, terms), p.h / p.c * sum_x);
     at.inner_rounding = ROUNDING * larger(p.c * at.size_terms, at.size_x);
     at.primal_tolerance = eps_abs + eps_rel * size_rows, at.dual_tolerance = eps_abs + eps_rel * size;
     Pack dual_excess{};

@@ -12,7 +12,8 @@ struct Measure {
     double inner_scaled, inner_absolute;         // residual of the inner loop
     double inner_rounding;                       // what rounding errors may leave of inner_scaled
     double scaled_violation;                     // max |E violation|
-    double size_x, size_terms;                   // max |x / D|; that of the terms of D (Hx + g + G'z)
+    double size_x;                               // max |x / D|
+    double size_terms;                           // what the terms of D (Hx + g + G'z) add up to, about
     QP_FN double worst() const { return fmax(fmax(primal_worst, dual_worst), gap_worst); }
     QP_FN bool hold() const { return worst() <= 1; }
 };
@@ -27,8 +28,8 @@ QP_FN Pack rounding_of_rows(const Workspace<F>& work, double size_x, int i) {
 template <class F>
 __device__ void measure_rows_at(Problem<F>& p, const State& st, Measure& at) {
     QP_PARTS(p);
-    Most primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier;
-    Sum gap;
+    Most primal, scaled_violation, inner_scaled, inner_absolute, size;
+    Sum gap, multiplier;
     QP_EACH(i, mat.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), z = load(work.z + i), Gx = load(work.Gx + i);
         Pack E = load(work.E + i), violation = Gx - clamp(Gx, low, high), inverse = load(work.omega_inverse + i);
@@ -37,7 +38,7 @@ __device__ void measure_rows_at(Problem<F>& p, const State& st, Measure& at) {
         Pack slack = pick(z == 0, all(0), Gx - pick(z > 0, high, low));
         store(work.violation + i, violation);
         primal.add(violation), scaled_violation.add(E * violation), size.add(Gx);
-        inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(z * load(work.E_inverse + i));
+        inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(magnitude(z) * load(work.E_inverse + i));
         gap.add(magnitude(z) * magnitude(slack));
     }
     block.sync();
@@ -58,20 +59,22 @@ __device__ double measure_x(Problem<F>& p, const State& st, Measure& at) {
     QP_PARTS(p);
     const double sigma = st.phase == SHIFT ? 0 : 1;
     Most dual, inner_scaled, inner_absolute, size, terms, size_x;
-    Sum objective;
+    Sum objective, sum_x;
     QP_EACH(j, mat.np) {
         Pack Hx = load(work.Hx + j), g = load(work.g + j), Gz = load(work.Gz + j), x = load(work.x + j);
         Pack inner = sigma * (Hx + g) + Gz + st.rho * load(work.metric_x + j) * (x - load(work.x_k + j));
         Pack D = load(work.D + j);
         dual.add(Hx + g + Gz), inner_absolute.add(inner), inner_scaled.add(p.c * D * inner);
         size.add(Hx), size.add(g), size.add(Gz);
-        terms.add(D * Hx), terms.add(D * g), size_x.add(x * load(work.D_inverse + j));
+        terms.add(D * Hx), terms.add(D * g);
+        Pack scaled = magnitude(x * load(work.D_inverse + j));
+        size_x.add(scaled), sum_x.add(scaled);
         objective.add(x * (0.5 * Hx + g));
     }
-    gather(block, dual, inner_scaled, inner_absolute, size, terms, size_x, objective);
+    gather(block, dual, inner_scaled, inner_absolute, size, terms, size_x, objective, sum_x);
     const double eps_abs = p.options.eps_abs, eps_rel = p.options.eps_rel;
     at.dual = dual.total(), at.size_x = size_x.total();
-    at.size_terms = larger(larger(at.size_terms, terms.total()), p.h / p.c * at.size_x);
+    at.size_terms = larger(larger(at.size_terms, terms.total()), p.h / p.c * sum_x.total());
     at.inner_scaled = larger(at.inner_scaled, inner_scaled.total());
     at.inner_absolute = larger(at.inner_absolute, inner_absolute.total());
     at.inner_rounding = ROUNDING * fmax(p.c * at.size_terms, at.size_x);

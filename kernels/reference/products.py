@@ -113,6 +113,11 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a, b)
 
 
+def total(v: Tensor) -> Tensor:
+    """``sum |v_i|`` of each problem: [B, k] -> [B]."""
+    return v.abs().sum(-1)
+
+
 def largest(v: Tensor) -> Tensor:
     """``max |v_i|`` of each problem, 0 for no entries: [B, k] -> [B]."""
     return v.abs().amax(-1) if v.shape[-1] else v.new_zeros(v.shape[0])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import numbers
 from ..interface import Options
-from .products import Batched, dot, largest
+from .products import Batched, dot, largest, total
 from .scaling import Scaling
 
 
@@ -51,8 +51,8 @@ def residuals(
     """The violation of the rows, ``Hx + g + G'z``, and the sum of ``|z_i|`` times the distance from its side.
 
     Without the last a point may pass for optimal although its objective is wrong in the fourth digit. No residual need
-    be smaller than rounding leaves its terms: those of row i are about ``|x / D| / E_i``, those of column j about
-    ``|z / E| / D_j``.
+    be smaller than rounding leaves its terms: those of row i are about ``|x / D| / E_i``, those of column j add up to
+    about ``sum |z / E| / D_j``. (The sum of those of a row would hide shifts that are not much larger.)
     """
     row_terms = rounding_of_rows(x, Gx, s, scaling)
     column_terms = numbers.ROUNDING * dual_terms(x, z, Hx, g, scaling).unsqueeze(-1) / scaling.D
@@ -77,9 +77,9 @@ def residuals(
 
 
 def dual_terms(x: Tensor, z: Tensor, Hx: Tensor, g: Tensor, scaling: Scaling) -> Tensor:
-    """About how large the terms of ``D (Hx + g + G'z)`` are: [B]."""
-    of_H = (scaling.h / scaling.c).squeeze(-1) * largest(x / scaling.D)
-    terms = (of_H, largest(z / scaling.E), largest(scaling.D * Hx), largest(scaling.D * g).expand_as(of_H))
+    """What the terms of ``D (Hx + g + G'z)`` add up to, about: [B]."""
+    of_H = (scaling.h / scaling.c).squeeze(-1) * total(x / scaling.D)
+    terms = (of_H, total(z / scaling.E), largest(scaling.D * Hx), largest(scaling.D * g).expand_as(of_H))
     return torch.stack(terms).amax(0)
 
 

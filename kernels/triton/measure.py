@@ -48,8 +48,10 @@ def measure(data, st, cfg: tl.constexpr):
     primal_tolerance = eps_abs + eps_rel * largest(Gx)
     dual_tolerance = eps_abs + eps_rel * tl.maximum(largest(Hx), tl.maximum(largest(g), largest(Gz)))
     gap_tolerance = eps_abs + tl.maximum(eps_abs, eps_rel) * tl.abs(tl.sum(x * (0.5 * Hx + g), axis=0))
-    size_of_x = largest(x / column_vector(data, slots.D, cfg))
-    dual_size, row_terms = dual_terms(data, size_of_x, cfg), rounding_of_rows(data, size_of_x, cfg)
+    scaled = tl.abs(x / column_vector(data, slots.D, cfg))
+    size_of_x = tl.max(scaled, axis=0)
+    dual_size = dual_terms(data, tl.sum(scaled, axis=0), cfg)
+    row_terms = rounding_of_rows(data, size_of_x, cfg)
     column_terms = dual_size * numbers.ROUNDING / column_vector(data, slots.D, cfg)
     primal_worst = largest(violation / (primal_tolerance + row_terms))
     dual_worst = largest(stationarity / (dual_tolerance + column_terms))
@@ -75,12 +77,12 @@ def measure(data, st, cfg: tl.constexpr):
 
 
 @triton.jit
-def dual_terms(data, size_of_x, cfg: tl.constexpr):
-    """About how large the terms of ``D (Hx + g + G'z)`` are."""
+def dual_terms(data, sum_of_x, cfg: tl.constexpr):
+    """What the terms of ``D (Hx + g + G'z)`` add up to, about."""
     scale = column_vector(data, slots.D, cfg)
     Hx, g = largest(scale * column_vector(data, slots.HX, cfg)), largest(scale * column_vector(data, slots.COST, cfg))
-    of_H = number(data, slots.H_SIZE, cfg) / number(data, slots.C_SCALE, cfg) * size_of_x
-    of_rows = largest(row_vector(data, slots.Z, cfg) / row_vector(data, slots.E, cfg))
+    of_H = number(data, slots.H_SIZE, cfg) / number(data, slots.C_SCALE, cfg) * sum_of_x
+    of_rows = tl.sum(tl.abs(row_vector(data, slots.Z, cfg) / row_vector(data, slots.E, cfg)), axis=0)
     return tl.maximum(tl.maximum(of_H, of_rows), tl.maximum(Hx, g))
 
 
