@@ -151,6 +151,12 @@ def issued(version: str = "3.7.1", architecture: str = "90") -> str:
     return markdown(["n", "m", "warps", "registers", "instructions", "double"], rows)
 
 
+def executed() -> str:
+    """What the kernels execute in a Newton step on the emulator."""
+    lines = read(CHIP / "executed.csv")
+    return markdown(list(lines[0]), [list(line.values()) for line in lines])
+
+
 FAMILIES = {
     "mixed 128": "equalities, inequalities and bounds, n = 128",
     "one_sided 32": "one-sided rows, n = 32",
@@ -199,6 +205,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         cvxpy_models,
         spills,
         issued,
+        executed,
     )
 }
 

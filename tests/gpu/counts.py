@@ -1,10 +1,10 @@
-"""What the compiled kernels execute in a Newton step: the table of docs/kernels.md.
+"""What the compiled kernels execute in a Newton step: bench/chip/executed.csv.
 
     PYTHONPATH=.:tests python -m gpu.counts [--functions N]
 
-solves feasible problems of each size on the emulator and prints the instructions of PTX that the warps of a problem
+solves feasible problems of each size on the emulator and writes the instructions of PTX that the warps of a problem
 execute, next to its steps; all of a forward counts, what is before the first step and after the last one too. With
---functions it prints those of each function at one size. Not for a process with TRITON_INTERPRET=1.
+--functions it prints those of each function at one size instead. Not for a process with TRITON_INTERPRET=1.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections import Counter
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 import qplayer_gpu as qp
+from bench import chip, table
 
 from . import cases, on_cupy, on_triton
 from .emulated import Emulation
 
+FILE = Path(chip.__file__).with_name("executed.csv")
 SIZES = {"triton": (8, 16, 32, 64), "cuda": (8, 16, 32, 64, 128)}
 BATCH = 4
 WARP = 32
@@ -35,7 +37,6 @@ COLUMNS = {
     "global memory": ("load global", "store global", "atomic global"),
     "local memory": ("load local", "store local"),
 }
-HEAD = ("kernels", "n", "threads", "instructions", *COLUMNS)
 
 
 def executed(backend: str, n: int, emulation: Emulation) -> tuple[int, dict[tuple[str, str], float]]:
@@ -47,18 +48,14 @@ def executed(backend: str, n: int, emulation: Emulation) -> tuple[int, dict[tupl
     return launch.threads, {key: count / WARP / steps for key, count in launch.counts.items()}
 
 
-def cells(counts: dict[tuple[str, str], float]) -> Iterator[str]:
-    """All instructions, and those of each column."""
+def row(backend: str, n: int, threads: int, counts: dict[tuple[str, str], float]) -> dict[str, object]:
+    """A line of the table: all instructions, and those of each column."""
     kinds: Counter[str] = Counter()
     for (_, kind), count in counts.items():
         kinds[kind] += count  # type: ignore[assignment]
-    yield f"{sum(kinds.values()):.0f}"
-    yield from (f"{sum(kinds[kind] for kind in column):.0f}" for column in COLUMNS.values())
-
-
-def row(*words: object) -> str:
-    """A line of a table."""
-    return f"| {' | '.join(map(str, words))} |"
+    known: dict[str, object] = {"kernels": backend, "n": n, "threads": threads}
+    known["instructions"] = round(sum(kinds.values()))
+    return known | {name: round(sum(kinds[kind] for kind in column)) for name, column in COLUMNS.items()}
 
 
 def by_function(counts: dict[tuple[str, str], float]) -> dict[str, float]:
@@ -70,20 +67,26 @@ def by_function(counts: dict[tuple[str, str], float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a table."""
+    """Writes the table, or prints one of functions."""
     parser = argparse.ArgumentParser(prog="python -m gpu.counts", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--functions", type=int, metavar="N", help="of each function at n = N")
+    parser.add_argument("--functions", type=int, metavar="N", help="print those of each function at n = N")
     only = parser.parse_args().functions
-    head = ("kernels", "function", "instructions") if only else HEAD
-    print(row(*head), row(*["---"] * len(head)), sep="\n")
+    lines: list[dict[str, object]] = []
     with pytest.MonkeyPatch.context() as patch:
         for backend, emulation in {"triton": on_triton.emulate(), "cuda": on_cupy.emulate(patch)}.items():
             for n in [only] if only else SIZES[backend]:
                 threads, counts = executed(backend, n, emulation)
                 if only:
-                    print(*(row(backend, name, f"{c:.0f}") for name, c in by_function(counts).items()), sep="\n")
+                    lines += [
+                        {"kernels": backend, "function": name, "instructions": round(count)}
+                        for name, count in by_function(counts).items()
+                    ]
                 else:
-                    print(row(backend, n, threads, *cells(counts)), flush=True)
+                    lines.append(row(backend, n, threads, counts))
+    if only:
+        print(table.markdown(list(lines[0]), (line.values() for line in lines)))
+    else:
+        table.write(FILE, lines[0], lines)
 
 
 if __name__ == "__main__":
