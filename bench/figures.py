@@ -10,7 +10,7 @@ from math import isnan
 from pathlib import Path
 from statistics import median
 
-from . import kinds, learned, models, ported
+from . import collected, kinds, learned, models, ported
 from .points import load
 from .solvers import NAMES, OURS
 from .table import markdown, read
@@ -55,6 +55,11 @@ def _error(value: float | None) -> str:
 def kinds_table() -> str:
     """How many problems of each kind every solver gets right."""
     return kinds.table(kinds.read())
+
+
+def collected_problems() -> str:
+    """How many problems of published collections every solver gets right."""
+    return collected.table()
 
 
 def precision() -> str:
@@ -194,6 +199,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         speedups,
         infeasible_gradients,
         kinds_table,
+        collected_problems,
         precision,
         soak,
         soak_total,

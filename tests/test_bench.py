@@ -7,10 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
+import scipy.sparse
 import torch
 
 import qplayer_gpu as qp
-from bench import calls, families, floor, gradient, measure, points, processes, rows, run, steps, table, worker
+from bench import (
+    calls,
+    collected,
+    families,
+    floor,
+    gradient,
+    measure,
+    points,
+    processes,
+    rows,
+    run,
+    steps,
+    table,
+    worker,
+)
 from bench.cases import CASES, SIZES
 from bench.certificate import Answer, certify
 from bench.solvers.base import Task
@@ -29,6 +45,20 @@ def solved(problem, feasible=True, gradients=()):
     solver = Adapter(Task(problem, gradients, 1e-9, feasible))
     solver.forward(differentiable=bool(gradients))
     return solver
+
+
+def test_problems_are_read_as_collections_have_them(tmp_path):
+    H, g, rows = np.diag([2.0, 4.0]), np.array([-1.0, 1.0]), np.array([[1.0, 1.0], [1.0, -2.0]])
+    l, u = np.array([[1.0, -1e20, 0.0, -1e20]]).T, np.array([[1.0, 3.0, 1e20, 0.25]]).T
+    bounded = scipy.sparse.csc_matrix(np.vstack([rows, np.eye(2)]))
+    scipy.io.savemat(tmp_path / "HS0.mat", {"P": scipy.sparse.csc_matrix(H), "q": g, "A": bounded, "l": l, "u": u})
+    given = {"P": H, "q": g, "G": rows[1], "h": u[1], "A": rows[0], "b": l[0], "lb": np.array([0.0, -np.inf])}
+    np.savez(tmp_path / "LIPMWALK0.npz", **given, ub=np.array([np.inf, 0.25]))
+    expected = qp.solve_qp(H, g, rows[:1], l[0], C=rows[1:], u=u[1], lb=given["lb"], ub=np.array([np.inf, 0.25])).x
+    found = [*collected.found_in([tmp_path])]
+    assert [name for _, name, _ in found] == ["HS0", "LIPMWALK0"]
+    for _, _, arguments in found:
+        np.testing.assert_allclose(qp.solve_qp(**arguments).x, expected, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].n <= 32])
