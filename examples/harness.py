@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a process group, which its functions would keep alive with its threads
 from matplotlib import pyplot as plt
 from torch import Tensor
 from tqdm import tqdm
