@@ -89,11 +89,12 @@ def fastest(rows: Rows, mixed: bool) -> str:
     if device.type != "cuda":
         _fall_back(f"there are no kernels for {device.type} devices")
         return "torch"
-    tried, wrong = passed(device) or {}, verdicts(record(device, "checked")).wrong
+    tried, checks = passed(device) or {}, verdicts(record(device, "checked"))
+    left = checks.wrong | checks.unable
     missing = ""
     for choice in ON_CUDA:
         largest = min(choice.n, tried.get(choice.backend, choice.n))
-        if rows.n > largest or rows.m > choice.m or choice.mixed < mixed or choice.backend in wrong:
+        if rows.n > largest or rows.m > choice.m or choice.mixed < mixed or choice.backend in left:
             continue
         missing = obstacle(choice.backend, device)
         if not missing:

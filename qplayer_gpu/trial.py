@@ -34,19 +34,20 @@ SECONDS = 900  # that a backend may take, most of them to compile
 def problems(n: int, linear: bool, device: torch.device) -> dict[str, Tensor]:
     """QPs with equalities, two-sided rows and bounds; in every other one two rows exclude each other."""
     generator = torch.Generator().manual_seed(n)
+    here: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}  # whatever the user's default is
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(BATCH, *shape, generator=generator, dtype=torch.float64)
+        return torch.randn(BATCH, *shape, generator=generator, **here)
 
     M, A, C, x = normal(n, n), normal(n // 4 + 1, n), normal(n // 4 + 2, n), 0.5 * torch.tanh(normal(n))
     b, Cx = (A @ x.unsqueeze(-1)).squeeze(-1), (C @ x.unsqueeze(-1)).squeeze(-1)
     u, l = Cx + 0.3, Cx - 0.3
     C[::2, 1] = C[::2, 0]
     u[::2, 1], l[::2, 1] = l[::2, 0] - 0.5, l[::2, 0] - 1.0
-    ones = torch.ones(n, dtype=torch.float64)
+    ones = torch.ones(n, **here)
     found = {"g": normal(n), "A": A, "b": b, "C": C, "l": l, "u": u, "lb": -ones, "ub": ones}
     if not linear:
-        found["H"] = M @ M.mT / n + 0.1 * torch.eye(n, dtype=torch.float64)
+        found["H"] = M @ M.mT / n + 0.1 * torch.eye(n, **here)
     return {name: t.to(device) for name, t in found.items()}
 
 

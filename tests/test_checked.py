@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import families as f
 import pytest
+import reported as r
 import torch
 from helpers import OPTIONS, as_rows
 
-from qplayer_gpu import checked
+import qplayer_gpu as qp
+from qplayer_gpu import BackendError, checked, trial
 from qplayer_gpu.checked import Checked
 from qplayer_gpu.kernels import cpu, reference
 from qplayer_gpu.kernels.cache import found
@@ -99,17 +101,12 @@ def unsolved(result):
     return result._replace(status=result.status + 2)
 
 
-def failing(result):
-    raise RuntimeError("it does not compile")
-
-
 @pytest.mark.parametrize(
     ("part", "spoil", "why"),
     [
         ("forward", nan, "its primal residual is nan"),
         ("forward", shifted, "residual is"),
         ("forward", unsolved, "status"),
-        ("forward", failing, "it does not compile"),
         ("adjoint", bent, "b_x is wrong by"),
     ],
 )
@@ -125,13 +122,111 @@ def test_wrong_kernels_are_never_used_again(stem, part, spoil, why):
     assert why in checked.Verdicts(stem).wrong["cuda"]
 
 
-def test_out_of_memory_is_no_verdict(stem):
-    def full(result):
-        raise torch.OutOfMemoryError("none left")
+def raising(error):
+    def raised(result):
+        raise error
 
-    with pytest.raises(torch.OutOfMemoryError):
-        used(checked_by(Kernels({"forward": full}), stem), as_rows(MAKERS["qp"]()))
+    return raised
+
+
+def test_what_does_not_run_is_left_by_this_process_only(stem):
+    """A compiler may be missing, or a driver too old: the user will mend that."""
+    rows, kernels = as_rows(MAKERS["qp"]()), Kernels({"forward": raising(RuntimeError("no compiler"))})
+    with pytest.warns(UserWarning, match=r"backend 'cuda' cannot run on cpu, .* in this process: .*no compiler"):
+        answer = checked_by(kernels, stem).forward(rows, OPTIONS)
+    assert torch.equal(answer.x, reference.forward(rows, OPTIONS).x)
+    assert "no compiler" in checked.verdicts(stem).unable["cuda"]
     assert found(stem, ".json") is None
+
+
+def test_a_broken_context_is_a_verdict_for_the_next_process(stem, monkeypatch):
+    """Nothing runs in this one any more, neither the reference."""
+    waits = iter([None, RuntimeError("an illegal memory access")])
+
+    def wait(device):
+        if error := next(waits):
+            raise error
+
+    monkeypatch.setattr(checked, "wait", wait)
+    one = checked_by(Kernels({"forward": raising(RuntimeError("an illegal memory access"))}), stem)
+    with pytest.raises(BackendError, match=r"'cuda' has broken the CUDA context .*illegal memory access.*report"):
+        one.forward(as_rows(MAKERS["qp"]()), OPTIONS)
+    assert "illegal memory access" in checked.Verdicts(stem).wrong["cuda"]
+
+
+def test_what_was_broken_before_is_not_blamed_on_the_kernels(stem, monkeypatch):
+    monkeypatch.setattr(checked, "wait", lambda device: raising(RuntimeError("the user's own kernel"))(None))
+    with pytest.raises(RuntimeError, match="the user's own kernel"):
+        checked_by(Kernels(), stem).forward(as_rows(MAKERS["qp"]()), OPTIONS)
+    assert checked.verdicts(stem).wrong == checked.verdicts(stem).unable == {}
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("out of memory: the driver's")]
+)
+def test_out_of_memory_is_no_verdict(stem, error):
+    with pytest.raises(type(error)):
+        used(checked_by(Kernels({"forward": raising(error)}), stem), as_rows(MAKERS["qp"]()))
+    assert checked.verdicts(stem).wrong == checked.verdicts(stem).unable == {}
+    assert found(stem, ".json") is None
+
+
+def test_processes_keep_what_others_have_found(stem):
+    here, other = checked.Verdicts(stem), checked.Verdicts(stem)
+    other.wrong["triton"] = "why"
+    other.right.add("cuda forward (8, False)")
+    other.keep()
+    here.right.add("cuda forward (32, False)")
+    here.keep()
+    kept = checked.Verdicts(stem)
+    assert (kept.right, kept.wrong) == (here.right | other.right, {"triton": "why"})
+
+
+def test_a_verdict_that_cannot_be_kept_is_no_error(stem, monkeypatch):
+    monkeypatch.setattr(checked, "replaced", lambda *_: raising(OSError("the disk is full"))(None))
+    answer, _ = used(checked_by(Kernels(), stem), as_rows(MAKERS["qp"]()))
+    assert (answer.status == 0).all()
+
+
+LOOSE = [
+    {"eps_abs": 1e-2},
+    {"eps_abs": 1e-4, "eps_rel": 1e-4},
+    {"max_iter": 1},
+    {"max_iter": 5},
+    {"closest_feasible": False},
+]
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+@pytest.mark.parametrize("settings", LOOSE, ids=str)
+@pytest.mark.parametrize(("case", "n"), [("qp", 20), ("lp", 8)])
+def test_no_settings_make_right_kernels_wrong(stem, case, n, settings, precision):
+    """Where a solve ends early, rounding decides where."""
+    args = f.lp(3, n) if case == "lp" else f.feasible(3, n, two_sided=True, bounds=True)
+    options = qp.Settings(precision=precision, **settings).options(torch.float64, CPU)
+    rows, one = as_rows(args), checked_by(Kernels(), stem)
+    answer = one.forward(rows, options)
+    one.adjoint(rows, answer.point, Vectors(*map(torch.ones_like, answer.point)), options)
+    assert len(one.verdicts.right) == 2
+
+
+@pytest.mark.parametrize("make", [r.missed_bounds, r.gram], ids=["missed-bounds", "gram"])
+def test_no_data_make_right_kernels_wrong(make):
+    """Their answers leave residuals by design: shifts within the tolerance are left out, and H is bent."""
+    rows = as_rows(make(20, 2, 0))
+    answer = cpu.forward(rows, OPTIONS, None)
+    measured = checked.residuals(rows, answer)
+    said = torch.stack([answer.primal, answer.dual, answer.gap])
+    assert (measured > 2 * checked.SLACK * said.clamp(min=OPTIONS.eps_abs)).any()
+    assert checked.unmet(rows, OPTIONS, answer) == ""
+    assert "residual is" in checked.unmet(rows, OPTIONS, shifted(answer))
+
+
+def test_the_default_device_is_the_user_s(stem):
+    rows, one = as_rows(MAKERS["qp"]()), checked_by(cpu, stem)
+    with torch.device("meta"):
+        assert one.differs(rows, OPTIONS) == one.bends(rows, OPTIONS) == ""
+        assert trial.problems(3, False, CPU)["H"].device == CPU
 
 
 def test_it_can_be_switched_off_and_waits_in_a_capture(stem, monkeypatch):

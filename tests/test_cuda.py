@@ -255,7 +255,7 @@ def test_the_backend_says_what_it_wants(monkeypatch):
 def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
     rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
     backends._fall_back.cache_clear()
-    found = SimpleNamespace(wrong={})
+    found = SimpleNamespace(wrong={}, unable={})
     monkeypatch.setattr(backends, "record", lambda *_: "")
     monkeypatch.setattr(backends, "verdicts", lambda _: found)
     monkeypatch.setattr(backends, "obstacle", lambda *_: "")
