@@ -107,6 +107,7 @@ BEND_CEILING = 1e-5  # of the largest entry of H: one that needs more is indefin
 
 # ---- phase SHIFT
 SHIFT_FIRST_RHO = 1e-10  # the proximal term, small as there is no cost that x would run away along
+SHIFT_FIRST_RHO_HARD = 0.1  # the same beside hard rows, next to which x would run away where the shifts are flat
 SHIFT_RHO = 0.1  # its floor, of that of rho elsewhere
 SHIFT_INNER = 1e-6  # residual that ends the inner loop, scaled
 SHIFT_STEPS = 100  # after which the search is given up, as rounding errors hide that there is no shift

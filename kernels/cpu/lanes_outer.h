@@ -129,9 +129,10 @@ inline void move_multipliers(const Problems& p, State& st, const Measure& at, Ma
     for (int j = 0; j < p.n; j++)
         proximal = larger(magnitude(st.rho * p.metric_x[j] * (p.x[j] - p.x_k[j])), proximal);
     const Mask at_floor = (st.mu_eq <= st.mu_floor) & (st.mu_in <= st.mu_floor);
-    const Mask met = (at.scaled_violation <= st.eta_out) | at.primal_holds | at_floor;
+    const Mask near = at.primal_holds & at.gap_holds;  // as near as need be
+    const Mask met = (at.scaled_violation <= st.eta_out) | near | at_floor;
     const Mask accept = ended & met, refuse = ended & no(met);
-    const Mask slow = accept & at_floor & no(at.primal_holds) & (at.primal > MU_STALL * st.primal_k);
+    const Mask slow = accept & at_floor & no(near) & (at.primal > MU_STALL * st.primal_k);
     st.mu_floor = pick(slow, larger(st.mu_floor * MU_SHRINK, all(MU_LEAST)), st.mu_floor);
     const Mask shrink = refuse | slow;
     st.mu_eq = pick(shrink, larger(st.mu_eq * MU_SHRINK, st.mu_floor), st.mu_eq);

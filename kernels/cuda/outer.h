@@ -89,14 +89,24 @@ __device__ double hard_violation(Problem<F>& p) {
     return largest(p.block, p.matrices.mp, [&](int i) { return load(p.work.violation + i) * load(p.work.hard + i); });
 }
 
+// How far the hard rows are from holding, and from the side that their multipliers push against.
+template <class F>
+__device__ double hard_residual(Problem<F>& p) {
+    QP_PARTS(p);
+    return largest(block, mat.mp, [&](int i) {
+        Pack z = load(work.z + i), slack = load(work.Gx + i) - pick(z > 0, load(work.high + i), load(work.low + i));
+        return pick(load(work.hard + i) != 0, pick(z == 0, load(work.violation + i), slack), all(0));
+    });
+}
+
 // Whether x is feasible, or the shift s has G'(w s) = 0, up to rounding errors and next to the size of s.
 template <class F>
 __device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
     QP_PARTS(p);
     if (at.primal_worst <= SHIFT_FEASIBLE) return true;
-    if (p.has_hard && !(hard_violation(p) <= SHIFT_FLOOR * at.primal_tolerance)) return false;
+    if (p.has_hard && !(hard_residual(p) <= SHIFT_FLOOR * at.primal_tolerance)) return false;
     measure_push(p, st);
-    const double unit = p.row_unit / p.c;
+    const double unit = st.shift_unit;
     Most size, push, scaled_push;
     Sum terms;
     QP_EACH(i, mat.mp) {
@@ -162,8 +172,9 @@ __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
             return load(work.E + i) * load(work.violation + i) * load(work.hard + i);
         });
     const bool at_floor = st.mu_eq <= st.mu_floor && st.mu_in <= st.mu_floor;
-    const bool accept = violation <= st.eta_out || at.primal_worst <= 1 || at_floor;
-    const bool slow = accept && at_floor && at.primal_worst > 1 && at.primal > MU_STALL * st.primal_k;
+    const bool near = at.primal_worst <= 1 && at.gap_worst <= 1;  // as near as need be
+    const bool accept = violation <= st.eta_out || near || at_floor;
+    const bool slow = accept && at_floor && !near && at.primal > MU_STALL * st.primal_k;
     if (slow && !IS_SINGLE<F>) st.mu_floor = fmax(st.mu_floor * MU_SHRINK, MU_LEAST);
     if (!accept || slow) {
         st.mu_eq = fmax(st.mu_eq * MU_SHRINK, st.mu_floor), st.mu_in = fmax(st.mu_in * MU_SHRINK, st.mu_floor);
@@ -208,6 +219,23 @@ __device__ void shift_sides(Problem<F>& p, const double* s) {
     block.sync();
 }
 
+// Fixes the hard rows that press on the shift, as they do at every feasible point.
+template <class F>
+__device__ void fix_pressing_rows(Problem<F>& p, const State& st) {
+    QP_PARTS(p);
+    const double size = largest(block, mat.mp, [&](int i) {
+        Pack push = load(work.metric_shift + i) * load(work.violation + i) * load(work.E_inverse + i);
+        return pick(load(work.hard + i) != 0, all(0), push);
+    });
+    QP_EACH(i, mat.mp) {
+        Pack push = magnitude(load(work.z + i) * load(work.E_inverse + i));
+        Mask presses = (load(work.hard + i) != 0) & (push > HARD_PRESSING * size);
+        store(work.low + i, pick(presses, load(work.Gx + i), load(work.low + i)));
+        store(work.high + i, pick(presses, load(work.Gx + i), load(work.high + i)));
+    }
+    block.sync();
+}
+
 // Moves the sides so that x is feasible: shifts rows by their violation, or relaxes them, silently, where that is next to
 // none. A problem that ends here has a ray for multipliers.
 template <class F>
@@ -227,20 +255,21 @@ __device__ void end_search(Problem<F>& p, State& st, const Measure& at, bool fou
             store(work.high + i, high + pick(fixed | (rest > 0), rest, all(0)));
             store(work.t_m + i, s);
             store(work.s + i, load(work.s + i) + s);
-            store(work.is_firm + i, pick(s != 0, all(1), load(work.is_firm + i)));
         }
         block.sync();
         shift_sides(p, work.t_m);
     }
     const bool is_shifted = shifted.value(block);
     st.is_shifted |= is_shifted;
+    if (is_shifted && p.has_hard) fix_pressing_rows(p, st);
+    mark_firm_rows(p);
     if (!is_shifted) st.calm *= found ? CALM : CALM * CALM * CALM;
     const bool impossible = !found && p.has_hard && hard_violation(p) > at.primal_tolerance;
     if (!impossible && (p.options.closest_feasible || !is_shifted)) return;
     st.status = INFEASIBLE;
     QP_EACH(i, mat.mp) {
         Pack push = pick(load(work.hard + i) != 0, load(work.z + i), load(work.metric_shift + i) * load(work.violation + i));
-        store(work.z + i, push * (p.c / p.row_unit));
+        store(work.z + i, push / st.shift_unit);
     }
     block.sync();
 }
@@ -252,7 +281,7 @@ __device__ void enter(Problem<F>& p, State& st, Phase phase) {
     const bool kept = st.entered == 0 && st.steps <= 1 && st.is_shifted, searches = phase == SHIFT;
     st.phase = phase, st.entered = st.steps, st.sums_are_old = true, st.trial = false;
     st.mu_eq = searches ? p.options.mu_eq : fmin(fmax(st.mu_floor, KNOWN_MU), p.options.mu_eq);
-    st.mu_in = p.options.mu_in, st.rho = searches ? SHIFT_FIRST_RHO : p.options.rho;
+    st.mu_in = p.options.mu_in, st.rho = searches ? first_rho_of_shift(p) : p.options.rho;
     st.eta_out = FIRST_ETA_OUT, st.eta_in = searches ? SHIFT_INNER : FIRST_ETA_IN;
     if (!kept) set(block, p.work.z_k, p.matrices.mp, 0);
     copy(block, p.work.z, p.work.z_k, p.matrices.mp);

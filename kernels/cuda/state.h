@@ -17,6 +17,7 @@ struct State {
     bool sums_are_updated = false;  // T has lost rows since it was built
     double factored_a = NAN, factored_b = NAN;  // what S and T weigh in the K that the factor is of
     double primal_k = INFINITY;    // primal residual at x_k
+    double shift_unit;               // the weight in phase SHIFT of a row with w = 1
     double mu_eq, mu_in, rho;
     double mu_floor, rho_floor;      // below which they do not shrink
     double bend = 0;                 // what is added to H, in the metric of x, where that is a little indefinite
@@ -52,6 +53,26 @@ __device__ void set_omega(Problem<F>& p, const State& st) {
     block.sync();
 }
 
+// The proximal term that phase SHIFT begins with.
+template <class F>
+QP_FN double first_rho_of_shift(const Problem<F>& p) {
+    return p.has_hard ? SHIFT_FIRST_RHO_HARD : SHIFT_FIRST_RHO;
+}
+
+// What w is times in phase SHIFT. Beside hard rows the heaviest shift weighs as its row does with mu = 1.
+template <class F>
+__device__ double shift_unit(Problem<F>& p) {
+    QP_PARTS(p);
+    if (!p.has_hard) return p.row_unit / p.c;
+    const auto weigh = [&](int i) { work.t_m[i] = work.hard[i] != 0 ? 0 : work.w[i] / (work.E[i] * work.E[i]); };
+    set(block, work.t_m, mat.mp, 0);  // of the padding
+    QP_EACH_NUMBER(i, mat.stored) weigh(i);
+    if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) weigh(mat.sp + j);
+    block.sync();
+    const double heaviest = largest(block, mat.mp, [&](int i) { return load(work.t_m + i); });
+    return (heaviest > 0 ? 1 / heaviest : p.row_unit) / p.c;
+}
+
 // A row whose sides are equal is always active.
 template <class F>
 __device__ void mark_firm_rows(Problem<F>& p) {
@@ -81,10 +102,11 @@ QP_PART State begin(Problem<F>& p) {
     st.settled = any(block, mat.np, [&](int j) { return load(work.x + j) != 0; }) ||
                  any(block, mat.mp, [&](int i) { return load(work.z + i) != 0; });
     st.mu_eq = p.options.mu_eq, st.mu_in = p.options.mu_in, st.rho = p.options.rho;
+    st.shift_unit = shift_unit(p);
     st.mu_floor = IS_SINGLE<F> ? MU_FLOOR_MIXED : MU_FLOOR;
     st.rho_floor = RHO_FLOOR * (p.h > 0 && p.h < 1 ? p.h : 1);
     if (any(block, mat.mp, [&](int i) { return load(work.s + i) != 0; })) {
-        st.phase = SHIFT, st.rho = SHIFT_FIRST_RHO, st.eta_in = SHIFT_INNER;
+        st.phase = SHIFT, st.rho = first_rho_of_shift(p), st.eta_in = SHIFT_INNER;
         set(block, work.s, mat.mp, 0);
     }
     copy(block, work.low, work.lo, mat.mp);
@@ -96,7 +118,7 @@ QP_PART State begin(Problem<F>& p) {
     QP_EACH(i, mat.mp) {
         Pack E = load(work.E + i);
         store(work.metric_rows + i, E * E / p.c);
-        store(work.metric_shift + i, p.row_unit / p.c * load(work.w + i));
+        store(work.metric_shift + i, st.shift_unit * load(work.w + i));
     }
     block.sync();
     mark_firm_rows(p);

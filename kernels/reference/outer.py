@@ -18,7 +18,7 @@ from ..numbers import RUNNING, Phase, Status
 from .products import Matrices, dot, largest
 from .residuals import Residuals, dual_terms, residuals, rounding_of_rows, shifted_sides
 from .scaling import Scaling
-from .state import State
+from .state import State, first_rho_of_shift
 
 
 @dataclass
@@ -80,7 +80,7 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     overdue = searching & ~found & (st.steps > st.entered + numbers.SHIFT_STEPS)
     overdue &= (largest(at.violation * st.hard) <= at.primal_tolerance) | (st.mu_in <= st.mu_floor)
     if (found | overdue).any():
-        _end_search(st, at, found, overdue, options)
+        _end_search(st, at, scaling, found, overdue, options)
     enter(st, Phase.SHIFT, suspect, options)
     enter(st, Phase.SHIFTED, (found | overdue) & (st.status == RUNNING), options)
     if started.any():
@@ -125,10 +125,11 @@ def _multipliers(st: State, at: Measure, scaling: Scaling, update: Tensor, optio
     """Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu."""
     at_floor = (st.mu_eq <= st.mu_floor) & (st.mu_in <= st.mu_floor)
     posed = ~st.searches_shift() | st.hard  # what may be violated has no multipliers
-    met = (largest(scaling.E * at.violation * posed) <= st.eta_out) | (at.primal_worst <= 1)  # 1: as near as need be
+    near = torch.maximum(at.primal_worst, at.gap_worst) <= 1  # as near as need be
+    met = (largest(scaling.E * at.violation * posed) <= st.eta_out) | near
     accept = update & (met | at_floor)
     refuse = update & ~accept
-    slow = accept & at_floor & (at.primal_worst > 1) & (at.primal > numbers.MU_STALL * st.primal_k)
+    slow = accept & at_floor & ~near & (at.primal > numbers.MU_STALL * st.primal_k)
     if not options.mixed:
         st.mu_floor = torch.where(slow, (st.mu_floor * numbers.MU_SHRINK).clamp(min=numbers.MU_LEAST), st.mu_floor)
     st.z_k = torch.where(accept.unsqueeze(-1) & posed, st.z, st.z_k)
@@ -207,7 +208,7 @@ def _bend(st: State, scaling: Scaling, where: Tensor) -> None:
 def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
     """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
     push, w = at.push / st.shift_unit, st.metric_shift / st.shift_unit
-    kept = largest(at.violation * st.hard) <= numbers.SHIFT_FLOOR * at.primal_tolerance
+    kept = largest(_hard_residual(st, at)) <= numbers.SHIFT_FLOOR * at.primal_tolerance
     scaled, size = largest(scaling.D * push), largest(w * at.violation / scaling.E)
     terms = (at.violation != 0) * rounding_of_rows(st.x, st.Gx, st.s, scaling) + numbers.ROUNDING * at.violation.abs()
     rounding = (w * terms / scaling.E).sum(-1)
@@ -219,13 +220,26 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
     return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
 
 
-def _end_search(st: State, at: Measure, found: Tensor, overdue: Tensor, options: Options) -> None:
+def _hard_residual(st: State, at: Measure) -> Tensor:
+    """How far the hard rows are from holding, and from the side that their multipliers push against: [B, m]."""
+    slack = st.Gx - torch.where(st.z > 0, st.hi, st.lo)
+    return torch.where(st.z == 0, at.violation, slack).masked_fill(~st.hard, 0.0)
+
+
+def _pressing(st: State, at: Measure, scaling: Scaling) -> Tensor:
+    """The hard rows that press on the shift: [B, m]."""
+    size = largest(st.metric_shift * at.violation.masked_fill(st.hard, 0.0) / scaling.E).unsqueeze(-1)
+    return st.hard & ((st.z / scaling.E).abs() > numbers.HARD_PRESSING * size)
+
+
+def _end_search(st: State, at: Measure, scaling: Scaling, found: Tensor, overdue: Tensor, options: Options) -> None:
     """Moves the sides so that x is feasible: shifts rows by their violation, or relaxes them if that is next to none.
 
     A violation within the tolerances is no shift: it is not reported, and its row stays an inequality. But the sides
     give way to it, as the method would else tend to another point, of less violation in its own metric and more in the
-    user's; not at the first alarm that finds x feasible, as it may be false. A problem that ends here, its rows being
-    inconsistent, has a ray for multipliers: ``G'z = 0``.
+    user's; not at the first alarm that finds x feasible, as it may be false. As the shift is the least, each x that is
+    feasible after it has the shifted rows at their sides and the hard rows that press on it: both become equalities. A
+    problem that ends here, its rows being inconsistent, has a ray for multipliers: ``G'z = 0``.
     """
     small = at.violation.abs() <= numbers.SHIFT_FLOOR * at.primal_tolerance.unsqueeze(-1)
     feasible = at.primal_worst <= numbers.SHIFT_FEASIBLE
@@ -237,6 +251,8 @@ def _end_search(st: State, at: Measure, found: Tensor, overdue: Tensor, options:
     st.hi = st.hi + torch.where(fixed, rest, rest.clamp(min=0.0))
     st.s = st.s + s
     st.lo, st.hi = shifted_sides(st.lo, st.hi, s)
+    pinned = (s != 0).any(-1, keepdim=True) & _pressing(st, at, scaling)
+    st.lo, st.hi = torch.where(pinned, st.Gx, st.lo), torch.where(pinned, st.Gx, st.hi)
 
     infeasible = overdue & (largest(at.violation * st.hard) > at.primal_tolerance)
     if not options.closest_feasible:
@@ -260,6 +276,6 @@ def enter(st: State, phase: Phase, where: Tensor, options: Options) -> None:
     known = st.mu_floor.clamp(min=numbers.KNOWN_MU, max=options.mu_eq)
     st.mu_eq = torch.where(where, known if shifted else options.mu_eq, st.mu_eq)
     st.mu_in = st.mu_in.masked_fill(where, options.mu_in)
-    st.rho = st.rho.masked_fill(where, options.rho if shifted else numbers.SHIFT_FIRST_RHO)
+    st.rho = torch.where(where, options.rho if shifted else first_rho_of_shift(st.hard), st.rho)
     st.eta_out = st.eta_out.masked_fill(where, numbers.FIRST_ETA_OUT)
     st.eta_in = st.eta_in.masked_fill(where, numbers.FIRST_ETA_IN if shifted else numbers.SHIFT_INNER)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import numbers
 from ..interface import Options, Vectors
 from ..numbers import RUNNING, Phase
-from .products import Batched, Matrices
+from .products import Batched, Matrices, largest
 from .scaling import Scaling
 
 
@@ -22,7 +22,6 @@ class State(Batched):
     g: Tensor  # [B|1, n]
     lo: Tensor  # [B, m] as posed, and shifted from phase SHIFTED on
     hi: Tensor  # [B, m]
-    equality: Tensor  # [B, m] bool, as posed
     metric_rows: Tensor  # [B|1, m] E^2 / c
     metric_x: Tensor  # [B|1, n] 1 / (c D^2)
     hard: Tensor  # [B|1, m] bool, never shifted
@@ -79,7 +78,7 @@ class State(Batched):
         return self.z_k.masked_fill(self.searches_shift() & ~self.hard, 0.0)
 
     def _by_row(self, mu_eq: Tensor, mu_in: Tensor) -> Tensor:
-        return torch.where(self.equality | (self.s != 0), mu_eq.unsqueeze(-1), mu_in.unsqueeze(-1))
+        return torch.where(self.lo == self.hi, mu_eq.unsqueeze(-1), mu_in.unsqueeze(-1))
 
     def prox(self) -> Tensor:
         """The weight of each entry of x - x_k: rho / (c D^2)."""
@@ -117,7 +116,7 @@ def begin(
     searching = torch.zeros(B, dtype=torch.bool, device=g.device) if start is None else (start.s != 0).any(-1)
     phase = Phase.SHIFT * searching.long()
     Hx, Gx = matrices.hessian(x), matrices.rows(x)
-    shift_unit = scaling.row_unit(w) / scaling.c
+    shift_unit = _shift_unit(w, hard, scaling)
     fill = torch.full_like
     one = x.new_ones(B)
     return State(
@@ -125,7 +124,6 @@ def begin(
         g=g,
         lo=lo,
         hi=hi,
-        equality=lo == hi,
         metric_rows=scaling.E.square() / scaling.c,
         metric_x=1 / (scaling.c * scaling.D.square()),
         hard=hard,
@@ -149,7 +147,7 @@ def begin(
         extra=torch.zeros_like(phase),
         mu_eq=one * options.mu_eq,
         mu_in=one * options.mu_in,
-        rho=torch.where(searching, numbers.SHIFT_FIRST_RHO, options.rho * one),
+        rho=torch.where(searching, first_rho_of_shift(hard), options.rho * one),
         bend=0 * one,
         settled=((x != 0).any(-1) | (z != 0).any(-1)),
         kept=fill(phase, False, dtype=torch.bool),
@@ -163,3 +161,19 @@ def begin(
         eta_out=one * numbers.FIRST_ETA_OUT,
         eta_in=torch.where(searching, numbers.SHIFT_INNER, numbers.FIRST_ETA_IN * one),
     )
+
+
+def first_rho_of_shift(hard: Tensor) -> Tensor:
+    """The proximal term that phase SHIFT begins with: [B|1]."""
+    return torch.where(hard.any(-1), numbers.SHIFT_FIRST_RHO_HARD, numbers.SHIFT_FIRST_RHO)
+
+
+def _shift_unit(w: Tensor, hard: Tensor, scaling: Scaling) -> Tensor:
+    """What w is times in phase SHIFT: [B|1, 1].
+
+    Beside hard rows the heaviest shift weighs as its row does with mu = 1, so that these and the proximal term outweigh
+    the curvature of the shifts, which is at most about that. Elsewhere only the proportions of the weights matter.
+    """
+    heaviest = largest(torch.where(hard, 0.0, w / scaling.E.square())).unsqueeze(-1)
+    known = hard.any(-1, keepdim=True) & (heaviest > 0)
+    return torch.where(known, 1 / heaviest, scaling.row_unit(w)) / scaling.c

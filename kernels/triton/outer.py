@@ -87,9 +87,10 @@ def move_multipliers(data, st, at, cfg: tl.constexpr):
     at_floor = (mu_eq <= floor) & (mu_in <= floor)
     posed = (row_vector(data, slots.IS_HARD, cfg) != 0) | (st.phase != numbers.Phase.SHIFT)
     violation = tl.where(posed, row_vector(data, slots.VIOLATION, cfg), 0.0)  # what may be violated has no multipliers
-    accept = (largest(row_vector(data, slots.E, cfg) * violation) <= eta_out) | (at.primal_worst <= 1) | at_floor
+    near = (at.primal_worst <= 1) & (at.gap_worst <= 1)  # as near as need be
+    accept = (largest(row_vector(data, slots.E, cfg) * violation) <= eta_out) | near | at_floor
     stalls = at.primal > number(data, slots.PRIMAL_K, cfg) * numbers.MU_STALL
-    slow = at_floor & (at.primal_worst > 1) & stalls
+    slow = at_floor & (near == 0) & stalls
     floor = tl.where(slow, shrunk(floor, numbers.MU_SHRINK, numbers.MU_LEAST), floor)
     if (accept == 0) | slow:
         mu_in = shrunk(mu_in, numbers.MU_SHRINK, floor)
@@ -234,11 +235,21 @@ def hard_violation(data, cfg: tl.constexpr):
 
 
 @triton.jit
+def hard_residual(data, cfg: tl.constexpr):
+    """How far the hard rows are from holding, and from the side that their multipliers push against."""
+    low, high = sides(data, cfg)
+    hard, z = row_vector(data, slots.IS_HARD, cfg) != 0, row_vector(data, slots.Z, cfg)
+    slack = row_vector(data, slots.GX, cfg) - tl.where(z > 0, high, low)
+    slack = tl.where(z == 0, row_vector(data, slots.VIOLATION, cfg), slack)
+    return largest(tl.where(hard, slack, 0.0))
+
+
+@triton.jit
 def shift_found(data, st, at, push, cfg: tl.constexpr):
     """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
     w, violation = row_vector(data, slots.SHIFT_WEIGHT, cfg), row_vector(data, slots.VIOLATION, cfg)
     rows, push = row_vector(data, slots.E, cfg), push / number(data, slots.SHIFT_UNIT, cfg)
-    kept = hard_violation(data, cfg) <= at.primal_tolerance * numbers.SHIFT_FLOOR
+    kept = hard_residual(data, cfg) <= at.primal_tolerance * numbers.SHIFT_FLOOR
     scaled, size = largest(column_vector(data, slots.D, cfg) * push), largest(w * violation / rows)
     terms = (
         tl.where(violation != 0, rounding_of_rows(data, at.size_of_x, cfg), 0.0) + tl.abs(violation) * numbers.ROUNDING
@@ -278,10 +289,25 @@ def move_sides(data, at, found, cfg: tl.constexpr):
 
 
 @triton.jit
+def fix_pressing_rows(data, cfg: tl.constexpr):
+    """Fixes the hard rows that press on the shift, as they do at every feasible point."""
+    low, high = sides(data, cfg)
+    hard, E = row_vector(data, slots.IS_HARD, cfg) != 0, row_vector(data, slots.E, cfg)
+    metric_shift = number(data, slots.SHIFT_UNIT, cfg) * row_vector(data, slots.SHIFT_WEIGHT, cfg)
+    size = largest(tl.where(hard, 0.0, metric_shift * row_vector(data, slots.VIOLATION, cfg) / E))
+    presses = hard & (tl.abs(row_vector(data, slots.Z, cfg) / E) > size * numbers.HARD_PRESSING)
+    Gx = row_vector(data, slots.GX, cfg)
+    put_rows(data, slots.LOW, tl.where(presses, Gx, low), cfg)
+    put_rows(data, slots.HIGH, tl.where(presses, Gx, high), cfg)
+
+
+@triton.jit
 def end_search(data, at, found, cfg: tl.constexpr):
     """Moves the sides, or gives the multipliers a ray where the rows are inconsistent; returns whether they are."""
     shifted = move_sides(data, at, found, cfg)
-    if shifted == 0:
+    if shifted:
+        fix_pressing_rows(data, cfg)
+    else:
         calm = number(data, slots.CALM, cfg) * numbers.CALM
         put_number(data, slots.CALM, tl.where(found, calm, calm * numbers.CALM * numbers.CALM), cfg)
     infeasible = (found == 0) & (hard_violation(data, cfg) > at.primal_tolerance)
@@ -316,4 +342,7 @@ def set_penalties(data, phase, cfg: tl.constexpr):
     put_number(data, slots.ETA_IN, numbers.FIRST_ETA_IN, cfg)
     if searching:
         put_number(data, slots.ETA_IN, numbers.SHIFT_INNER, cfg)
-    return tl.where(searching, numbers.SHIFT_FIRST_RHO, number(data, slots.FIRST_RHO, cfg))
+    first = tl.where(
+        some(row_vector(data, slots.IS_HARD, cfg) != 0), numbers.SHIFT_FIRST_RHO_HARD, numbers.SHIFT_FIRST_RHO
+    )
+    return tl.where(searching, first, number(data, slots.FIRST_RHO, cfg))

@@ -117,3 +117,14 @@ def set_shift_unit(data, cfg: tl.constexpr):
     logarithms = tl.sum(tl.where(inside, tl.log(w), 0.0), axis=0)
     unit = tl.where(m > 0, squares / m / tl.exp(logarithms / m), 1.0)
     put_number(data, slots.SHIFT_UNIT, unit / number(data, slots.C_SCALE, cfg), cfg)
+
+
+@triton.jit
+def weigh_beside_hard_rows(data, cfg: tl.constexpr):
+    """Where there are hard rows, the heaviest shift weighs in phase SHIFT as its row does with mu = 1."""
+    hard = row_vector(data, slots.IS_HARD, cfg) != 0
+    soft = (hard == 0) & (tl.arange(0, cfg.M) < count_rows(data, cfg))
+    scale = row_vector(data, slots.E, cfg)
+    heaviest = largest(tl.where(soft, row_vector(data, slots.SHIFT_WEIGHT, cfg) / (scale * scale), 0.0))
+    if some(hard) & (heaviest > 0):
+        put_number(data, slots.SHIFT_UNIT, 1.0 / (heaviest * number(data, slots.C_SCALE, cfg)), cfg)

@@ -8,7 +8,7 @@ from . import slots
 from .outer import centre, set_penalties
 from .problem import State, set_omega, with_status
 from .products import products_at_x
-from .scaling import measure_scaling
+from .scaling import measure_scaling, weigh_beside_hard_rows
 from .scratch import column_vector, number, put_columns, put_number, put_rows, row_vector
 from .vectors import INF, some
 
@@ -20,6 +20,7 @@ def begin(data, x, z, s, equilibrate, cfg: tl.constexpr):
     Without a start nothing is solved before a step has had a factor.
     """
     measure_scaling(data, equilibrate, cfg)
+    weigh_beside_hard_rows(data, cfg)
     begin_at(data, x, z, cfg)
     centre(data, cfg)
     st = first_state(data, tl.where(some(s != 0), numbers.Phase.SHIFT, numbers.Phase.AS_POSED), cfg)
