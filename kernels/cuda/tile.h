@@ -34,7 +34,8 @@ QP_FN constexpr int place(int r, int c) { return (r ^ (r >> 2 & 1)) * TILE + (c 
 struct Lane {
     int warp, row, q;
     int place, across[2];  // of its numbers in a block, and in its transpose
-    QP_FN explicit Lane(Block block) : warp(block.rank / WARP), row(block.rank % WARP / 4), q(block.rank % 4) {
+    QP_FN explicit Lane(Block block)
+        : warp(Block::warps == 1 ? 0 : block.rank / WARP), row(unsigned(block.rank) % WARP / 4), q(block.rank & 3) {
         place = qplayer::place(row, 2 * q);
         across[0] = qplayer::place(2 * q, row), across[1] = qplayer::place(2 * q + 1, row);
     }
