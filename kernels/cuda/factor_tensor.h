@@ -85,36 +85,39 @@ QP_FN double inverse_of_root(double d) {
 #ifdef __CUDACC__
     double y;
     asm("rsqrt.approx.ftz.f64 %0, %1;" : "=d"(y) : "d"(d));
-    const double rest = fma(-d * y, y, 1.0);
-    return fma(rest * y, fma(rest, 0.375, 0.5), y);
+    const double error = fma(d * y, y, -1.0);
+    return fma(error * y, fma(error, 0.375, -0.5), y);
 #else
     return 1 / sqrt(d);
 #endif
 }
 
-// Puts the inverse of a diagonal block's factor in its place; false where it is not positive definite.
+constexpr int HALF = TILE / 2;
+
+// Puts the inverse of the factor of a diagonal block's quarter, from (AT, AT) on, in its place; its last entry.
 //
-// Every lane factors it, as that needs no other lane's numbers, and each of the first eight has a column of the inverse. A
+// Every lane factors it, as that needs no other lane's numbers, and each of the first four has a column of the inverse. A
 // pivot that is not positive leaves no number in those after it.
-QP_FN bool invert_factor(Block block, double* tile) {
-    double a[TILE][TILE], column[TILE], root;
-    const int lane = block.rank % WARP, j = lane % TILE;
+template <int AT>
+QP_FN double invert_quarter(Block block, double* tile) {
+    double a[HALF][HALF], column[HALF], root;
+    const int lane = block.rank % WARP, j = lane % HALF;
 #pragma unroll
-    for (int r = 0; r < TILE; r++) {
+    for (int r = 0; r < HALF; r++) {
         column[r] = r == j ? 1 : 0;
 #pragma unroll
         for (int c = 0; c <= r; c += 2) {
-            const Tile two = *reinterpret_cast<const Tile*>(tile + place(r, c));
+            const Tile two = *reinterpret_cast<const Tile*>(tile + place(AT + r, AT + c));
             a[r][c] = two.x, a[r][c + 1] = two.y;
         }
     }
     block.sync_lanes();
 #pragma unroll
-    for (int p = 0; p < TILE; p++) {
+    for (int p = 0; p < HALF; p++) {
         root = inverse_of_root(a[p][p]);
         const double inverse = fma(-root, root, 0.0);  // less zero, or its sign would go to each product
 #pragma unroll
-        for (int r = p + 1; r < TILE; r++) {
+        for (int r = p + 1; r < HALF; r++) {
             const double multiplier = a[r][p] * inverse;
             column[r] = fma(multiplier, column[p], column[r]);
 #pragma unroll
@@ -122,38 +125,67 @@ QP_FN bool invert_factor(Block block, double* tile) {
         }
         column[p] *= root;
     }
-    if (lane < TILE)
+    if (lane < HALF)
 #pragma unroll
-        for (int r = 0; r < TILE; r++) tile[place(r, j)] = column[r];
+        for (int r = 0; r < HALF; r++) tile[place(AT + r, AT + j)] = column[r];
     block.sync_lanes();
+    return root;
+}
+
+// The numbers that a lane has of a block's quarters: (t, q) of each, as the lanes of every second row do.
+struct Quarters {
+    int first, transposed, right, below, last;
+    QP_FN explicit Quarters(const Lane& lane) {
+        const int t = lane.row / 2, q = lane.q;
+        first = place(t, q), transposed = place(q, t), right = place(t, HALF + q), below = place(HALF + t, q);
+        last = place(HALF + t, HALF + q);
+    }
+};
+
+// a b' of two quarters
+QP_FN double product_of_quarters(double a, double b, double sum = 0) {
+    double unused = 0;
+    add_quarter(sum, unused, a, b);
+    return sum;
+}
+
+// Puts the inverse of a diagonal block's factor in its place, by quarters; false where it is not positive definite.
+QP_FN bool invert_factor(Block block, const Lane& lane, const Quarters& at, double* tile) {
+    const bool writes = lane.row % 2 == 0;
+    invert_quarter<0>(block, tile);
+    const double L = product_of_quarters(tile[at.below], tile[at.first]);
+    const double rest = product_of_quarters(-L, L, tile[at.last]);
+    const double by_columns = product_of_quarters(tile[at.transposed], L);
+    block.sync_lanes();
+    if (writes) tile[at.last] = rest;
+    block.sync_lanes();
+    const double root = invert_quarter<HALF>(block, tile);
+    const double below = product_of_quarters(-tile[at.last], by_columns);
+    if (writes) tile[at.below] = below, tile[at.right] = 0;
     return root > 0 && root < INFINITY;
 }
 
 // Block (I, k) of K, which is at `at` in S; the padding is that of a unit matrix.
 template <class F>
 QP_FN Tile assembled(const Lane& lane, const Terms<F>& terms, int n, int I, int k, int at) {
-    const int i = I * TILE + lane.row, j = k * TILE + 2 * lane.q, own = at + 2 * lane.rank();
-    const bool whole = I != k && (I + 1) * TILE <= n;
+    const int i = I * TILE + lane.row, j = k * TILE + 2 * lane.q, own = at + 2 * lane.rank(), last = n - 1;
+    const bool whole = (I + 1) * TILE <= n;
     Tile K;
     if (terms.S) {
-        const Tile S = *reinterpret_cast<const Tile*>(terms.S + own);
-        K = {terms.a * S.x, terms.a * S.y};
-    }
-    if (terms.T) {
-        const Tile T = *reinterpret_cast<const Tile*>(terms.T + own);
-        K = {fma(terms.b, T.x, K.x), fma(terms.b, T.y, K.y)};
+        const Tile S = *reinterpret_cast<const Tile*>(terms.S + own), T = *reinterpret_cast<const Tile*>(terms.T + own);
+        K = {fma(terms.b, T.x, terms.a * S.x), fma(terms.b, T.y, terms.a * S.y)};
     }
     if (terms.H) {
-        const double* H = terms.H + i * n + j;
-        if (whole || (i < n && j < n)) K.x += H[0];
-        if (whole || (i < n && j + 1 < n)) K.y += H[1];
+        const double* H = terms.H + unsigned(at_most(i, last) * n + at_most(j, last));
+        K.x += H[0], K.y += H[j < last];
     }
-    if (whole) return K;
-    if (i >= n) K = {};
     if (I == k) {
-        const double diagonal = i >= n ? 1 : terms.diagonal ? terms.diagonal[i] : 0;
-        K.x = i == j ? K.x + diagonal : j < n ? K.x : 0;
-        K.y = i == j + 1 ? K.y + diagonal : j + 1 < n ? K.y : 0;
+        const double diagonal = terms.diagonal ? terms.diagonal[at_most(i, last)] : 0;
+        K.x += i == j ? diagonal : 0, K.y += i == j + 1 ? diagonal : 0;
+    }
+    if (!whole) {
+        K.x = i < n && j < n ? K.x : i == j;
+        K.y = i < n && j < last ? K.y : i == j + 1;
     }
     return K;
 }
@@ -183,9 +215,11 @@ QP_FN void reduce(const Lane& lane, const Factor<F>& f, const Terms<F>& terms, i
 
 // False where K is not positive definite.
 template <class F>
-QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& terms) {
+QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& of) {
     const Factor<F> f = factor;  // in registers
+    const Terms<F> terms = of;
     const Lane lane(block);
+    const Quarters quarters(lane);
     constexpr int WARPS = Block::warps;
     bool positive = true;
     QP_ROLLED for (int k = 0; k < f.tiles; k++) {
@@ -194,7 +228,7 @@ QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& ter
         if (own == k + 1) {
             reduce(lane, f, terms, k, f.tiles, k);
             block.sync_lanes();
-            positive &= invert_factor(block, diagonal);
+            positive &= invert_factor(block, lane, quarters, diagonal);
         }
         QP_ROLLED for (int I = own; I < f.tiles; I += 2 * WARPS) reduce(lane, f, terms, I, WARPS, k);
         block.sync();
