@@ -16,6 +16,7 @@ struct __align__(16) Tile {
 };
 
 QP_FN Tile operator+(Tile a, Tile b) { return {a.x + b.x, a.y + b.y}; }
+QP_FN Tile operator-(Tile a) { return {-a.x, -a.y}; }
 QP_FN Tile operator-(Tile a, Tile b) { return {a.x - b.x, a.y - b.y}; }
 
 QP_FN void add_quarter(Tile& c, double a, double b) { add_quarter(c.x, c.y, a, b); }
