@@ -15,9 +15,9 @@ struct Matrices {
     int mp;           // length of a vector of rows: sp, and np more where x is bounded
     const double* H;  // [np, np], null where there is none
     const double* G;  // [sp, np]; on a GPU only the equalities,
-    const double* C;  // and the inequalities here, both where the caller has them
+    const double* C;  // and the inequalities here, counted as G's rows are; both where the caller has them
     QP_FN const double* line(int i, int j = 0) const {  // from number j on
-        return (LANES == 1 && i >= n_eq ? C - n_eq * np : G) + unsigned(i * np + j);
+        return (LANES == 1 && i >= n_eq ? C : G) + unsigned(i * np + j);
     }
 };
 
