@@ -12,32 +12,39 @@ struct Result {
 };
 
 template <class F>
-__device__ void copy_iterate(Problem<F>& p, double* const (&to)[3], double* const (&from)[3]) {
-    copy(p.block, to[0], from[0], p.matrices.np);
-    copy(p.block, to[1], from[1], p.matrices.mp);
-    copy(p.block, to[2], from[2], p.matrices.mp);
+__device__ void keep_best(Problem<F>& p) {
+    QP_PARTS(p);
+    QP_EACH(j, mat.np) store(work.best_x + j, load(work.x + j));
+    QP_EACH(i, mat.mp) store(work.best_z + i, load(work.z + i)), store(work.best_s + i, load(work.s + i));
+    block.sync();
+}
+
+template <class F>
+__device__ void take_best(Problem<F>& p) {
+    copy(p.block, p.work.x, p.work.best_x, p.matrices.np);
+    copy(p.block, p.work.z, p.work.best_z, p.matrices.mp);
+    copy(p.block, p.work.s, p.work.best_s, p.matrices.mp);
 }
 
 // From the start in x, z, s of the workspace to the answer there.
 template <class F>
 QP_PART Result forward(Problem<F>& p, bool same_matrices) {
-    Workspace<F>& work = p.work;
-    double* const now[3] = {work.x, work.z, work.s};
-    double* const best[3] = {work.best_x, work.best_z, work.best_s};
     measure_scaling(p, same_matrices);
     State st = begin(p);
-    Measure at_best;
+    Measure at;
+    Residuals best{};
+    double best_worst = 0;
     for (bool first = true;; first = false) {
-        Measure at = measure(p, st);
+        measure(p, st, at);
         st.status = verdict(p, st, at);
-        if (first || (st.phase != SHIFT && at.worst() < at_best.worst())) {
-            at_best = at;
-            copy_iterate(p, best, now);
+        if (first || (st.phase != SHIFT && at.worst() < best_worst)) {
+            best = at, best_worst = at.worst();
+            keep_best(p);
         }
         outer_step(p, st, at);
         if (st.status == MAX_ITERATIONS || st.status == NUMERICAL_ERROR) {
-            at = at_best;
-            copy_iterate(p, now, best);
+            static_cast<Residuals&>(at) = best;
+            take_best(p);
         }
         if (st.status == SOLVED_CLOSEST_FEASIBLE) settle_multipliers(p, at);
         if (st.status != RUNNING) return {st.status, st.steps, at.primal, at.dual, at.gap};

@@ -16,7 +16,7 @@ __device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight
     add_rows(block, work.factor, mat, work.S, work.list, count, [&](int i) { return weight[i]; });
     if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.diagonal[j] += weight[mat.sp + j];
     block.sync();
-    return factorize(block, work.factor, Terms<F>{H, work.S, 1, nullptr, 0, work.diagonal});
+    return factorize(block, work.factor, Terms<F>{H, work.S, 1, work.S, 0, work.diagonal});
 }
 
 // The factor for fits to the rows W, 1 where `in_W` has them: W' diag(w) W + damping. The rows weigh as their shifts do:

@@ -5,8 +5,11 @@
 
 namespace qplayer {
 
-struct Measure {
+struct Residuals {
     double primal, dual, gap;  // max |violation|, max |Hx + g + G'z|, sum of |z_i| times the distance from its side
+};
+
+struct Measure : Residuals {
     double primal_tolerance, dual_tolerance;
     double primal_worst, dual_worst, gap_worst;  // next to what they may be: the tolerance, and what rounding leaves
     double inner_scaled, inner_absolute;         // residual of the inner loop
@@ -24,12 +27,17 @@ QP_FN Pack rounding_of_rows(const Workspace<F>& work, double size_x, int i) {
     return ROUNDING * (size_x * load(work.E_inverse + i) + magnitude(load(work.Gx + i)) + magnitude(load(work.s + i)));
 }
 
-// What concerns the rows; writes the violation Gx - clamp(Gx, low, high).
+// The larger one, NaN if either is.
+QP_FN double larger(double a, double b) { return a > b || a != a ? a : b; }
+
+// The residuals, of which the rows' needs nothing else, and x's needs Gz; writes the violation Gx - clamp(Gx, low, high).
+// The tolerance of the gap.
 template <class F>
-__device__ void measure_rows_at(Problem<F>& p, const State& st, Measure& at) {
+__device__ double measure_residuals(Problem<F>& p, const State& st, Measure& at) {
     QP_PARTS(p);
-    Most primal, scaled_violation, inner_scaled, inner_absolute, size;
-    Sum gap, multiplier;
+    const double sigma = st.phase == SHIFT ? 0 : 1;
+    Most primal, scaled_violation, size_rows, dual, size, size_x, inner_scaled, inner_absolute, terms;
+    Sum gap, multiplier, objective, sum_x;
     QP_EACH(i, mat.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), z = load(work.z + i), Gx = load(work.Gx + i);
         Pack E = load(work.E + i), violation = Gx - clamp(Gx, low, high), inverse = load(work.omega_inverse + i);
@@ -37,29 +45,10 @@ __device__ void measure_rows_at(Problem<F>& p, const State& st, Measure& at) {
         Pack inner = v - clamp(v, low, high) - z * inverse;
         Pack slack = pick(z == 0, all(0), Gx - pick(z > 0, high, low));
         store(work.violation + i, violation);
-        primal.add(violation), scaled_violation.add(E * violation), size.add(Gx);
+        primal.add(violation), scaled_violation.add(E * violation), size_rows.add(Gx);
         inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(magnitude(z) * load(work.E_inverse + i));
         gap.add(magnitude(z) * magnitude(slack));
     }
-    block.sync();
-    gather(block, primal, scaled_violation, inner_scaled, inner_absolute, size, multiplier, gap);
-    at.primal = primal.total(), at.gap = gap.total();
-    at.scaled_violation = scaled_violation.total();
-    at.size_terms = multiplier.total();
-    at.inner_scaled = inner_scaled.total(), at.inner_absolute = inner_absolute.total();
-    at.primal_tolerance = p.options.eps_abs + p.options.eps_rel * size.total();
-}
-
-// The larger one, NaN if either is.
-QP_FN double larger(double a, double b) { return a > b || a != a ? a : b; }
-
-// What concerns x; needs Gz. The tolerance of the gap.
-template <class F>
-__device__ double measure_x(Problem<F>& p, const State& st, Measure& at) {
-    QP_PARTS(p);
-    const double sigma = st.phase == SHIFT ? 0 : 1;
-    Most dual, inner_scaled, inner_absolute, size, terms, size_x;
-    Sum objective, sum_x;
     QP_EACH(j, mat.np) {
         Pack Hx = load(work.Hx + j), g = load(work.g + j), Gz = load(work.Gz + j), x = load(work.x + j);
         Pack inner = sigma * (Hx + g) + Gz + st.rho * load(work.metric_x + j) * (x - load(work.x_k + j));
@@ -71,14 +60,15 @@ __device__ double measure_x(Problem<F>& p, const State& st, Measure& at) {
         size_x.add(scaled), sum_x.add(scaled);
         objective.add(x * (0.5 * Hx + g));
     }
-    gather(block, dual, inner_scaled, inner_absolute, size, terms, size_x, objective, sum_x);
+    gather(block, primal, scaled_violation, size_rows, dual, size, size_x, inner_scaled, inner_absolute, terms, gap,
+           multiplier, objective, sum_x);
     const double eps_abs = p.options.eps_abs, eps_rel = p.options.eps_rel;
-    at.dual = dual.total(), at.size_x = size_x.total();
-    at.size_terms = larger(larger(at.size_terms, terms.total()), p.h / p.c * sum_x.total());
-    at.inner_scaled = larger(at.inner_scaled, inner_scaled.total());
-    at.inner_absolute = larger(at.inner_absolute, inner_absolute.total());
+    at.primal = primal.total(), at.dual = dual.total(), at.gap = gap.total();
+    at.scaled_violation = scaled_violation.total(), at.size_x = size_x.total();
+    at.inner_scaled = inner_scaled.total(), at.inner_absolute = inner_absolute.total();
+    at.size_terms = larger(larger(multiplier.total(), terms.total()), p.h / p.c * sum_x.total());
     at.inner_rounding = ROUNDING * fmax(p.c * at.size_terms, at.size_x);
-    at.dual_tolerance = eps_abs + eps_rel * size.total();
+    at.primal_tolerance = eps_abs + eps_rel * size_rows.total(), at.dual_tolerance = eps_abs + eps_rel * size.total();
     return eps_abs + (eps_abs > eps_rel ? eps_abs : eps_rel) * fabs(objective.total());
 }
 
@@ -103,12 +93,9 @@ __device__ void measure_worst(Problem<F>& p, Measure& at, double gap_tolerance) 
 }
 
 template <class F>
-QP_PART Measure measure(Problem<F>& p, const State& st) {
-    Measure at;
-    measure_rows_at(p, st, at);
+QP_PART void measure(Problem<F>& p, const State& st, Measure& at) {
     columns(p.block, p.matrices, p.work.z, p.work.Gz);
-    measure_worst(p, at, measure_x(p, st, at));
-    return at;
+    measure_worst(p, at, measure_residuals(p, st, at));
 }
 
 // push = G' (omega violation), with z for the hard rows of phase SHIFT; t_m gets what is pushed.

@@ -97,7 +97,8 @@ QP_PART void settle_multipliers(const Problem<F>& posed, Measure& answered) {
     copy(block, work.z, work.q, mat.mp);
     copy(block, work.s, work.grad_s, mat.mp);
     shift_sides(p, work.s);
-    const Measure at = measure(p, st);
+    Measure at;
+    measure(p, st, at);
     if (at.hold()) {
         answered.dual = at.dual, answered.gap = at.gap;
     } else {

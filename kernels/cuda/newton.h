@@ -129,15 +129,15 @@ __device__ bool prepare_step(Problem<F>& p, const State& st) {
     return changed.value(block);
 }
 
-// Writes the multipliers after a full step to t_m; how many rows are not as active there as they should be.
+// Writes the multipliers after a full step to t_m; how many rows are not as active there as they should be. `size` is
+// max |x / D|.
 //
 // Adding the step to the multipliers, rather than measuring omega d anew, leaves no rounding error of omega Gx in the
 // dual residual. For the same reason it is the sign of the multiplier that tells whether an active row stays so, and an
 // inactive row may pass its side by a rounding error.
 template <class F>
-__device__ int full_step(Problem<F>& p) {
+__device__ int full_step(Problem<F>& p, double size) {
     QP_PARTS(p);
-    const double size = largest(block, p.matrices.np, [&](int j) { return load(work.x + j) * load(work.D_inverse + j); });
     Sum wrong;
     QP_EACH(i, p.matrices.mp) {
         Pack low = load(work.low + i), high = load(work.high + i), v = load(work.v + i), step = load(work.Gdx + i);
@@ -190,10 +190,11 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
     QP_PARTS(p);
     const bool diagonal_changed = prepare_step(p, st);
     bool failed = !factor_step(p, st, diagonal_changed);
-    if (!failed) {
-        solve(p, work.dx);
-        failed = !isfinite(largest(block, mat.np, [&](int j) { return load(work.dx + j); }));
-    }
+    if (!failed) solve(p, work.dx);
+    Most step_size, size;
+    QP_EACH(j, mat.np) step_size.add(load(work.dx + j)), size.add(load(work.x + j) * load(work.D_inverse + j));
+    gather(block, step_size, size);
+    failed |= !isfinite(step_size.total());
     if (failed) set(block, work.dx, mat.np, 0);
     hessian_two(block, mat, work.x, work.dx, work.Hx, work.Hdx);
     if (st.bend != 0) {
@@ -206,7 +207,7 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
     }
     rows_two(block, mat, work.x, work.dx, work.Gx, work.Gdx);
 
-    const int wrong = full_step(p);
+    const int wrong = full_step(p, size.total());
     const bool same = wrong == 0;
     const double sigma = st.phase == SHIFT ? 0 : 1;
     double alpha = 1;

@@ -188,11 +188,11 @@ __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
             store(work.z_k + i, searches ? pick(load(work.hard + i) != 0, z, load(work.z_k + i)) : z);
         }
         block.sync();
-        st.eta_out *= pow(mu, ETA_ACCEPT_POWER);
+        st.eta_out *= exp(ETA_ACCEPT_POWER * log(mu));
         st.eta_in *= mu;
         if (!slow && st.kept && !searches && p.h > 0) try_rows(p, st);  // without H the active rows seldom suffice
     } else {
-        st.eta_out = FIRST_ETA_OUT * pow(mu, ETA_REFUSE_POWER);
+        st.eta_out = FIRST_ETA_OUT * exp(ETA_REFUSE_POWER * log(mu));
         st.eta_in = mu;
     }
     if (!searches && proximal > RHO_STICKY * at.dual && at.dual > at.dual_tolerance) shrink_rho(st, st.rho_floor);
@@ -200,10 +200,10 @@ __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
 
 template <class F>
 __device__ void centre(Problem<F>& p, State& st, const Measure& at) {
-    Block block = p.block;
-    copy(block, p.work.x_k, p.work.x, p.matrices.np);
-    copy(block, p.work.Hx_k, p.work.Hx, p.matrices.np);
-    copy(block, p.work.Gx_k, p.work.Gx, p.matrices.mp);
+    QP_PARTS(p);
+    QP_EACH(j, mat.np) store(work.x_k + j, load(work.x + j)), store(work.Hx_k + j, load(work.Hx + j));
+    QP_EACH(i, mat.mp) store(work.Gx_k + i, load(work.Gx + i));
+    block.sync();
     st.primal_k = at.primal;
 }
 

@@ -86,7 +86,7 @@ struct Problem {
 // What most functions take of a problem.
 #define QP_PARTS(p)                                      \
     [[maybe_unused]] const Block block = p.block;        \
-    [[maybe_unused]] const Matrices& mat = p.matrices;   \
+    [[maybe_unused]] const Matrices mat = p.matrices;    \
     [[maybe_unused]] Workspace<F>& work = p.work
 
 }  // namespace qplayer

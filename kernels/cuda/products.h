@@ -15,10 +15,9 @@ struct Matrices {
     int mp;           // length of a vector of rows: sp, and np more where x is bounded
     const double* H;  // [np, np], null where there is none
     const double* G;  // [sp, np]; on a GPU only the equalities,
-    const double* C;  // and the inequalities here, both where the caller has them
-    QP_FN const double* line(int i) const { 
-        const bool in_C = LANES == 1 && i >= n_eq;
-        return (in_C ? C : G) + (in_C ? i - n_eq : i) * np;
+    const double* C;  // and the inequalities here, counted as G's rows are; both where the caller has them
+    QP_FN const double* line(int i, int j = 0) const {  // from number j on
+        return (LANES == 1 && i >= n_eq ? C : G) + unsigned(i * np + j);
     }
 };
 
@@ -45,14 +44,14 @@ QP_CALL void copy(Block block, double* y, const double* x, int count) {
 // y = H x
 QP_PART void hessian(Block block, const Matrices& mat, const double* x, double* y) {
     if (mat.H)
-        multiply(block, [&](int i) { return mat.H + i * mat.np; }, mat.np, mat.np, x, y);
+        multiply(block, [&](int i, int j = 0) { return mat.H + unsigned(i * mat.np + j); }, mat.np, mat.np, x, y);
     else
         set(block, y, mat.np, 0);
 }
 
 QP_FN void hessian_two(Block block, const Matrices& mat, const double* a, const double* b, double* y, double* z) {
     if (mat.H) {
-        multiply_two(block, [&](int i) { return mat.H + i * mat.np; }, mat.np, mat.np, a, b, y, z);
+        multiply_two(block, [&](int i, int j = 0) { return mat.H + unsigned(i * mat.np + j); }, mat.np, mat.np, a, b, y, z);
     } else {
         set(block, y, mat.np, 0);
         set(block, z, mat.np, 0);
@@ -61,14 +60,17 @@ QP_FN void hessian_two(Block block, const Matrices& mat, const double* a, const 
 
 // y = G x
 QP_PART void rows(Block block, const Matrices& mat, const double* x, double* y) {
-    multiply(block, [&](int i) { return mat.line(i); }, mat.sp, mat.np, x, y);
+    multiply(block, [&](int i, int j = 0) { return mat.line(i, j); }, mat.sp, mat.np, x, y);
     copy(block, y + mat.sp, x, mat.mp - mat.sp);
 }
 
 QP_FN void rows_two(Block block, const Matrices& mat, const double* a, const double* b, double* y, double* z) {
-    multiply_two(block, [&](int i) { return mat.line(i); }, mat.sp, mat.np, a, b, y, z);
-    copy(block, y + mat.sp, a, mat.mp - mat.sp);
-    copy(block, z + mat.sp, b, mat.mp - mat.sp);
+    multiply_two(block, [&](int i, int j = 0) { return mat.line(i, j); }, mat.sp, mat.np, a, b, y, z);
+    QP_EACH(j, mat.mp - mat.sp) {
+        store(y + mat.sp + j, load(a + j));
+        store(z + mat.sp + j, load(b + j));
+    }
+    block.sync();
 }
 
 }  // namespace qplayer

@@ -8,7 +8,7 @@ template <class Line>
 QP_FN void multiply(Block block, Line line, int count, int np, const double* a, double* y) {
     if constexpr (LANES == 1) {
         each_row<Sum>(
-            block, count, np, [&](int i, int j) { return line(i)[j] * a[j]; }, [&](int i, double sum) { y[i] = sum; });
+            block, count, np, [&](int i, int j) { return *line(i, j) * a[j]; }, [&](int i, double sum) { y[i] = sum; });
     } else {
         QP_EACH(i, count) {
             Pack s[LANES] = {};

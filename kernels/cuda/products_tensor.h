@@ -6,42 +6,50 @@
 
 namespace qplayer {
 
-// sum[u] += the products of columns j ... j + 7 of lines[u] with those of a vector, which ends at n.
-template <bool WHOLE, int HIGH>
-QP_FN void add_columns(const Lane& lane, int j, int n, const double* vector, const double* const (&lines)[HIGH],
-                       Tile (&even)[HIGH], Tile (&odd)[HIGH]) {
-    const int first = j + lane.q, second = first + 4;
-    const int i = WHOLE ? first : at_most(first, n - 1), k = WHOLE ? second : at_most(second, n - 1);
-    const double a = WHOLE || first < n ? vector[i] : 0, b = WHOLE || second < n ? vector[k] : 0;
+// The products of HIGH blocks of lines, from i on, with two vectors, those of the even and of the odd rows of lanes.
+template <int HIGH, class Line>
+QP_FN void multiply_lines(const Lane& lane, Line line, int i, int count, int n, const double* vector, double* to) {
+    Tile even[HIGH], odd[HIGH];
+    const double* lines[HIGH];
+#pragma unroll
+    for (int u = 0; u < HIGH; u++) lines[u] = line(at_most(i + u * TILE + lane.row, count - 1), lane.q);
+    vector += lane.q;
+    const auto add = [&](Tile(&sum)[HIGH], double number, int j) {
+#pragma unroll
+        for (int u = 0; u < HIGH; u++) add_quarter(sum[u], number, lines[u][j]);
+    };
+#pragma unroll 2
+    for (const double* end = vector + n / TILE * TILE; vector != end; vector += TILE) {
+        add(even, vector[0], 0);
+        add(odd, vector[4], 4);
+#pragma unroll
+        for (int u = 0; u < HIGH; u++) lines[u] += TILE;
+    }
+    QP_ROLLED for (int j = 0; j < n % TILE; j += 4) {
+        const int inside = at_most(j, n % TILE - 1 - lane.q);
+        add(even, j == inside ? vector[inside] : 0, inside);
+    }
+    if (!to) return;
 #pragma unroll
     for (int u = 0; u < HIGH; u++) {
-        add_quarter(even[u], a, lines[u][i]);
-        add_quarter(odd[u], b, lines[u][k]);
+        const int at = i + u * TILE + 2 * lane.q;
+        const Tile sum = even[u] + odd[u];
+        if (at < count) to[at] = sum.x;
+        if (at + 1 < count) to[at + 1] = sum.y;
     }
 }
 
 // y = M a and z = M b for `count` lines of n numbers; z is null where there is no b.
 template <class Line>
 QP_FN void multiply_two(Block block, Line line, int count, int n, const double* a, const double* b, double* y, double* z) {
-    constexpr int HIGH = 2;
+    constexpr int LINES = Block::warps * TILE;
     const Lane lane(block);
     const double* vector = lane.row % 2 && z ? b : a;
-    QP_ROLLED for (int i = lane.warp * HIGH * TILE; i < count; i += Block::warps * HIGH * TILE) {
-        Tile even[HIGH], odd[HIGH];
-        const double* lines[HIGH];
-        for (int u = 0; u < HIGH; u++) lines[u] = line(at_most(i + u * TILE + lane.row, count - 1));
-        int j = 0;
-#pragma unroll 2
-        for (; j + TILE <= n; j += TILE) add_columns<true>(lane, j, n, vector, lines, even, odd);
-        if (j < n) add_columns<false>(lane, j, n, vector, lines, even, odd);
-        double* to = lane.row == 0 ? y : lane.row == 1 ? z : nullptr;
-        for (int u = 0; u < HIGH; u++) {
-            const int at = i + u * TILE + 2 * lane.q;
-            const Tile sum = even[u] + odd[u];
-            if (to && at < count) to[at] = sum.x;
-            if (to && at + 1 < count) to[at + 1] = sum.y;
-        }
-    }
+    double* to = lane.row == 0 ? y : lane.row == 1 ? z : nullptr;
+    int i = 0;
+    QP_ROLLED for (; i + 2 * LINES < count; i += 4 * LINES)
+        multiply_lines<4>(lane, line, i + lane.warp * 4 * TILE, count, n, vector, to);
+    if (i < count) multiply_lines<2>(lane, line, i + lane.warp * 2 * TILE, count, n, vector, to);
     block.sync();
 }
 
@@ -51,20 +59,18 @@ QP_FN void multiply(Block block, Line line, int count, int n, const double* a, d
 }
 
 // y[j ...] = (G'z)[j ...], for WIDE blocks of columns, or for those that there are.
-template <bool WHOLE>
+template <bool WHOLE, int WIDE>
 QP_FN void some_columns(const Lane& lane, const Matrices& mat, const double* z, double* y, int j) {
-    constexpr int WIDE = 4;
     Tile sum[WIDE];
     int across[WIDE];
 #pragma unroll
     for (int v = 0; v < WIDE; v++) across[v] = WHOLE ? v * TILE : at_most(v * TILE, mat.n - 1 - j - lane.row);
-    QP_ROLLED for (int i = 0; i < mat.stored; i += 4) {
-        const int k = i + lane.q;
-        const double factor = k < mat.stored ? z[k] : 0;
-        const double* line = mat.line(at_most(k, mat.stored - 1)) + j + lane.row;
+    QP_ROLLED for (int i = lane.q; i - lane.q < mat.stored; i += 4) {
+        const int k = at_most(i, mat.stored - 1);
+        const double number = z[k], factor = k == i ? number : 0;
+        const double* line = mat.line(k, j + lane.row);
 #pragma unroll
-        for (int v = 0; v < WIDE; v++)
-            if (WHOLE || j + v * TILE < mat.n) add_quarter(sum[v], factor, line[across[v]]);
+        for (int v = 0; v < WIDE; v++) add_quarter(sum[v], factor, line[across[v]]);
     }
     if (lane.row != 0) return;
     const double* bounds = mat.mp > mat.sp ? z + mat.sp : nullptr;
@@ -78,14 +84,14 @@ QP_FN void some_columns(const Lane& lane, const Matrices& mat, const double* z, 
 
 // y = G'z
 QP_PART void columns(Block block, const Matrices& of, const double* z, double* y) {
-    constexpr int WIDTH = 4 * TILE;
+    constexpr int WIDE = 4, NARROW = 2;
     const Matrices mat = of;  // in registers
     const Lane lane(block);
-    QP_ROLLED for (int j = lane.warp * WIDTH; j < mat.n; j += Block::warps * WIDTH)
-        if (j + WIDTH <= mat.n)
-            some_columns<true>(lane, mat, z, y, j);
+    QP_ROLLED for (int j = lane.warp * WIDE * TILE; j < mat.n; j += Block::warps * WIDE * TILE)
+        if (j + WIDE * TILE <= mat.n)
+            some_columns<true, WIDE>(lane, mat, z, y, j);
         else
-            some_columns<false>(lane, mat, z, y, j);
+            QP_ROLLED for (int k = j; k < mat.n; k += NARROW * TILE) some_columns<false, NARROW>(lane, mat, z, y, k);
     block.sync();
 }
 

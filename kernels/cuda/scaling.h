@@ -11,8 +11,9 @@ template <class F>
 QP_FN Pack sizes_of_H(Problem<F>& p, int j) {
     QP_PARTS(p);
     Pack size = all(0);
-    for (int i = 0; mat.H && i < mat.n; i++) {
-        Pack entry = magnitude(load(mat.H + i * mat.np + j)) * work.D[i];
+    const double* line = mat.H + j;
+    for (int i = 0; mat.H && i < mat.n; i++, line += mat.np) {
+        Pack entry = magnitude(load(line)) * work.D[i];
         size = pick(entry > size, entry, size);
     }
     return load(work.D + j) * size;
@@ -23,13 +24,13 @@ template <class F>
 __device__ void measure_sizes(Problem<F>& p) {
     QP_PARTS(p);
     each_row<Most>(
-        block, mat.stored, mat.np, [&](int i, int j) { return load(mat.line(i) + j) * load(work.D + j); },
+        block, mat.stored, mat.np, [&](int i, int j) { return load(mat.line(i, j)) * load(work.D + j); },
         [&](int i, double size) { work.t_m[i] = work.E[i] * size; });
     block.sync();
     QP_EACH(j, mat.np) {
         Pack size = sizes_of_H(p, j), D = load(work.D + j);
         for (int i = 0; i < mat.stored; i++) {
-            Pack entry = magnitude(load(mat.line(i) + j)) * D * work.E[i];
+            Pack entry = magnitude(load(mat.line(i, j))) * D * work.E[i];
             size = pick(entry > size, entry, size);
         }
         store(work.t_x + j, size);

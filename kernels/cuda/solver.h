@@ -122,7 +122,7 @@ struct Solver {
         present = k, is_scaled = false;
         bool finite = true;
         if constexpr (LANES == 1) {
-            mat.H = H, mat.G = A, mat.C = C;
+            mat.H = H, mat.G = A, mat.C = C - sizes.n_eq * sizes.n;
             finite &= are_finite(block, H, H ? sizes.n * sizes.n : 0);
             finite &= are_finite(block, A, sizes.n_eq * sizes.n);
             finite &= are_finite(block, C, sizes.n_in * sizes.n);

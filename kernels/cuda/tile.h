@@ -16,6 +16,7 @@ struct __align__(16) Tile {
 };
 
 QP_FN Tile operator+(Tile a, Tile b) { return {a.x + b.x, a.y + b.y}; }
+QP_FN Tile operator-(Tile a) { return {-a.x, -a.y}; }
 QP_FN Tile operator-(Tile a, Tile b) { return {a.x - b.x, a.y - b.y}; }
 
 QP_FN void add_quarter(Tile& c, double a, double b) { add_quarter(c.x, c.y, a, b); }
@@ -34,7 +35,8 @@ QP_FN constexpr int place(int r, int c) { return (r ^ (r >> 2 & 1)) * TILE + (c 
 struct Lane {
     int warp, row, q;
     int place, across[2];  // of its numbers in a block, and in its transpose
-    QP_FN explicit Lane(Block block) : warp(block.rank / WARP), row(block.rank % WARP / 4), q(block.rank % 4) {
+    QP_FN explicit Lane(Block block)
+        : warp(Block::warps == 1 ? 0 : block.rank / WARP), row(unsigned(block.rank) % WARP / 4), q(block.rank & 3) {
         place = qplayer::place(row, 2 * q);
         across[0] = qplayer::place(2 * q, row), across[1] = qplayer::place(2 * q + 1, row);
     }
