@@ -1,6 +1,6 @@
 """What the model assumes of a GPU, measured there: latencies and rates of the instructions of the kernels.
 
-    python -m bench.chip.micro
+    python -m bench.chip.micro [--out FILE]
 
 runs micro.cu, compiled by NVRTC through CuPy, writes bench/results/micro.csv, and prints what was assumed beside what
 is so, the modelled times of QPs by both beside measured ones, and the launch table that follows. **No GPU has run it
@@ -9,6 +9,7 @@ yet**, but the emulator, whose clock goes by what is assumed (tests/test_model.p
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -154,11 +155,13 @@ def shown(value: float | None) -> str:
 
 def main() -> int:
     """1 where there is no GPU of which the model knows."""
-    device = gpu.device()
+    parser = argparse.ArgumentParser(prog="python -m bench.chip.micro", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=FILE)
+    out, device = parser.parse_args().out, gpu.device()
     major, minor = torch.cuda.get_device_capability(device)
     architecture = 10 * major + minor
     found = list(rows(architecture, on_device))
-    variants.write(FILE, found)
+    variants.write(out, found)
     print(compared(found), flush=True)
     if architecture not in model.CARDS:
         print(f"the model knows no card of sm_{architecture}")
