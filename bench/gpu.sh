@@ -42,9 +42,12 @@ together
 for backend in triton cuda torch; do
     part "throughput-$backend" 60 python3 -m bench.gpu throughput "$backend"
 done
+# What the model of docs/kernels.md assumes, its times beside those that are, and the launch table that follows.
+part micro 90 python3 -m bench.chip.micro --out "$out/micro.csv"
 part benchmark 120 python3 -m bench.run --device cuda --out "$out/gpu.csv" \
     --cases mixed_n16 mixed_n64 mixed_n8 mixed_n32 batch_4096 float32 half_infeasible \
     --solvers qplayer_gpu_triton qplayer_gpu_cuda qplayer_gpu_torch
+part factor 60 python3 -m bench.factor --out "$out/factor.csv"
 
 # The kernels alone. racecheck looks at shared memory only. The scratch that a program writes and reads back is global
 # memory: what speaks for its barriers is that the answers equal the reference's, over and over.

@@ -130,7 +130,7 @@ def test_the_whole_script(environment_works, tmp_path):
     assert summary["tests-triton"] == "FAILED (1)"
     assert summary["peers"] == "FAILED, out of time"
     assert [name.partition("-")[0] for name in summary if name.count("-") < 2] == [
-        *("environment", "answers", "throughput", "throughput", "throughput", "benchmark"),
+        *("environment", "answers", "throughput", "throughput", "throughput", "micro", "benchmark", "factor"),
         *("memcheck", "memcheck", "racecheck", "racecheck", "synccheck", "synccheck"),
         *("tests", "tests", "solves", "auto", "trial", "peers"),
     ]

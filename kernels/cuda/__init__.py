@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..call import Array, Pointers
 from ..interface import Adjoint, Answer, Options, Rows, Vectors
 from ..numbers import MIXED_STEPS
-from .launch import launch, threads_of
+from .launch import launch
+from .source import threads_of
 
 __all__ = ["adjoint", "forward", "obstacle", "variant"]
 

@@ -15,7 +15,7 @@ import torch
 
 from ..cache import locked
 from ..call import BackwardCall, ForwardCall, memory
-from .source import THREADS, at_once, digest, has_tensor_cores, options, source
+from .source import at_once, digest, has_tensor_cores, options, source, threads_of
 
 STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
 
@@ -73,11 +73,6 @@ def blocks_of(function: int, threads: int, shared: int, device: int) -> int:
     """How many blocks of so many threads and bytes of shared memory the device (the current one) runs at once."""
     each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
     return int(each) * int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
-
-
-def threads_of(n: int) -> int:
-    """That solve a problem."""
-    return next((threads for threads in THREADS if n <= threads), THREADS[-1])
 
 
 def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: torch.device) -> None:

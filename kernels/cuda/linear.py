@@ -11,8 +11,8 @@ import cupy
 import torch
 from torch import Tensor
 
-from .launch import architecture, blocks_of, threads_of
-from .source import TENSOR, WARP, options, source
+from .launch import architecture, blocks_of
+from .source import TENSOR, WARP, options, source, threads_of
 
 LARGEST = 128
 

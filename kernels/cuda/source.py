@@ -45,6 +45,11 @@ def options(kernel: str, threads: int, single: bool, architecture: int) -> tuple
     return "-std=c++17", f"-DQP_THREADS={threads}", one, *["-DQP_SINGLE"] * single, *["-DQP_TENSOR"] * tensor
 
 
+def threads_of(n: int) -> int:
+    """That solve a problem."""
+    return next((threads for threads in THREADS if n <= threads), THREADS[-1])
+
+
 def at_once(threads: int) -> int:
     """The problems that a block of the launch solves at once."""
     return max(1, WARP // threads)

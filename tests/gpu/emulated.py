@@ -21,6 +21,7 @@ class Launch:
     threads: int
     shared: int
     counts: Counter[tuple[str, str]]
+    cycles: float
 
 
 @dataclass
@@ -45,5 +46,5 @@ class Emulation:
         """Runs a launch: 1, or 0 where it has ended early."""
         run = program.launch(kernel, blocks, threads, arguments, memory, shared, self.order, self.removed)
         self.findings += run.findings
-        self.launches.append(Launch(kernel, blocks, threads, shared, Counter(run.counts)))
+        self.launches.append(Launch(kernel, blocks, threads, shared, Counter(run.counts), run.cycles))
         return int(run.ended)

@@ -25,6 +25,7 @@ struct Machine {
     uint8_t** arguments;
     const uint8_t* is_removed;  // of barriers, by their sites: whether threads pass them as if they were not there
     uint64_t* accesses;         // by site and space, which a generic address does not say
+    double cycles;              // of all blocks, one after the other: see timing.h
     Thread* running;
     bool stopped;
     jmp_buf context;
@@ -32,6 +33,7 @@ struct Machine {
 };
 
 static Machine machine;
+double gpu_latency[UNITS], gpu_busy[UNITS];
 
 void report(Finding finding) {
     for (Finding& known : machine.findings)
@@ -63,9 +65,12 @@ static void pass_barrier(Thread& t) {
     if (block.waiting < block.alive || !block.alive) return;
     block.barriers++, block.waiting = 0;
     uint32_t site = 0;  // of the warp
+    double met = 0;
+    for (uint32_t i = 0; i < block.threads; i++) met = std::max(met, threads_of(t)[i].times.met);
     for (uint32_t i = 0; i < block.threads; i++) {
         Thread& other = threads_of(t)[i];
         if (other.lane == 0) site = 0;
+        other.times.met = met;
         if (other.state != State::AT_BARRIER) continue;
         if (site && site != other.site)
             report({Kind::WARP_APART, other.site, site, other.number(), other.warp->number(), 0, 0});
@@ -100,9 +105,13 @@ static uint32_t present(const Thread& t) {
 static void pass_meeting(Thread& t) {
     const uint32_t lanes = present(t);
     if (!lanes) return;
+    double met = 0;
+    for (int lane = 0; lane < WARP; lane++)
+        if (lanes >> lane & 1) met = std::max(met, t.warp[lane].times.met);
     for (int lane = 0; lane < WARP; lane++) {
         if (!(lanes >> lane & 1)) continue;
         Thread& other = t.warp[lane];
+        other.times.met = met;
         if (other.site != t.site) report({Kind::LANES_APART, t.site, other.site, t.number(), other.number(), 0, 0});
         other.state = State::READY;
     }
@@ -171,6 +180,9 @@ static void run(Block& block, uint64_t stacks, int order, std::mt19937& generato
         }
     }
     if (block.alive) report_deadlock(threads), machine.stopped = true;
+    double cycles = 0;
+    for (const Thread& t : threads) cycles = std::max(cycles, t.times.last);
+    machine.cycles += cycles;
 }
 
 }  // namespace gpu
@@ -180,7 +192,7 @@ extern "C" int gpu_launch(gpu::Kernel kernel, uint32_t blocks, uint32_t threads,
                           int order, const uint8_t* is_removed, uint64_t* accesses) {
     using namespace gpu;
     machine.kernel = kernel, machine.arguments = arguments;
-    machine.is_removed = is_removed, machine.accesses = accesses, machine.stopped = false;
+    machine.is_removed = is_removed, machine.accesses = accesses, machine.stopped = false, machine.cycles = 0;
     machine.findings.clear();
     const size_t size = STACK * threads;
     void* const stacks = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -195,6 +207,8 @@ extern "C" int gpu_launch(gpu::Kernel kernel, uint32_t blocks, uint32_t threads,
     free(memory);
     return !machine.stopped;
 }
+
+extern "C" double gpu_cycles() { return gpu::machine.cycles; }
 
 extern "C" int gpu_count() { return int(gpu::machine.findings.size()); }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "findings.h"
+#include "timing.h"
 
 namespace gpu {
 
@@ -38,6 +39,7 @@ struct Thread {
     uint32_t mask = 0;  // of the lanes that it waits for
     uint64_t brings[3 * ENTRIES], takes[ENTRIES];
     uint32_t clock = 1, seen[WARP] = {};  // barriers of the warp that this lane has passed, and knows others to have
+    Timeline times;
     jmp_buf context;
 
     uint32_t number() const;                        // among the threads of all blocks

@@ -33,6 +33,7 @@ SPECIAL = {
     "%ctaid.x": "t.block->index",
     "%nctaid.x": "t.block->count",
     "%laneid": "t.lane",
+    "%clock64": "uint64_t(t.times.now())",
     **{f"%{name}.{axis}": "0" for name in ("tid", "ctaid") for axis in "yz"},
     **{f"%{name}.{axis}": "1" for name in ("ntid", "nctaid") for axis in "yz"},
 }

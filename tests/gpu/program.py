@@ -87,6 +87,7 @@ class Run:
     findings: list[Finding]
     ended: bool  # as a kernel does; else the launch was stopped
     counts: Counter[tuple[str, str]]  # instructions that all threads executed, by function and kind
+    cycles: float  # of all blocks, one after the other, where the translation keeps them (timed.py); else 0
 
 
 @cache
@@ -95,6 +96,7 @@ def machine() -> ctypes.CDLL:
     sources = [(HERE / name).read_text() for name in MACHINE]
     library = compiled("".join(sources), ("-O2",), [HERE / name for name in MACHINE])
     loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    loaded.gpu_cycles.restype = ctypes.c_double
     loaded.gpu_findings.restype = ctypes.POINTER(FindingStruct)
     return loaded
 
@@ -118,9 +120,11 @@ def compiled(text: str, flags: Sequence[str], files: Sequence[Path]) -> Path:
 class Program:
     """The kernels of a module."""
 
+    writer = translate.Writer
+
     def __init__(self, text: str) -> None:
         """Raises :class:`opcodes.UnsupportedError` where the text has an instruction that is not known."""
-        self.translation = translate.translated(ptx.parsed(text))
+        self.translation = self.writer(ptx.parsed(text)).write()
         self.machine = machine()
         self.library = ctypes.CDLL(str(compiled(self.translation.text, ("-O1",), [])))
 
@@ -161,7 +165,8 @@ class Program:
         accesses = (ctypes.c_uint64 * (len(gone) * len(SPACES)))()
         ended = self.machine.gpu_launch(function, blocks, threads, size, pointers, order, gone, accesses)
         found = self.machine.gpu_findings()[: self.machine.gpu_count()]
-        return Run([self.finding(f) for f in found], bool(ended), self.executed(counts, accesses))
+        counted = self.executed(counts, accesses)
+        return Run([self.finding(f) for f in found], bool(ended), counted, self.machine.gpu_cycles())
 
     def add_range(self, at: int, size: int, is_writable: bool) -> None:
         self.machine.gpu_add_range(ctypes.c_void_p(at), ctypes.c_uint64(size), int(is_writable))

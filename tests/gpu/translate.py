@@ -23,15 +23,6 @@ class Translation:
     shared: int  # bytes, before those that a launch adds
 
 
-def translated(module: Module) -> Translation:
-    """The whole module.
-
-    Raises:
-        UnsupportedError: an instruction is not known.
-    """
-    return Writer(module).write()
-
-
 class Writer(Instructions):
     """Writes a module."""
 

@@ -1,0 +1,53 @@
+// When the instructions of a thread issue, in cycles: a model of a warp alone on a multiprocessor, for what timed.py writes.
+//
+// An instruction issues when all is there that it reads. Between two places where control may come or go the assembler may
+// order them at will, but for loads, which stay behind the stores before them: such a stretch begins when the one before has
+// issued, and lasts until its own last instruction issues, at least as long as its instructions keep the scheduler, or the
+// units of double precision, busy. Threads that meet go on when the last of them has come.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace gpu {
+
+constexpr int UNITS = 16;  // at most
+extern "C" double gpu_latency[UNITS], gpu_busy[UNITS];  // by the number of a unit in timed.py
+
+struct Timeline {
+    double start = 0, last = 0;  // of the stretch at hand: when it begins, and when its last instruction issues
+    double slots = 0, busy = 0;  // that its instructions take of the scheduler and of the units of double precision
+    double at = 0, stored = 0;   // when the instruction at hand issues, and the last store
+    double met = 0;              // when this thread comes to where threads wait, then when the last one came
+
+    double now() const { return std::max(last, start + std::max(slots, busy)); }
+
+    void go_on() {
+        start = last = now();
+        slots = busy = 0;
+    }
+
+    void issue(int unit, double ready, double instructions) {
+        at = std::max(start, ready);
+        last = std::max(last, at);
+        slots += instructions, busy += gpu_busy[unit];
+    }
+
+    double result(int unit) const { return at + gpu_latency[unit]; }
+
+    void bring() { met = at; }  // to where lanes meet
+
+    void take() {
+        at = met;
+        last = std::max(last, at);
+    }
+
+    void arrive() {  // at a barrier
+        go_on();
+        met = start;
+    }
+
+    void leave(int unit) { start = last = met + gpu_latency[unit]; }
+};
+
+}  // namespace gpu
