@@ -17,6 +17,9 @@ from .kernels.numbers import ROUNDING
 from .problem import QP, Number, rows_of, sizes_of
 from .solution import Record, Solution
 
+AT_A_SIDE = 1e-6  # so near, relatively, a hard row is at its side
+PRESSING = 1e-10  # of the largest pull: with less a hard row does not press on the shift
+
 
 @dataclass(frozen=True)
 class Certificate(Record, Generic[Array]):
@@ -30,8 +33,8 @@ class Certificate(Record, Generic[Array]):
     """[B] The complementarity gap, which is the sum over the rows of ``|multiplier|`` times the distance of the row
     from the side that the multiplier pushes against."""
     shift_residual: Array
-    """[B] The largest entry of ``|A's_eq + C's_in + s_box|``, each shift times its weight. It is zero where no smaller
-    shift makes the problem feasible."""
+    """[B] The largest entry of ``|A's_eq + C's_in + s_box|``, each shift times its weight, after what hard rows take of
+    it that are at a side. It is zero where no smaller shift makes the problem feasible."""
     primal_rounding: Array
     """[B] What rounding may leave of a primal residual, 1e-15 times the sum of its terms."""
     dual_rounding: Array
@@ -63,7 +66,7 @@ def certificate(
     good as zero.
 
     A row that is shifted holds with equality at every feasible point. It counts in the gap by its distance from the
-    side that moved, whatever the sign of its multiplier.
+    side that moved, whatever the sign of its multiplier. So does a hard row that presses on the shift, from its side.
 
     Args:
         solution: What :func:`solve_qp` has returned.
@@ -97,7 +100,10 @@ def conditions(rows: Rows, point: Vectors) -> Certificate:
     x, z, s = point
     Gx, Hx = _row_products(rows, x), _product(rows.H, x)
     below, above = Gx - rows.lo - s, rows.hi + s - Gx
-    side = torch.where(s == 0, z, s)
+    w, hard = rows.weights()
+    pull = _column_products(rows, w * s)
+    pressure = _pressure(rows, pull, below, above) if hard.any() else torch.zeros_like(s)
+    side = torch.where(s == 0, torch.where(pressure == 0, z, pressure), s)
     distance = torch.where(side > 0, above, torch.where(side < 0, below, 0.0)).abs()
     sizes = rows._replace(H=None if rows.H is None else rows.H.abs(), A=rows.A.abs(), C=rows.C.abs())
     of_rows = ROUNDING * (_row_products(sizes, x.abs()) + Gx.abs() + s.abs())
@@ -106,11 +112,26 @@ def conditions(rows: Rows, point: Vectors) -> Certificate:
         primal_residual=_largest(-torch.minimum(below, above)),
         dual_residual=_largest((Hx + rows.g + _column_products(rows, z)).abs()),
         gap=torch.where(z == 0, 0.0, z.abs() * distance).sum(-1),
-        shift_residual=_largest(_column_products(rows, rows.weights()[0] * s).abs()),
+        shift_residual=_largest((pull + _column_products(rows, pressure)).abs()),
         primal_rounding=_largest(of_rows),
         dual_rounding=_largest(of_columns),
         gap_rounding=(z.abs() * of_rows).sum(-1),
     )
+
+
+def _pressure(rows: Rows, pull: Tensor, below: Tensor, above: Tensor) -> Tensor:
+    """The multipliers of hard rows at a side that press on the shift, so that G' of them and ``pull`` cancel: [B, m].
+
+    Those that rounding errors cannot be told from, or that pull from the side, are 0.
+    """
+    nearest = torch.minimum(below.abs(), above.abs())
+    T = rows.weights()[1] & (nearest <= AT_A_SIDE * (1 + rows.lo.abs().minimum(rows.hi.abs())))
+    one = torch.eye(rows.n, dtype=pull.dtype, device=pull.device)[: rows.m - rows.n_eq - rows.n_in]
+    G = torch.cat([M.expand(len(pull), -1, -1) for M in (rows.A, rows.C, one.unsqueeze(0))], 1) * T.unsqueeze(-1)
+    pressure = -_product(torch.linalg.pinv(G).mT, pull)
+    pushes = (pressure * (below.abs() - above.abs()) > 0) | (rows.lo == rows.hi)
+    tells = pressure.abs() > PRESSING * pull.abs().amax(-1, keepdim=True)
+    return torch.where(T & pushes & tells, pressure, 0.0)
 
 
 def _product(M: Tensor | None, x: Tensor) -> Tensor:

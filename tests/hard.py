@@ -1,7 +1,11 @@
 """Generators of QPs that users have and random Gaussian ones are not: ill-scaled, degenerate, LP-like."""
 
+import math
+
 import torch
 from families import Arguments, _hessian, _random, times
+
+from qplayer_gpu.control import condense
 
 
 def ill_scaled(B: int, n: int, seed: int = 0, decades: float = 4.0) -> Arguments:
@@ -116,3 +120,22 @@ def budget(B, n, seed=0):
     C[..., : n // 2] = A[..., : n // 2] * torch.tensor([[1.0], [2.0]]).double()
     args = {"H": _hessian(normal, B, n), "g": normal(B, n), "A": A, "b": torch.ones(B, 1).double(), "C": C}
     return args | {"l": 3 + uniform(B, 2)}
+
+
+def walled(B, n, seed=0):
+    """Plans of n / 2 steps for chains of four masses that are beyond their walls, with a motor at each end.
+
+    The limits of the motors are hard. The walls give way, those of the inner masses a hundred times as easily.
+    """
+    normal, _ = _random(seed)
+    steps, one = max(1, n // 2), torch.eye(4).double()
+    flow = torch.zeros(10, 10).double()
+    flow[:4, 4:8], flow[4, 8], flow[7, 9] = one, 1.0, 1.0
+    flow[4:8, :4] = one.roll(1, 0).tril() + one.roll(-1, 0).triu() - 2 * one
+    flow[4:8, 4:8] = 0.1 * flow[4:8, :4]
+    stepped = torch.matrix_exp(0.2 * flow)[:8]
+    costs = {"Q": torch.eye(8).double(), "R": 0.1 * torch.eye(2).double()}
+    limits = {"E": torch.eye(4, 8).double(), "x_min": -1.0, "x_max": 1.0, "u_min": -1.0, "u_max": 1.0}
+    plan = condense(A=stepped[:, :8], B=stepped[:, 8:], x0=normal(B, 8), horizon=steps, **costs, **limits)
+    weights = torch.tensor([100.0, 1.0, 1.0, 100.0]).double().repeat(steps)
+    return plan.arguments | {"w_in": weights, "w_box": math.inf}

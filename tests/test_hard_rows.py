@@ -8,7 +8,7 @@ import piqp
 import pytest
 import torch
 from certificate import certify
-from hard import budget, demand
+from hard import budget, demand, walled
 from helpers import ALL, EXACT, check
 
 import qplayer_gpu as qp
@@ -48,6 +48,18 @@ def test_shift_is_that_of_an_outside_solver(seed):
     np.testing.assert_allclose(sol.s_in[0].numpy(), solver.result.x[n:], rtol=0, atol=1e-6)
     assert (sol.s_eq == 0).all()
     assert (sol.s_box == 0).all()
+
+
+def test_walls_that_give_way_beside_hard_limits():
+    """Many soft rows of very different sizes: hard rows must outweigh them, and are equalities in the end."""
+    args, eps = walled(64, 10), 1e-7
+    sol = qp.solve_qp(**args, settings=qp.Settings(eps_abs=eps)).check()
+    assert (sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE).sum() > 40
+    assert sol.info.iterations.double().mean() <= 50
+    found = qp.certificate(sol, **args)
+    assert found.primal_residual.max() <= 1.1 * eps
+    assert (found.dual_residual - found.dual_rounding).max() <= 1.1 * eps
+    assert found.shift_residual.max() <= eps
 
 
 def test_hard_rows_that_exclude_each_other_are_infeasible():
