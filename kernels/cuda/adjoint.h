@@ -46,7 +46,7 @@ __device__ void saddle_point(Problem<F>& p) {
         passes++;
         QP_EACH(i, mat.mp) store(work.u_m + i, load(work.q + i) + load(work.t_m + i) * load(work.v + i));
         block.sync();
-        columns(block, mat, work.u_m, work.Gz);
+        columns(block, p.matrices, work.u_m, work.Gz);
         QP_EACH(j, mat.np) store(work.dx + j, load(work.push + j) - load(work.Hx + j) - load(work.Gz + j));
         block.sync();
         solve(p, work.dx);
@@ -57,8 +57,8 @@ __device__ void saddle_point(Problem<F>& p) {
             size_x.add(x / D), moved_x.add(step / D);
         }
         block.sync();
-        hessian(block, mat, work.x, work.Hx);
-        rows(block, mat, work.dx, work.Gdx);
+        hessian(block, p.matrices, work.x, work.Hx);
+        rows(block, p.matrices, work.dx, work.Gdx);
         QP_EACH(i, mat.mp) {
             Mask in = (load(work.in_W + i) != 0) | (load(work.in_K + i) != 0);
             Pack v = load(work.v + i) + pick(in, load(work.Gdx + i), all(0)), E = load(work.E + i);

@@ -106,9 +106,9 @@ constexpr int HALF = TILE / 2;
 // Every lane factors it, as that needs no other lane's numbers, and each of the first four has a column of the inverse. A
 // pivot that is not positive leaves no number in those after it.
 template <int AT>
-QP_FN double invert_quarter(Block block, double* tile) {
+QP_FN double invert_quarter(Block block, const Lane& lane, double* tile) {
     double a[HALF][HALF], column[HALF], root;
-    const int lane = block.rank % WARP, j = lane % HALF;
+    const int j = lane.q;
 #pragma unroll
     for (int r = 0; r < HALF; r++) {
         column[r] = r == j ? 1 : 0;
@@ -132,7 +132,7 @@ QP_FN double invert_quarter(Block block, double* tile) {
         }
         column[p] *= root;
     }
-    if (lane < HALF)
+    if (lane.row == 0)
 #pragma unroll
         for (int r = 0; r < HALF; r++) tile[place(AT + r, AT + j)] = column[r];
     block.sync_lanes();
@@ -159,14 +159,14 @@ QP_FN double product_of_quarters(double a, double b, double sum = 0) {
 // Puts the inverse of a diagonal block's factor in its place, by quarters; false where it is not positive definite.
 QP_FN bool invert_factor(Block block, const Lane& lane, const Quarters& at, double* tile) {
     const bool writes = lane.row % 2 == 0;
-    invert_quarter<0>(block, tile);
+    invert_quarter<0>(block, lane, tile);
     const double L = product_of_quarters(tile[at.below], tile[at.first]);
     const double rest = product_of_quarters(-L, L, tile[at.last]);
     const double by_columns = product_of_quarters(tile[at.transposed], L);
     block.sync_lanes();
     if (writes) tile[at.last] = rest;
     block.sync_lanes();
-    const double root = invert_quarter<HALF>(block, tile);
+    const double root = invert_quarter<HALF>(block, lane, tile);
     const double below = product_of_quarters(-tile[at.last], by_columns);
     if (writes) tile[at.below] = below, tile[at.right] = 0;
     return root > 0 && root < INFINITY;

@@ -13,7 +13,7 @@ __device__ bool factor_rows(Problem<F>& p, const double* H, const double* weight
     if (IS_SINGLE<F>) copy(block, work.factored, weight, mat.mp);
     const int count = list_those(block, mat.stored, work.list, [&](int i) { return weight[i] != 0; });
     clear(block, work.factor, work.S);
-    add_rows(block, work.factor, mat, work.S, work.list, count, [&](int i) { return weight[i]; });
+    add_rows(block, work.factor, p.matrices, work.S, work.list, count, [&](int i) { return weight[i]; });
     if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.diagonal[j] += weight[mat.sp + j];
     block.sync();
     return factorize(block, work.factor, Terms<F>{H, work.S, 1, work.S, 0, work.diagonal});
@@ -46,14 +46,14 @@ QP_PART void fit(Problem<F>& p, const double* in_W, const double* t, double* b, 
             store(work.u_m + i, pick(load(in_W + i) != 0, rest, all(0)));
         }
         block.sync();
-        columns(block, mat, work.u_m, work.u_x);
+        columns(block, p.matrices, work.u_m, work.u_x);
         double residual = largest(block, mat.np, [&](int j) { return load(work.u_x + j); });
         if (pass == 0) goal = FIT_ACCURACY * residual;
         if (pass == FIT_PASSES || (pass > 0 && residual <= goal)) break;
         solve(p, work.u_x);
         QP_EACH(j, mat.np) store(b + j, load(b + j) + load(work.u_x + j));
         block.sync();
-        rows(block, mat, b, fitted);
+        rows(block, p.matrices, b, fitted);
     }
 }
 
@@ -65,7 +65,7 @@ __device__ void add_pressing_rows(Problem<F>& p, const double* x) {
     const double heavy = HARD_WEIGHT * largest(block, mat.mp, [&](int i) { return load(work.w + i); });
     const double size =
         largest(block, mat.mp, [&](int i) { return load(work.w + i) * load(work.s_W + i); });
-    rows(block, mat, x, work.Gx);
+    rows(block, p.matrices, x, work.Gx);
     double log_growth = 0;
     QP_EACH_NUMBER(i, mat.mp) {
         const double distance = fmin(fabs(work.Gx[i] - work.lo[i]), fabs(work.hi[i] - work.Gx[i]));

@@ -30,11 +30,11 @@ __device__ void multiply_K(Problem<F>& p, const double* x, double* y) {
     QP_PARTS(p);
     Matrices in_K = mat;
     in_K.H = p.H_in_K;
-    rows(block, mat, x, work.cg_rows);
+    rows(block, p.matrices, x, work.cg_rows);
     QP_EACH(i, mat.mp)
     store(work.cg_rows + i, i < mat.sp ? load(work.cg_rows + i) * load(work.factored + i) : all(0));
     block.sync();
-    columns(block, mat, work.cg_rows, work.cg_step);
+    columns(block, p.matrices, work.cg_rows, work.cg_step);
     hessian(block, in_K, x, y);
     QP_EACH(j, mat.np)
     store(y + j, load(y + j) + load(work.cg_step + j) + load(work.diagonal + j) * load(x + j));

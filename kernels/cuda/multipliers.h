@@ -17,7 +17,7 @@ __device__ State begin_dual(Problem<F>& p) {
     set(block, work.s, mat.mp, 0);
     QP_EACH(i, mat.mp) store(work.t_m + i, pick(load(work.in_W + i) != 0, load(work.q + i), all(0)));
     block.sync();
-    columns(block, mat, work.t_m, work.beta);
+    columns(block, p.matrices, work.t_m, work.beta);
     QP_EACH(j, mat.np) store(work.g + j, -p.row_unit * load(work.beta + j));
     block.sync();
     State st = begin(p);
@@ -52,7 +52,7 @@ __device__ bool solve_dual(Problem<F>& p) {
     for (int step = 0; step < DUAL_STEPS && !found; step++) {
         newton_step(dual, st);
         copy(block, work.x_k, work.x, mat.np);
-        columns(block, mat, work.z, work.Gz);
+        columns(block, p.matrices, work.z, work.Gz);
         Most rest;
         QP_EACH(j, mat.np) rest.add(load(work.Gz + j) / p.row_unit - load(work.beta + j));
         double size = largest(block, mat.mp, [&](int i) { return load(work.z + i); }) / p.row_unit;

@@ -42,7 +42,7 @@ QP_PART bool update_sums(Problem<F>& p, State& st) {
     if (anew) {
         const int firm = list_those(block, mat.stored, work.list, [&](int i) { return work.is_firm[i] != 0; });
         clear(block, work.factor, work.S);
-        add_rows(block, work.factor, mat, work.S, work.list, firm, [&](int i) { return metric[i]; });
+        add_rows(block, work.factor, p.matrices, work.S, work.list, firm, [&](int i) { return metric[i]; });
     }
     Sum members;
     QP_EACH(i, mat.sp) {
@@ -62,7 +62,7 @@ QP_PART bool update_sums(Problem<F>& p, State& st) {
     } else {
         st.sums_are_updated = true;
     }
-    add_rows(block, work.factor, mat, work.T, work.list, changed,
+    add_rows(block, work.factor, p.matrices, work.T, work.list, changed,
              [&](int i) { return work.member[i] != 0 ? metric[i] : -metric[i]; });
     st.sums_are_old = false;
     return true;
@@ -111,7 +111,7 @@ __device__ bool prepare_step(Problem<F>& p, const State& st) {
         if (IS_SINGLE<F>) store(work.factored + i, pick(up | down, load(work.omega + i), all(0)));
     }
     block.sync();
-    columns(block, mat, work.z_trial, work.gradient);
+    columns(block, p.matrices, work.z_trial, work.gradient);
     const double sigma = st.phase == SHIFT ? 0 : 1;
     Any changed;
     QP_EACH(j, mat.np) {
@@ -196,7 +196,7 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
     gather(block, step_size, size);
     failed |= !isfinite(step_size.total());
     if (failed) set(block, work.dx, mat.np, 0);
-    hessian_two(block, mat, work.x, work.dx, work.Hx, work.Hdx);
+    hessian_two(block, p.matrices, work.x, work.dx, work.Hx, work.Hdx);
     if (st.bend != 0) {
         QP_EACH(j, mat.np) {
             Pack bend = st.bend * load(work.metric_x + j);
@@ -205,7 +205,7 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
         }
         block.sync();
     }
-    rows_two(block, mat, work.x, work.dx, work.Gx, work.Gdx);
+    rows_two(block, p.matrices, work.x, work.dx, work.Gx, work.Gdx);
 
     const int wrong = full_step(p, size.total());
     const bool same = wrong == 0;

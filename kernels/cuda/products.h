@@ -49,7 +49,8 @@ QP_PART void hessian(Block block, const Matrices& mat, const double* x, double* 
         set(block, y, mat.np, 0);
 }
 
-QP_FN void hessian_two(Block block, const Matrices& mat, const double* a, const double* b, double* y, double* z) {
+QP_FN void hessian_two(Block block, const Matrices& of, const double* a, const double* b, double* y, double* z) {
+    const Matrices mat = of;  // in registers
     if (mat.H) {
         multiply_two(block, [&](int i, int j = 0) { return mat.H + unsigned(i * mat.np + j); }, mat.np, mat.np, a, b, y, z);
     } else {
@@ -64,7 +65,8 @@ QP_PART void rows(Block block, const Matrices& mat, const double* x, double* y) 
     copy(block, y + mat.sp, x, mat.mp - mat.sp);
 }
 
-QP_FN void rows_two(Block block, const Matrices& mat, const double* a, const double* b, double* y, double* z) {
+QP_FN void rows_two(Block block, const Matrices& of, const double* a, const double* b, double* y, double* z) {
+    const Matrices mat = of;  // in registers
     multiply_two(block, [&](int i, int j = 0) { return mat.line(i, j); }, mat.sp, mat.np, a, b, y, z);
     QP_EACH(j, mat.mp - mat.sp) {
         store(y + mat.sp + j, load(a + j));

@@ -9,7 +9,8 @@ namespace qplayer {
 // The products of HIGH blocks of lines, from i on, with two vectors, those of the even and of the odd rows of lanes.
 template <int HIGH, class Line>
 QP_FN void multiply_lines(const Lane& lane, Line line, int i, int count, int n, const double* vector, double* to) {
-    Tile even[HIGH], odd[HIGH];
+    constexpr int CHAINS = 4 / HIGH;  // of products that wait for each other
+    Tile sums[CHAINS][HIGH];
     const double* lines[HIGH];
 #pragma unroll
     for (int u = 0; u < HIGH; u++) lines[u] = line(at_most(i + u * TILE + lane.row, count - 1), lane.q);
@@ -20,20 +21,20 @@ QP_FN void multiply_lines(const Lane& lane, Line line, int i, int count, int n, 
     };
 #pragma unroll 2
     for (const double* end = vector + n / TILE * TILE; vector != end; vector += TILE) {
-        add(even, vector[0], 0);
-        add(odd, vector[4], 4);
+        add(sums[0], vector[0], 0);
+        add(sums[CHAINS - 1], vector[4], 4);
 #pragma unroll
         for (int u = 0; u < HIGH; u++) lines[u] += TILE;
     }
     QP_ROLLED for (int j = 0; j < n % TILE; j += 4) {
         const int inside = at_most(j, n % TILE - 1 - lane.q);
-        add(even, j == inside ? vector[inside] : 0, inside);
+        add(sums[0], j == inside ? vector[inside] : 0, inside);
     }
     if (!to) return;
 #pragma unroll
     for (int u = 0; u < HIGH; u++) {
         const int at = i + u * TILE + 2 * lane.q;
-        const Tile sum = even[u] + odd[u];
+        const Tile sum = CHAINS == 1 ? sums[0][u] : sums[0][u] + sums[CHAINS - 1][u];
         if (at < count) to[at] = sum.x;
         if (at + 1 < count) to[at + 1] = sum.y;
     }
