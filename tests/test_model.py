@@ -100,6 +100,8 @@ def test_the_kernels_are_launched_as_the_model_says():
         for n, path in model.launch_table(card).items():
             if (architecture, n) not in OTHERWISE:
                 assert path.threads == threads_of(n), (architecture, n)
+    for path in model.paths():
+        assert path.launched == (path.threads == threads_of(path.n))
     for architecture, n in OTHERWISE:
         card = model.CARDS[architecture]
         best, ours = model.launch_table(card)[n], model.launched(n)
