@@ -1,18 +1,22 @@
 """The model of a GPU's time (bench/chip/model.py), and the kernels that measure on a GPU what it assumes."""
 
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
 pytest.importorskip("triton")
 from cupy_backends.cuda.libs import nvrtc
 from gpu import on_cupy, paths, timed
 
+from bench import gpu, table
 from bench.chip import micro, model
 from bench.chip.sass import tool
+from bench.rows import environment
 from qplayer_gpu.kernels.cuda.source import threads_of
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -68,6 +72,31 @@ def test_the_emulators_clock_is_measured_to_be_what_it_goes_by():
         assert latency == pytest.approx(model.LATENCY.get(unit, model.LATENCY["product"]), abs=1.5), unit  # of a loop
         if unit in ("double", "product"):
             assert kept == pytest.approx(busy[unit] / model.QUARTERS, rel=0.02)  # each warp has units of its own
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_written_and_compared(tmp_path, monkeypatch, capsys):
+    """The whole of it on the emulator, whose latencies lead to the modelled times that the assumed ones do."""
+    timed.assume("latency", model.LATENCY)
+    timed.assume("busy", model.CARDS[90].busy)
+    monkeypatch.setattr(micro, "on_device", launcher(timed.TimedProgram))
+    monkeypatch.setattr(micro, "environment", lambda device: environment("cpu"))
+    monkeypatch.setattr(micro, "QPS", {8: 4})
+    monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(sys, "argv", ["micro", "--out", str(tmp_path / "micro.csv")])
+    emulation = on_cupy.emulate(monkeypatch)
+    assert micro.main() == 0
+    assert [str(finding) for finding in emulation.findings] == []
+    rows = table.parsed(tmp_path / "micro.csv", micro.Row)
+    assert [row.unit for row in rows] == micro.units(90)
+    printed = capsys.readouterr().out
+    (times,) = re.findall(r"^\| 8 \| 8 \| (\S+) \| (\S+) \| (\S+) \|$", printed, re.MULTILINE)
+    by_model, by_measured, measured = map(float, times)
+    assert by_measured == pytest.approx(by_model, rel=0.1)
+    assert measured > 0
+    assert "| H100 | 128 | 128 |" in printed
 
 
 def test_a_wrong_result_is_no_measurement():
