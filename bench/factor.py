@@ -4,8 +4,8 @@
 
 Each answer is checked before it is timed: the backward error of every system, ``|K x - r| / (|K| |x| + |r|)`` in norms
 of Frobenius, is at most 10 n times the rounding error. A time is the median of a few, of a batch that is on the device.
-What is not installed, or wants a GPU where there is none, gets a row that says so. **No GPU has run this yet.** On a CPU
-there is torch alone: the host's factor is not one of K by itself (kernels/cuda/factor_host.h).
+What is not installed, or wants a GPU where there is none, gets a row that says so. **No GPU has run this yet.** On a
+CPU there is torch alone: the host's factor is not one of K by itself (kernels/cuda/factor_host.h).
 """
 
 from __future__ import annotations

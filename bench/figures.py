@@ -10,7 +10,8 @@ from math import isnan
 from pathlib import Path
 from statistics import median
 
-from . import collected, kinds, learned, models, ported
+from . import collected, factor, kinds, learned, models, ported
+from .chip import model
 from .points import load
 from .solvers import NAMES, OURS
 from .table import markdown, read
@@ -162,6 +163,70 @@ def executed() -> str:
     return markdown(list(lines[0]), [list(line.values()) for line in lines])
 
 
+def assumed() -> str:
+    """The latencies of the model, in cycles."""
+    return markdown(list(model.LATENCY), [list(model.LATENCY.values())])
+
+
+def modelled(architecture: str) -> str:
+    """The time of a QP on a card as the kernels are launched, in microseconds."""
+    card = model.CARDS[int(architecture)]
+    near = {**model.LATENCY, "global": model.LATENCY["local"]}
+    rows = []
+    for path in (path for path in model.paths() if path.launched):
+        t, nearer = model.time(path, card), model.time(path, card, near)
+        ratios = f"{t.best / t.floor:.3g} to {t.worst / t.floor:.3g}"
+        times = [f"{v:.3g}" for v in (t.best, t.worst, nearer.best, t.floor)]
+        rows.append([path.n, path.threads, t.resident, f"{path.steps:.1f}", *times, ratios])
+    head = ["n", "threads", "problems at once", "steps", "at best", "at worst", "by caches, at best", "floor"]
+    return markdown([*head, "times the floor"], rows)
+
+
+def tflops(architecture: str) -> str:
+    """What a card computes at most in double precision, but for its tensor cores, in 10^12 operations a second."""
+    return f"{model.CARDS[int(architecture)].tflops:.1f}"
+
+
+def within(architecture: str, most: str) -> str:
+    """The sizes at which a QP takes at most so many times its floor, at best and at worst."""
+    card = model.CARDS[int(architecture)]
+    ratios = {"at best": {}, "at worst": {}}
+    for path in (path for path in model.paths() if path.launched):
+        t = model.time(path, card)
+        ratios["at best"][path.n], ratios["at worst"][path.n] = t.best / t.floor, t.worst / t.floor
+    said = {how: [str(n) for n, ratio in found.items() if ratio <= float(most)] for how, found in ratios.items()}
+    return ", and ".join(f"{how} for n = {' and '.join(sizes) or 'none'}" for how, sizes in said.items())
+
+
+def launches() -> str:
+    """The time at worst by threads of a problem; the least is bold, and that of the kernels as they are is marked."""
+    threads = sorted({path.threads for path in model.paths()})
+    rows = []
+    for card in model.CARDS.values():
+        for n, least in model.launch_table(card).items():
+            some = {path.threads: path for path in model.paths() if path.n == n}
+            cells = {of: f"{model.time(path, card).worst:.3g}" for of, path in some.items()}
+            cells[least.threads] = f"**{cells[least.threads]}**"
+            cells[model.launched(n).threads] += " x"
+            rows.append([card.name, n, *(cells.get(of, "") for of in threads)])
+    return markdown(["card", "n", *(f"{of} threads" for of in threads)], rows)
+
+
+def chain() -> str:
+    """What the time of a problem alone consists of, in percent."""
+    rows = []
+    for path in (path for path in model.paths() if path.launched):
+        parts = {unit: getattr(path, f"on_{unit}") * latency for unit, latency in model.LATENCY.items()}
+        cells = [f"{100 * part / path.cycles:.0f}" for part in (*parts.values(), path.cycles - sum(parts.values()))]
+        rows.append([path.n, f"{path.cycles / path.steps:,.0f}", *cells])
+    return markdown(["n", "cycles of a step", *model.LATENCY, "issue"], rows)
+
+
+def factors() -> str:
+    """The factor beside those of libraries."""
+    return factor.shown()
+
+
 FAMILIES = {
     "mixed 128": "equalities, inequalities and bounds, n = 128",
     "one_sided 32": "one-sided rows, n = 32",
@@ -212,6 +277,13 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         spills,
         issued,
         executed,
+        assumed,
+        modelled,
+        tflops,
+        within,
+        launches,
+        chain,
+        factors,
     )
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from .chip import model
 from .points import BY_BATCH, BY_N, Results, Sweep, slope
 from .rows import Row
 from .solvers import NAMES, OURS
@@ -140,6 +141,43 @@ def against_floor(results: Results) -> plt.Figure | None:
     return figure
 
 
+def modelled(results: Results) -> plt.Figure | None:
+    """The time of one QP on GPUs by the model, with the floor there, and on the CPU as it was measured."""
+    on_cpu = [row for row in results.sweep("forward", BY_N).get(OURS, []) if row.device == "cpu"]
+    sizes = [path.n for path in model.paths() if path.launched]
+    on_cpu = [row for row in on_cpu if row.n in sizes]
+    if not on_cpu:
+        return None
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.2 * HEIGHT))
+    ends = []
+
+    def line(x: list[int], y: list[float], label: str, colour: str, **style: object) -> None:
+        axes.plot(x, y, color=colour, **style)
+        ends.append((x[-1], y[-1], label, colour))
+
+    for architecture, colour in ((90, COLOUR), (80, PEERS[0])):
+        card = model.CARDS[architecture]
+        times = [model.time(model.launched(n), card) for n in sizes]
+        axes.fill_between(
+            sizes, [t.best for t in times], [t.worst for t in times], color=colour, alpha=0.2, linewidth=0
+        )
+        line(sizes, [t.worst for t in times], f"{card.name}, model", colour, linewidth=1.4, linestyle=DASHES[1])
+        line(sizes, [t.floor for t in times], f"{card.name}, floor", colour, linewidth=1.2, linestyle=DASHES[2])
+    known = {"linewidth": 2.8, "marker": "o"}
+    line(
+        [row.n for row in on_cpu],
+        [1e3 * row.ms for row in on_cpu],
+        f"{on_cpu[0].cores} CPU cores, measured",
+        DARK,
+        **known,
+    )
+    _logarithmic(axes, sizes)
+    label_ends(axes, ends)
+    subtitle = "\u00b5s per QP, forward, in a large batch; GPUs by a model (docs/kernels.md), at best to at worst"
+    _title(axes, "What a GPU should take: a model, not measured", subtitle, f"variables n; CPU: {results.machine}")
+    return figure
+
+
 PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
     "throughput_n": partial(throughput, by=BY_N, label="variables n, n / 4 equalities, n inequalities", against="n"),
     "throughput_batch": partial(throughput, by=BY_BATCH, label="batch, n = 16", against="the batch"),
@@ -147,6 +185,7 @@ PICTURES: dict[str, Callable[[Results], plt.Figure | None]] = {
     "gradients": gradients,
     "growth": growth,
     "floor": against_floor,
+    "modelled": modelled,
 }
 
 

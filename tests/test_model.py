@@ -1,18 +1,22 @@
 """The model of a GPU's time (bench/chip/model.py), and the kernels that measure on a GPU what it assumes."""
 
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
 pytest.importorskip("triton")
 from cupy_backends.cuda.libs import nvrtc
 from gpu import on_cupy, paths, timed
 
+from bench import gpu, table
 from bench.chip import micro, model
 from bench.chip.sass import tool
+from bench.rows import environment
 from qplayer_gpu.kernels.cuda.source import threads_of
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -70,6 +74,31 @@ def test_the_emulators_clock_is_measured_to_be_what_it_goes_by():
             assert kept == pytest.approx(busy[unit] / model.QUARTERS, rel=0.02)  # each warp has units of its own
 
 
+@pytest.mark.slow
+def test_what_is_measured_is_written_and_compared(tmp_path, monkeypatch, capsys):
+    """The whole of it on the emulator, whose latencies lead to the modelled times that the assumed ones do."""
+    timed.assume("latency", model.LATENCY)
+    timed.assume("busy", model.CARDS[90].busy)
+    monkeypatch.setattr(micro, "on_device", launcher(timed.TimedProgram))
+    monkeypatch.setattr(micro, "environment", lambda device: environment("cpu"))
+    monkeypatch.setattr(micro, "QPS", {8: 4})
+    monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(sys, "argv", ["micro", "--out", str(tmp_path / "micro.csv")])
+    emulation = on_cupy.emulate(monkeypatch)
+    assert micro.main() == 0
+    assert [str(finding) for finding in emulation.findings] == []
+    rows = table.parsed(tmp_path / "micro.csv", micro.Row)
+    assert [row.unit for row in rows] == micro.units(90)
+    printed = capsys.readouterr().out
+    (times,) = re.findall(r"^\| 8 \| 8 \| (\S+) \| (\S+) \| (\S+) \|$", printed, re.MULTILINE)
+    by_model, by_measured, measured = map(float, times)
+    assert by_measured == pytest.approx(by_model, rel=0.1)
+    assert measured > 0
+    assert "| H100 | 128 | 128 |" in printed
+
+
 def test_a_wrong_result_is_no_measurement():
     ran = micro.Ran([10], [micro.expected("double", 1, k) + (k == 7) for k in range(32)])
     with pytest.raises(ArithmeticError, match="measure_double with 1 chains of 32 threads"):
@@ -100,6 +129,8 @@ def test_the_kernels_are_launched_as_the_model_says():
         for n, path in model.launch_table(card).items():
             if (architecture, n) not in OTHERWISE:
                 assert path.threads == threads_of(n), (architecture, n)
+    for path in model.paths():
+        assert path.launched == (path.threads == threads_of(path.n))
     for architecture, n in OTHERWISE:
         card = model.CARDS[architecture]
         best, ours = model.launch_table(card)[n], model.launched(n)

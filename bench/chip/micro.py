@@ -31,6 +31,7 @@ LATENCY, RATE = (1, 32), (4, 512)  # chains of a thread, and threads
 OF_BARRIER = (1, 128)  # in which several warps meet
 UNITS = (*model.LATENCY, "large_product")  # which is mma.m16n8k8, from sm_90 on
 RATED = ("double", "product", "large_product", "division", "approximate", "shuffle", "shared")
+FEW = 256  # QPs that are different
 QPS = {8: 16384, 16: 16384, 32: 16384, 64: 4096, 128: 1024}  # a batch, by n
 
 
@@ -129,8 +130,8 @@ def times(latency: dict[str, float], architecture: int) -> Iterator[list[object]
 
     card = model.CARDS[architecture]
     for n, batch in QPS.items():
-        few = families.mixed(256, n)
-        arrays = few.map(lambda t, batch=batch: gpu.repeated(t.cuda(), batch // 256)).arrays()
+        few = families.mixed(min(batch, FEW), n)
+        arrays = few.map(lambda t, times=batch // few.batch: gpu.repeated(t.to(gpu.device()), times)).arrays()
         seconds, _ = gpu.median(lambda arrays=arrays: qplayer_gpu.solve_qp(**arrays, backend="cuda"))
         path = model.launched(n)
         by_model = (f"{model.time(path, card, by).worst:.3g}" for by in (model.LATENCY, latency))

@@ -26,9 +26,6 @@ from functools import cache
 from pathlib import Path as File
 from typing import NamedTuple
 
-from qplayer_gpu.kernels.call import Sizes, memory
-from qplayer_gpu.kernels.cuda.source import WARP, at_once, has_tensor_cores, threads_of
-
 from .. import table
 
 FILE = File(__file__).with_name("paths.csv")
@@ -49,6 +46,7 @@ LATENCY = {  # cycles from an instruction to one that needs its result
     "local": 40,
     "global": 250,  # from the L2 cache
 }
+WARP = 32
 ISSUED, QUARTERS = 1, 4  # instructions in a cycle by each of so many schedulers of a multiprocessor
 
 
@@ -90,6 +88,9 @@ class Path:
     n: int
     rows: int
     threads: int
+    launched: int  # 1 where the kernels are launched so
+    problems: int  # of a block
+    shared: int  # bytes that a block is launched with
     steps: float
     operations: float  # of the steps, each new factor with its assembly
     instructions: float  # of warps
@@ -146,12 +147,10 @@ def resources() -> dict[tuple[int, int], dict[str, str]]:
 
 def resident(path: Path, card: Card) -> int:
     """The problems that a multiprocessor holds at once."""
-    needs, problems = resources()[path.threads, card.architecture], at_once(path.threads)
-    sizes = Sizes(n=path.n, n_eq=0, n_in=path.rows, bounded=0)
-    near = memory(sizes, 8, True, has_tensor_cores(path.threads, card.architecture))[1]
-    of_block = near * problems + int(needs["shared"]) + card.reserved
-    by_registers = card.registers // (int(needs["registers"]) * max(path.threads, WARP))
-    return min(by_registers, card.shared // of_block, card.blocks) * problems
+    needs = resources()[path.threads, card.architecture]
+    of_block = path.shared + int(needs["shared"]) + card.reserved
+    by_registers = card.registers // (int(needs["registers"]) * path.threads * path.problems)
+    return min(by_registers, card.shared // of_block, card.blocks) * path.problems
 
 
 def time(path: Path, card: Card, latency: Mapping[str, float] = LATENCY) -> Time:
@@ -172,7 +171,7 @@ def paths() -> list[Path]:
 
 def launched(n: int) -> Path:
     """As the kernels are launched now."""
-    return next(path for path in paths() if path.n == n and path.threads == threads_of(n))
+    return next(path for path in paths() if path.n == n and path.launched)
 
 
 def launch_table(card: Card, latency: Mapping[str, float] = LATENCY) -> dict[int, Path]:

@@ -141,7 +141,7 @@ struct Any {
     QP_FN long long& own() { return any; }
 };
 
-constexpr int MOST_TOTALS = 11;  // at once
+constexpr int MOST_TOTALS = 13;  // at once
 
 using Parts = double[MOST_TOTALS][Block::warps];
 QP_FN Parts& parts_of_totals() {

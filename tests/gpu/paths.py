@@ -71,8 +71,20 @@ def path(n: int, threads: int, emulation: Emulation) -> model.Path:
     share = floor.factored(problems.head(EACH), qp.Settings())
     operations = floor.operations(n, stored, active, steps, share) + n**2 * active * (steps * share - 1)
     counted = {kind: kinds[kind] for kind in timed.COUNTED}
+    launched = int(source.threads_of(n) == threads)
     return model.Path(
-        source.digest(), n, stored, threads, steps, operations, **counted, cycles=launch.cycles / EACH, **on_chain
+        source.digest(),
+        n,
+        stored,
+        threads,
+        launched,
+        source.at_once(threads),
+        launch.shared,
+        steps,
+        operations,
+        **counted,
+        cycles=launch.cycles / EACH,
+        **on_chain,
     )
 
 
