@@ -37,9 +37,10 @@ class Choice(NamedTuple):
     mixed: bool  # whether also in mixed precision
 
 
-# The first that holds a problem is taken by "auto", and checks itself when a variant is first launched (checked.py);
-# "torch" where none does. The sizes are estimates from what the compilers say of each kernel: no GPU has run them yet.
-ON_CUDA = (Choice("triton", 32, 128, mixed=False), Choice("cuda", 256, 512, mixed=True))
+# The first that runs here and holds a problem is taken by "auto", and checks itself when a variant is first launched
+# (checked.py); "torch" where none does. The order is that of what a Newton step executes, and of how many problems are
+# on a processor at once (docs/counts.md): no GPU has run them yet.
+ON_CUDA = (Choice("cuda", 256, 512, mixed=True), Choice("triton", 64, 256, mixed=False))
 
 
 def check(name: object) -> None:
@@ -56,17 +57,19 @@ def check(name: object) -> None:
 def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     """The kernels of a backend for these rows: "auto" takes the fastest that runs here, any other name that or none.
 
+    Where "auto" takes kernels that have no mixed precision, they solve in float64.
+
     Raises:
         BackendError: that backend cannot run here, or is not for such problems.
         OutOfMemoryError: there is less memory than it takes for them.
     """
     is_chosen = name == "auto"
     if is_chosen:
-        name = fastest(rows, mixed)
+        name = fastest(rows)
     if why := obstacle(name, rows.g.device):
         raise BackendError(f"backend {name!r} cannot run here: {why}, or use 'torch' or 'auto'")
     kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
-    if why := kernels.obstacle(rows, mixed):
+    if why := kernels.obstacle(rows, mixed and not is_chosen):
         raise BackendError(f"backend {name!r} cannot take these problems: {why}; use 'torch' or 'auto' instead")
     if name == "torch":
         check_operations(rows)
@@ -74,7 +77,7 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     return Checked(name, kernels, device, record(device, "checked")) if is_chosen and name in LAZY else kernels
 
 
-def fastest(rows: Rows, mixed: bool) -> str:
+def fastest(rows: Rows) -> str:
     """The name of the fastest backend for these rows that is not known to be wrong here.
 
     Where that is "torch" for want of what others need, and not for the sizes, a warning says so once.
@@ -91,16 +94,17 @@ def fastest(rows: Rows, mixed: bool) -> str:
         return "torch"
     tried, checks = passed(device) or {}, verdicts(record(device, "checked"))
     left = checks.wrong | checks.unable
-    missing = ""
+    missing = []
     for choice in ON_CUDA:
         largest = min(choice.n, tried.get(choice.backend, choice.n))
-        if rows.n > largest or rows.m > choice.m or choice.mixed < mixed or choice.backend in left:
+        if rows.n > largest or rows.m > choice.m or choice.backend in left:
             continue
-        missing = obstacle(choice.backend, device)
-        if not missing:
+        why = obstacle(choice.backend, device)
+        if not why:
             return choice.backend
+        missing.append(why)
     if missing:
-        _fall_back(missing)
+        _fall_back(" or ".join(missing))
     return "torch"
 
 
@@ -118,12 +122,21 @@ def obstacle(name: str, device: torch.device) -> str:
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         return _why_no_package("triton", "triton>=3.6") or ("" if interpreted else _why_no_device(device, otherwise))
     if name == "cuda":
-        return _why_no_package("cupy", "cupy-cuda13x>=13") or _why_no_device(device)
+        toolkit = (torch.version.cuda or "13").partition(".")[0]
+        return _why_no_package("cupy", f"cupy-cuda{toolkit}x>=13") or _why_no_device(device)
     return ""
 
 
+@cache
 def _why_no_package(name: str, requirement: str) -> str:
-    return f"install {name} (pip install '{requirement}')" if importlib.util.find_spec(name) is None else ""
+    advice = f"install {name} (pip install '{requirement}')"
+    if importlib.util.find_spec(name) is None:
+        return advice
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whatever is wrong with it, for instance a library that it does not find
+        return f"{name} is there and cannot be imported ({error}); {advice}"
+    return ""
 
 
 def _why_no_device(device: torch.device, otherwise: str = "") -> str:

@@ -93,6 +93,8 @@ class Checked:
         return self.kernels.obstacle(rows, mixed)
 
     def forward(self, rows: Rows, options: Options, start: Vectors | None = None) -> Answer:
+        options = options._replace(mixed=options.mixed and not self.kernels.obstacle(rows, True))
+
         def why(answer: Answer) -> str:
             return unmet(rows, options, answer) or self.differs(rows, options)
 

@@ -51,7 +51,8 @@ class Settings:
     """Whether the closest feasible problem is solved where a problem is infeasible; otherwise it ends as INFEASIBLE."""
     precision: Literal["float64", "mixed"] | None = None
     """The precision of the forward's factorizations. With "mixed" they are in float32, and all else is in float64. None
-    takes "mixed" for float32 tensors on a GPU, and "float64" otherwise; on a CPU it is the faster of the two."""
+    takes "mixed" for float32 tensors on a GPU, and "float64" otherwise; on a CPU it is the faster of the two. Where the
+    backend "auto" takes the kernels in Triton, which have no mixed precision, they solve in float64."""
     gradient_on_failure: bool = False
     """Whether a problem that was not solved has the gradient at the iterate that it returns; otherwise its gradient is
     zero."""

@@ -72,7 +72,7 @@ def backend(request, monkeypatch):
     if request.param in backends.LAZY:
         monkeypatch.setitem(backends.BACKENDS, request.param, OnGPU(request.param))
         monkeypatch.setattr(backends, "obstacle", lambda *_: "")
-    monkeypatch.setattr(backends, "fastest", lambda rows, mixed: request.param)
+    monkeypatch.setattr(backends, "fastest", lambda rows: request.param)
     return request.param
 
 

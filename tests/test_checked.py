@@ -22,13 +22,13 @@ CPU = torch.device("cpu")
 
 
 class Kernels:
-    """Those of the CPU, which count their calls and may say something else."""
+    """Those of the CPU, which count their calls and may say something else, or have no mixed precision."""
 
-    def __init__(self, spoil=None):
-        self.calls, self.spoil = [], spoil or {}
+    def __init__(self, spoil=None, mixed=True):
+        self.calls, self.spoil, self.mixed = [], spoil or {}, mixed
 
     def obstacle(self, rows, mixed):
-        return ""
+        return "it has no mixed precision" if mixed and not self.mixed else ""
 
     def variant(self, rows, mixed):
         return rows.n, mixed
@@ -220,6 +220,13 @@ def test_no_data_make_right_kernels_wrong(make):
     assert (measured > 2 * checked.SLACK * said.clamp(min=OPTIONS.eps_abs)).any()
     assert checked.unmet(rows, OPTIONS, answer) == ""
     assert "residual is" in checked.unmet(rows, OPTIONS, shifted(answer))
+
+
+def test_kernels_without_mixed_precision_solve_in_float64(stem):
+    rows, one = as_rows(MAKERS["qp"]()), checked_by(Kernels(mixed=False), stem)
+    answer = one.forward(rows, OPTIONS._replace(mixed=True))
+    assert torch.equal(answer.x, cpu.forward(rows, OPTIONS, None).x)
+    assert one.verdicts.right == {f"cuda forward ({rows.n}, False)"}
 
 
 def test_the_default_device_is_the_user_s(stem):

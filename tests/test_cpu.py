@@ -242,20 +242,20 @@ def test_without_a_compiler():
         qp.solve_qp(**args).check()
     with warnings.catch_warnings(action="error"):
         qp.solve_qp(**args).check()  # it is said once
-    assert backends.fastest(as_rows(args), False) == "torch"
+    assert backends.fastest(as_rows(args)) == "torch"
 
 
 def test_an_unknown_device_has_no_kernels():
     rows = SimpleNamespace(n=3, g=SimpleNamespace(device=torch.device("xpu", 0)))
     backends._fall_back.cache_clear()
     with pytest.warns(UserWarning, match="which are slow: there are no kernels for xpu devices"):
-        assert backends.fastest(rows, False) == "torch"
+        assert backends.fastest(rows) == "torch"
 
 
 def test_large_problems_are_not_for_one_thread_each():
     n = backends.CPU_LARGEST + 1
-    assert backends.fastest(as_rows({"H": None, "g": torch.zeros(1, n).double()}), False) == "torch"
-    assert backends.fastest(as_rows({"H": None, "g": torch.zeros(1, n - 1).double()}), False) == "cpu"
+    assert backends.fastest(as_rows({"H": None, "g": torch.zeros(1, n).double()})) == "torch"
+    assert backends.fastest(as_rows({"H": None, "g": torch.zeros(1, n - 1).double()})) == "cpu"
 
 
 BUILD = "import torch, qplayer_gpu as qp; qp.solve_qp(torch.eye(2), torch.ones(2), backend='cpu').check()"

@@ -228,10 +228,13 @@ def test_the_source_needs_no_other_file(cuda):
 
 def test_the_backend_says_what_it_wants(monkeypatch):
     rows = as_rows(f.feasible(1, 2))
+    monkeypatch.setattr(backends, "_why_no_package", backends._why_no_package.__wrapped__)
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(qp.BackendError, match=r"install cupy \(pip install 'cupy-cuda13x>=13'\)"):
         backends.select("cuda", rows, False)
-    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    assert "cupy-cuda12x" in backends.obstacle("cuda", torch.device("cuda", 0))
+    monkeypatch.setattr(backends, "_why_no_package", lambda *_: "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(qp.BackendError, match="'cuda' cannot run here: there is no CUDA device"):
         backends.select("cuda", rows, False)
@@ -241,35 +244,60 @@ def test_the_backend_says_what_it_wants(monkeypatch):
     assert backends.obstacle("cuda", torch.device("cuda", 0)) == ""
 
 
+@pytest.fixture
+def rows_on_a_gpu(monkeypatch):
+    """Of sizes that are asked for, on a device on which nothing has been tried."""
+    backends._fall_back.cache_clear()
+    monkeypatch.setattr(backends, "record", lambda *_: "")
+    monkeypatch.setattr(backends, "verdicts", lambda _: SimpleNamespace(wrong={}, unable={}))
+    monkeypatch.setattr(backends, "obstacle", lambda *_: "")
+    return lambda n, m: SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
+
+
 @pytest.mark.parametrize(
-    ("n", "m", "mixed", "expected"),
+    ("n", "m", "expected", "otherwise"),
     [
-        (8, 16, False, "triton"),
-        (8, 16, True, "cuda"),
-        (32, 129, False, "cuda"),
-        (33, 8, False, "cuda"),
-        (257, 8, False, "torch"),
-        (8, 513, False, "torch"),
+        (8, 16, "cuda", "triton"),
+        (64, 256, "cuda", "triton"),
+        (64, 257, "cuda", "torch"),
+        (65, 8, "cuda", "torch"),
+        (256, 512, "cuda", "torch"),
+        (257, 8, "torch", "torch"),
+        (8, 513, "torch", "torch"),
     ],
 )
-def test_the_table_of_auto_for_a_cuda_device(monkeypatch, n, m, mixed, expected):
-    rows = SimpleNamespace(n=n, m=m, g=SimpleNamespace(device=torch.device("cuda", 0)))
-    backends._fall_back.cache_clear()
-    found = SimpleNamespace(wrong={}, unable={})
-    monkeypatch.setattr(backends, "record", lambda *_: "")
-    monkeypatch.setattr(backends, "verdicts", lambda _: found)
-    monkeypatch.setattr(backends, "obstacle", lambda *_: "")
-    assert backends.fastest(rows, mixed) == expected
-    found.wrong["triton"] = "why"
-    assert backends.fastest(rows, mixed) == ("cuda" if expected == "triton" else expected)
-    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 0, "cuda": 0})  # by the trial
-    assert backends.fastest(rows, mixed) == "torch"
-    monkeypatch.setattr(backends, "passed", lambda _: None)
-    monkeypatch.setattr(backends, "obstacle", lambda name, _: "missing")
+def test_the_table_of_auto_for_a_cuda_device(monkeypatch, rows_on_a_gpu, n, m, expected, otherwise):
+    """With all that it takes; otherwise without CuPy, or where the CUDA kernels are wrong or do not run."""
+    rows = rows_on_a_gpu(n, m)
+    assert backends.fastest(rows) == expected
+    for found in ({"wrong": {"cuda": "why"}, "unable": {}}, {"wrong": {}, "unable": {"cuda": "why"}}):
+        monkeypatch.setattr(backends, "verdicts", lambda _, found=found: SimpleNamespace(**found))
+        assert backends.fastest(rows) == otherwise
+    monkeypatch.setattr(backends, "verdicts", lambda _: SimpleNamespace(wrong={}, unable={}))
+    monkeypatch.setattr(backends, "obstacle", lambda name, _: "install cupy" if name == "cuda" else "")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        assert backends.fastest(rows, mixed) == "torch"
-    assert ["missing" in str(w.message) for w in said] == [True] * (expected != "torch")
+        assert backends.fastest(rows) == otherwise
+    assert ["install cupy" in str(w.message) for w in said] == [True] * (expected != otherwise == "torch")
+
+
+def test_auto_says_what_all_its_kernels_for_gpus_lack(monkeypatch, rows_on_a_gpu):
+    monkeypatch.setattr(backends, "obstacle", lambda name, _: f"install what {name} needs")
+    with pytest.warns(UserWarning, match="slow: install what cuda needs or install what triton needs"):
+        assert backends.fastest(rows_on_a_gpu(8, 16)) == "torch"
+    monkeypatch.setattr(backends, "passed", lambda _: {"triton": 0, "cuda": 0})  # by the trial
+    assert backends.fastest(rows_on_a_gpu(8, 16)) == "torch"
+
+
+def test_a_package_that_cannot_be_imported_is_no_error_of_auto(monkeypatch, tmp_path):
+    """As CuPy without the libraries of CUDA."""
+    (tmp_path / "halfinstalled.py").write_text("raise ImportError('libcudart is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    why = backends._why_no_package("halfinstalled", "halfinstalled>=2")
+    assert why == (
+        "halfinstalled is there and cannot be imported (libcudart is missing); "
+        "install halfinstalled (pip install 'halfinstalled>=2')"
+    )
 
 
 def moved(args):

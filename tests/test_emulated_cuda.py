@@ -92,7 +92,7 @@ def test_each_variant_is_right(emulation, case, n, precision):
         assert_clean(emulation, case, n, batch, order, precision)
 
 
-EXECUTED = {int(line["n"]): int(line["instructions"]) for line in read(counts.FILE) if line["kernels"] == "cuda"}
+EXECUTED = {(line["kernels"], int(line["n"])): int(line["instructions"]) for line in read(counts.FILE)}
 SLOW = pytest.mark.slow
 
 
@@ -101,8 +101,17 @@ SLOW = pytest.mark.slow
 )
 def test_a_step_does_not_grow(emulation, n):
     _, executed = counts.executed("cuda", n, emulation)
-    assert sum(executed.values()) <= 1.05 * EXECUTED[n]
+    assert sum(executed.values()) <= 1.05 * EXECUTED["cuda", n]
     assert any(kind == "product of matrices" for _, kind in executed) == (n > 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [8, 16, 32, 64])
+def test_a_step_is_shorter_than_triton_s_without_tensor_cores_too(monkeypatch, n):
+    """Which is why "auto" takes the CUDA kernels first on every device."""
+    _, executed = counts.executed("cuda", n, on_cupy.emulate(monkeypatch, architecture=86))
+    assert sum(executed.values()) < EXECUTED["triton", n]
+    assert not any(kind == "product of matrices" for _, kind in executed)
 
 
 def found_in(emulation, rows):

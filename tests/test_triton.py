@@ -357,6 +357,7 @@ def test_the_backend_says_what_it_wants(monkeypatch):
     assert backend.obstacle("triton", cuda) == ""
     with pytest.raises(qp.BackendError, match=r"the tensors are on cpu; move them"):
         backend.select("triton", rows, False)
+    monkeypatch.setattr(backend, "_why_no_package", backend._why_no_package.__wrapped__)
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda _: None)
     assert "install triton" in backend.obstacle("triton", cuda)
 
