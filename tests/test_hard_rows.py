@@ -59,7 +59,7 @@ def test_walls_that_give_way_beside_hard_limits():
     found = qp.certificate(sol, **args)
     assert found.primal_residual.max() <= 1.1 * eps
     assert (found.dual_residual - found.dual_rounding).max() <= 1.1 * eps
-    assert found.shift_residual.max() <= eps
+    assert (found.shift_residual <= 1e-7 * (args["w_in"] * sol.s_in).abs().amax(-1)).all()
 
 
 def test_hard_rows_that_exclude_each_other_are_infeasible():

@@ -259,6 +259,17 @@ def test_settings_and_weights(settings, weights, status):
     assert_same(answer, reference.forward(rows, options))
 
 
+@pytest.mark.slow  # the interpreter takes most of a minute
+def test_hard_rows_outweigh_soft_ones_of_very_different_sizes():
+    """Walls that must give way beside hard limits, which press on the shift and are equalities afterwards."""
+    args = {k: v[1:5:3] if k in "glu" else v for k, v in hard.walled(8, 4, seed=2).items()}
+    rows, options = as_rows(moved(args)), options_of(qp.Settings(eps_abs=1e-7))
+    answer, expected = kernels.forward(rows, options, None), reference.forward(rows, options)
+    assert (answer.status == qp.Status.SOLVED_CLOSEST_FEASIBLE).all()
+    assert (answer.iterations - expected.iterations).abs().max() <= 2  # rounding may add a step
+    assert_same(answer, expected)
+
+
 def test_each_problem_may_have_its_own_weights_and_hard_rows():
     """Rows that exclude each other, one of them hard in one problem; 0 and NaN are no weights."""
     C = torch.tensor([[1.0, 1], [-1, -1], [1, 0]]).double()
