@@ -130,7 +130,9 @@ def _start(of: Solution, plan: Plan) -> tuple[Tensor, Tensor] | None:
 
 def _ready(value: Any) -> Any:
     """A tensor as the library takes it; all else as given."""
-    return value.resolve_neg().double().contiguous() if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor) or (value.dtype is torch.float64 and value.is_contiguous() and not value.is_neg()):
+        return value
+    return value.resolve_neg().double().contiguous()
 
 
 def _address(t: Tensor | None) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from . import backend
 from .kernels import cpu
 from .kernels.call import OptionsStruct, Sizes
-from .kernels.cpu.arguments import ABSENT, ARGUMENTS, ARRAY, MEASURES, NUMBER, Arguments, PullBackCall, SolveCall
+from .kernels.cpu.arguments import ABSENT, ARGUMENTS, ARRAY, MEASURES, NUMBER, PARTS, Arguments, PullBackCall, SolveCall
 from .kernels.interface import Rows
 from .memory import doubles_of
 from .problem import MATRICES, QP, WEIGHTS, sizes_of
@@ -51,12 +51,11 @@ class Plan:
         lead = () if sizes.batch is None else (self.batch,)
         self.shapes = [torch.Size((*lead, k)) for k in (n, n_eq, n_in, n, n_eq, n_in, n)]
         self.shapes += [torch.Size(lead)] * MEASURES
-        ends = list(accumulate(shape.numel() for shape in self.shapes[1:]))
-        names = (*VECTORS, "status", *MEASURED)
-        self.places = {
-            k: (e - shape.numel(), e, shape) for k, e, shape in zip(names, ends, self.shapes[1:], strict=True)
-        }
-        self.count = ends[-1]
+        self.counts = [shape.numel() for shape in self.shapes[1:]]
+        strides = [(shape[-1:].numel(), 1)[2 - len(shape) :] for shape in self.shapes[1:]]
+        places = zip(self.shapes[1:], strides, accumulate(self.counts, initial=0), strict=False)
+        self.places = dict(zip((*VECTORS, "status", *MEASURED), places, strict=True))
+        self.count = sum(self.counts)
         call, back = SolveCall(), PullBackCall()
         self._describe(call.given, qp, settings)
         back.given = call.given
@@ -133,22 +132,23 @@ class Rest(NamedTuple):
         """The part of a :class:`.Solution` of this name, in the memory of this, and what comes with it; empty: none."""
         if name in VECTORS and self.numbers.requires_grad:
             with torch.inference_mode(False), torch.enable_grad():  # whatever the mode in which one reads first
-                return {k: t.to(self.plan.dtype) for k, t in zip(VECTORS, self.vectors(), strict=True)}
+                return {k: self._rounded(t) for k, t in zip(VECTORS, self.vectors(), strict=True)}
         if name in VECTORS:
-            return {name: self._alone(name).to(self.plan.dtype)}
+            return {name: self._rounded(self._alone(name))}
         if name == "status":
             return {name: self._alone(name).view(torch.int64).clone()}  # torch.save takes no memory of two dtypes
         if name == "info":
             steps, *residuals = map(self._alone, MEASURED)
-            return {name: Info(steps.view(torch.int64).clone(), *(t.to(self.plan.dtype) for t in residuals))}
+            return {name: Info(steps.view(torch.int64).clone(), *map(self._rounded, residuals))}
         return {}
 
     def vectors(self) -> list[Tensor]:
         """Differentiable; one that is changed in place leaves the others as they are."""
-        counts = [stop - start for start, stop, _ in self.plan.places.values()]
-        apart = self.numbers.unsafe_split_with_sizes(counts)
-        return [t.view(self.plan.places[name][-1]) for name, t in zip(VECTORS, apart, strict=False)]
+        apart = self.numbers.unsafe_split_with_sizes(self.plan.counts)
+        return [t.view(shape) for t, shape in zip(apart, self.plan.shapes[1:PARTS], strict=False)]
 
     def _alone(self, name: str) -> Tensor:
-        start, stop, shape = self.plan.places[name]
-        return self.numbers.data[start:stop].view(shape)
+        return self.numbers.data.as_strided(*self.plan.places[name])
+
+    def _rounded(self, t: Tensor) -> Tensor:
+        return t.float() if self.plan.single else t
