@@ -22,15 +22,14 @@ from .kernels import cpu
 from .kernels.cpu.arguments import PARTS, WORDS, PullBackCall, SolveCall
 from .kernels.cpu.running import run
 from .memory import check
-from .plans import EMPTY, Plan
+from .plans import EMPTY, Plan, Rest
 from .problem import DTYPES, QP, WEIGHTS
 from .settings import Settings
-from .solution import Info, Solution
+from .solution import Solution
 
 PLAIN = (Tensor, nn.Parameter)
 MATRICES = H, A, _ = 0, 2, 4  # among the arguments
 READ = (1, 2, 4)  # g, A and C, which a backward reads where they lie; of the others it has what is kept
-NOWHERE = (0,) * PARTS
 MOST = 1000  # plans that are kept
 _plans: dict[Any, Plan] = {}
 
@@ -53,20 +52,17 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
             _plans.clear()
         _plans[key] = plan
     check(plan.doubles, qp.g.device)
-    special = plan.options.mixed or plan.options.method == "admm"
-    if special or backends.select(backend, plan.rows, False) is not cpu:
+    name = backends.fastest(plan.rows, False) if backend == "auto" else backend
+    if name != "cpu" or plan.is_special or not plan.is_for_cpu:
         return None
-    start = () if warm_start is None else _vectors(warm_start, plan)
+    start = (None, None) if warm_start is None else _start(warm_start, plan)
     if start is None:
         return None
-    others: list[Tensor] = []
     if wanted and torch.is_grad_enabled():
-        vectors = _Solve.apply(plan, settings, start, others, *qp)
+        x, rest = _Solve.apply(plan, settings, start, *qp)
     else:
-        vectors = _solve(plan, qp, start, None, others)
-    x, y, z, z_box, s_eq, s_in, s_box = vectors
-    status, *measures = others
-    return Solution(x, y, z, z_box, s_eq, s_in, s_box, status, Info(*measures))
+        x, rest = _solve(plan, qp, start, None)
+    return Solution.of_pieces(x, Rest(plan, rest))
 
 
 def _is_watched_by_nobody() -> bool:
@@ -117,21 +113,26 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
     return tuple(known), wanted
 
 
-def _vectors(of: Solution, plan: Plan) -> list[Tensor] | None:
-    """The vectors of an earlier answer, or None where one is not plain or not of these sizes."""
+def _start(of: Solution, plan: Plan) -> tuple[Tensor, Tensor] | None:
+    """An earlier answer as the library takes it, or None where it is not plain or not of these sizes."""
+    x, rest, dtype = of.x, of.rest, torch.float64
+    if rest is not None and rest.plan is plan and x.shape == plan.shapes[0] and x.dtype is dtype and x.is_contiguous():
+        return x, rest.numbers
     vectors = [of.x, of.y, of.z, of.z_box, of.s_eq, of.s_in, of.s_box]
     if (
         not all(type(t) in PLAIN and t.is_cpu and not t.is_neg() for t in vectors)
-        or [t.shape for t in vectors] != plan.shapes
+        or [t.shape for t in vectors] != plan.shapes[:PARTS]
     ):
         return None
-    ready = all(t.dtype is torch.float64 and t.is_contiguous() for t in vectors)
-    return vectors if ready else [*map(_ready, vectors)]
+    x, *others = (t.detach().double() for t in vectors)
+    return x.contiguous(), torch.cat([t.reshape(-1) for t in others])
 
 
 def _ready(value: Any) -> Any:
     """A tensor as the library takes it; all else as given."""
-    return value.resolve_neg().double().contiguous() if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor) or (value.dtype is torch.float64 and value.is_contiguous() and not value.is_neg()):
+        return value
+    return value.resolve_neg().double().contiguous()
 
 
 def _address(t: Tensor | None) -> int:
@@ -139,47 +140,42 @@ def _address(t: Tensor | None) -> int:
 
 
 def _solve(
-    plan: Plan, given: Sequence[Any], start: Sequence[Tensor], kept: Tensor | None, others: list[Tensor]
-) -> list[Tensor]:
-    """The vectors of the answer; ``others`` gets what else belongs to it."""
+    plan: Plan, given: Sequence[Any], start: Sequence[Tensor | None], kept: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """x, and the rest of the answer."""
     arrays = given if plan.is_ready else [*map(_ready, given)]
     words = [0 if v is None else v.data_ptr() if isinstance(v, Tensor) else v for v in arrays]
-    answer = [torch.empty_like(like) for like in plan.answer]
+    x, rest = EMPTY.new_empty(plan.shapes[0]), EMPTY.new_empty(plan.count)
     call = SolveCall.from_buffer_copy(plan.solve)
-    starts = [t.data_ptr() for t in start] or NOWHERE
-    plan.words.pack_into(call, WORDS, *words, _address(kept), *starts, *[t.data_ptr() for t in answer])
-    run(cpu.load().qplayer_solve, call, *plan.extent, (arrays, start, kept, answer))
-    if plan.single:
-        answer = [t.float() if t.is_floating_point() else t for t in answer]
-    others += answer[PARTS:]
-    return answer[:PARTS]
+    plan.words.pack_into(call, WORDS, *words, *map(_address, (kept, *start)), x.data_ptr(), rest.data_ptr())
+    run(cpu.load().qplayer_solve, call, *plan.extent, (arrays, start, kept, x, rest))
+    return x.float() if plan.single else x, rest
 
 
 class _Solve(torch.autograd.Function):
-    """The vectors of the answer, differentiable in the arguments."""
+    """x and the rest of the answer, differentiable in the arguments."""
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, settings: Settings, start: Sequence[Tensor], others: list[Tensor], *given: Any
-    ) -> tuple[Tensor, ...]:
+        ctx: Any, plan: Plan, settings: Settings, start: Sequence[Tensor | None], *given: Any
+    ) -> tuple[Tensor, Tensor]:
         kept = EMPTY.new_empty(plan.kept)
-        vectors = _solve(plan, given, start, kept, others)
         ctx.plan, ctx.settings, ctx.needs = plan, settings, ctx.needs_input_grad[-len(given) :]
         ctx.numbers = [None if isinstance(value, Tensor) else value for value in given]
         ctx.saved = [i for i in plan.tensors if ctx.needs[i] or i in READ]
         ctx.save_for_backward(kept, *[given[i] for i in ctx.saved])
         ctx.set_materialize_grads(False)
-        return tuple(vectors)
+        return _solve(plan, given, start, kept)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+    def backward(ctx: Any, of_x: Tensor | None, of_rest: Tensor | None) -> Any:
         kept, *saved = ctx.saved_tensors
         known = dict(zip(ctx.saved, saved, strict=True))
-        if torch.is_grad_enabled() or not _is_watched_by_nobody() or any(map(_is_of_many, cotangents)):
-            found = _traced(ctx, kept, known, cotangents)
+        if torch.is_grad_enabled() or not _is_watched_by_nobody() or _is_of_many(of_x) or _is_of_many(of_rest):
+            found = _traced(ctx, kept, known, of_x, of_rest)
         else:
-            found = _pull_back(ctx.plan, kept, known, ctx.needs, cotangents)
-        return None, None, None, None, *found
+            found = _pull_back(ctx.plan, kept, known, ctx.needs, (of_x, of_rest))
+        return None, None, None, *found
 
 
 def _pull_back(
@@ -219,15 +215,16 @@ def _summed(plan: Plan, i: int, each: Tensor | None, factors: Sequence[Tensor]) 
 
 
 def _traced(
-    ctx: Any, kept: Tensor, known: dict[int, Tensor], cotangents: Sequence[Tensor | None]
+    ctx: Any, kept: Tensor, known: dict[int, Tensor], of_x: Tensor | None, of_rest: Tensor | None
 ) -> list[Tensor | None]:
     """The same by the operators, which trace what they do."""
     given = [*ctx.numbers]
     for i, t in (ctx.plan.arguments(kept) | known).items():
         given[i] = t
+    cotangents = [of_x, *([] if of_rest is None else Rest(ctx.plan, of_rest).vectors())]
     with torch.enable_grad():
         parts = vars(general.solve(QP(*given), None, ctx.settings, "cpu")).values()
-    pairs = [(t, c) for t, c in zip(parts, cotangents, strict=False) if c is not None and t.requires_grad]
+    pairs = [(t, c.to(t.dtype)) for t, c in zip(parts, cotangents, strict=False) if c is not None and t.requires_grad]
     inputs = {i: t for i, t in known.items() if ctx.needs[i]}
     gradients = torch.autograd.grad(
         [t for t, _ in pairs],

@@ -142,8 +142,7 @@ class QPLayer(nn.Module):
             warm_start: A previous answer to problems of the same shapes.
             rows: The arguments of :func:`solve_qp` from C to w_box, by their names.
         """
-        given = {"warm_start": warm_start, "settings": self.settings, "backend": self.backend}
-        return solve_qp(H, g, A, b, **rows, **given)  # type: ignore[arg-type]
+        return solve_qp(H, g, A, b, warm_start=warm_start, settings=self.settings, backend=self.backend, **rows)  # type: ignore[arg-type]
 
     if TYPE_CHECKING:
         __call__ = forward  # of a Module it takes and returns anything

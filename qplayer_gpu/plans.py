@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import accumulate
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import backend
 from .kernels import cpu
 from .kernels.call import OptionsStruct, Sizes
-from .kernels.cpu.arguments import ABSENT, ARGUMENTS, ARRAY, NUMBER, PARTS, Arguments, PullBackCall, SolveCall
+from .kernels.cpu.arguments import ABSENT, ARGUMENTS, ARRAY, MEASURES, NUMBER, PARTS, Arguments, PullBackCall, SolveCall
 from .kernels.interface import Rows
 from .memory import doubles_of
 from .problem import MATRICES, QP, WEIGHTS, sizes_of
 from .settings import Settings
+from .solution import Info
 
 EMPTY = torch.empty(1, dtype=torch.float64)
+VECTORS = ("y", "z", "z_box", "s_eq", "s_in", "s_box")  # of an answer, behind x
+MEASURED = ("iterations", "primal", "dual", "gap")
 
 
 class Plan:
@@ -35,6 +40,7 @@ class Plan:
         self.doubles = doubles_of(qp, sizes)
         self.dtype, self.single = qp.g.dtype, qp.g.dtype == torch.float32
         self.options = settings.options(qp.g.dtype, qp.g.device)
+        self.is_special = self.options.mixed or self.options.method == "admm"
         tensors = [t for t in qp if isinstance(t, Tensor)]
         self.is_ready = self.dtype == torch.float64 and all(t.is_contiguous() for t in tensors)
         self.tensors = [i for i, value in enumerate(qp) if isinstance(value, Tensor)]
@@ -43,17 +49,20 @@ class Plan:
         side = EMPTY.expand(1, self.m)
         self.rows = Rows(H, EMPTY.expand(1, n), A, C, side, side, w=None, hard=None, batch=self.batch)
         lead = () if sizes.batch is None else (self.batch,)
-        vectors = [EMPTY.expand(*lead, k) for k in (n, n_eq, n_in, n, n_eq, n_in, n)]
-        self.shapes = [t.shape for t in vectors]
-        number = EMPTY.reshape(()).expand(lead)
-        self.answer = [*vectors, *[EMPTY.long().reshape(()).expand(lead)] * 2, *[number] * 3]
+        self.shapes = [torch.Size((*lead, k)) for k in (n, n_eq, n_in, n, n_eq, n_in, n)]
+        self.shapes += [torch.Size(lead)] * MEASURES
+        self.counts = [shape.numel() for shape in self.shapes[1:]]
+        strides = [(shape[-1:].numel(), 1)[2 - len(shape) :] for shape in self.shapes[1:]]
+        places = zip(self.shapes[1:], strides, accumulate(self.counts, initial=0), strict=False)
+        self.places = dict(zip((*VECTORS, "status", *MEASURED), places, strict=True))
+        self.count = sum(self.counts)
         call, back = SolveCall(), PullBackCall()
         self._describe(call.given, qp, settings)
         back.given = call.given
         self.solve, self.pull_back = bytes(call), bytes(back)
         kinds = "".join("q" if value is None or isinstance(value, Tensor) else "d" for value in qp)
-        self.words = Struct(f"{kinds}{1 + PARTS + len(self.answer)}q")
-        self.words_back = Struct(f"{ARGUMENTS + 1 + PARTS + ARGUMENTS + 2}q")
+        self.words = Struct(f"{kinds}5q")
+        self.words_back = Struct(f"{ARGUMENTS + 1 + 2 + ARGUMENTS + 2}q")
 
     def _is_shared(self, name: str, value: Any) -> bool:
         """Whether the batch shares a tensor, of which there is one for several problems."""
@@ -79,6 +88,15 @@ class Plan:
         self.weighted, self.may_be_hard = bool(given.weighted), bool(given.may_be_hard)
 
     @cached_property
+    def is_for_cpu(self) -> bool:
+        """Whether the library takes it.
+
+        Raises:
+            BackendError: it does not.
+        """
+        return backend.select("cpu", self.rows, False) is cpu
+
+    @cached_property
     def kept(self) -> int:
         """How many numbers the backward needs of a solve."""
         return cpu.load().qplayer_kept(SolveCall.from_buffer_copy(self.solve))
@@ -102,3 +120,35 @@ class Plan:
         return (
             t.squeeze(0).to(self.dtype) if self.sizes.batch is None and t.dim() == 2 + is_matrix else t.to(self.dtype)
         )
+
+
+class Rest(NamedTuple):
+    """An answer without x as the library writes it: one part after the other, in double precision."""
+
+    plan: Plan
+    numbers: Tensor
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The part of a :class:`.Solution` of this name, in the memory of this, and what comes with it; empty: none."""
+        if name in VECTORS and self.numbers.requires_grad:
+            with torch.inference_mode(False), torch.enable_grad():  # whatever the mode in which one reads first
+                return {k: self._rounded(t) for k, t in zip(VECTORS, self.vectors(), strict=True)}
+        if name in VECTORS:
+            return {name: self._rounded(self._alone(name))}
+        if name == "status":
+            return {name: self._alone(name).view(torch.int64).clone()}  # torch.save takes no memory of two dtypes
+        if name == "info":
+            steps, *residuals = map(self._alone, MEASURED)
+            return {name: Info(steps.view(torch.int64).clone(), *map(self._rounded, residuals))}
+        return {}
+
+    def vectors(self) -> list[Tensor]:
+        """Differentiable; one that is changed in place leaves the others as they are."""
+        apart = self.numbers.unsafe_split_with_sizes(self.plan.counts)
+        return [t.view(shape) for t, shape in zip(apart, self.plan.shapes[1:PARTS], strict=False)]
+
+    def _alone(self, name: str) -> Tensor:
+        return self.numbers.data.as_strided(*self.plan.places[name])
+
+    def _rounded(self, t: Tensor) -> Tensor:
+        return t.float() if self.plan.single else t

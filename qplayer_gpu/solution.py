@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from .arrays import Array
 from .errors import ProblemError, ProblemTypeError, SolveError
 from .kernels.interface import Answer, Status, Vectors
 from .problem import Sizes
+
+if TYPE_CHECKING:
+    from .plans import Rest
 
 ADVICE = {
     Status.MAX_ITERATIONS: "raise Settings.eps_abs, or max_iter where it is below the default",
@@ -105,6 +108,31 @@ class Solution(Record, Generic[Array]):
     """[B] How each problem ended, the numbers of :class:`Status`."""
     info: Info[Array]
     """How many steps each problem took, and its residuals."""
+
+    @classmethod
+    def of_pieces(cls, x: Tensor, rest: Rest) -> Solution[Tensor]:
+        """The answer as the library gives it; the parts but x take a while to make, and are when one is read."""
+        solution: Any = object.__new__(cls)
+        vars(solution).update(x=x, _rest=rest)
+        return solution
+
+    @property
+    def rest(self) -> Rest | None:
+        """All but x as the library gave it, in which the parts are read and written, or None."""
+        return vars(self).get("_rest")
+
+    if not TYPE_CHECKING:  # which knows the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            rest = vars(self).get("_rest")
+            found = {} if rest is None else rest.read(name)
+            if name not in found:
+                raise AttributeError(f"a Solution has no {name!r}")
+            vars(self).update(found)
+            return found[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @staticmethod
     def of(answer: Answer, sizes: Sizes, dtype: torch.dtype) -> Solution[Tensor]:

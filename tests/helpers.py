@@ -1,6 +1,7 @@
 """What several test modules share: problems as rows, cases, and gradients against central differences."""
 
 import math
+from dataclasses import fields
 
 import families as f
 import hard
@@ -67,9 +68,16 @@ def one_matrix(args):
     return f.shared(args, *(k for k, v in args.items() if k != "g" and v is not None and v.dim() == 2 + (k in "HAC")))
 
 
+def parts_of(solution):
+    """What a solution holds, by its names."""
+    return {field.name: getattr(solution, field.name) for field in fields(solution)}
+
+
 def check(args, status, outputs, settings=EXACT, frozen=()):
     """Compares gradients of a random loss of the outputs with central differences; not those of frozen arguments."""
-    weights = {k: torch.randn_like(v) for k, v in vars(qp.solve_qp(**args, settings=settings)).items() if k in outputs}
+    weights = {
+        k: torch.randn_like(v) for k, v in parts_of(qp.solve_qp(**args, settings=settings)).items() if k in outputs
+    }
 
     def loss(problem):
         sol = qp.solve_qp(**problem, settings=settings)

@@ -4,6 +4,7 @@ import families as f
 import numpy as np
 import pytest
 import torch
+from helpers import parts_of
 
 import qplayer_gpu as qp
 from qplayer_gpu import arrays
@@ -13,7 +14,7 @@ ARRAYS = {k: v.numpy() for k, v in ARGS.items()}
 
 
 def assert_same(arrays, tensors):
-    for a, t in zip(vars(arrays).values(), vars(tensors).values(), strict=True):
+    for a, t in zip(*(parts_of(record).values() for record in (arrays, tensors)), strict=True):
         if isinstance(t, torch.Tensor):
             assert type(a) is np.ndarray
             np.testing.assert_array_equal(a, t.numpy())

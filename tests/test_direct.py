@@ -1,13 +1,16 @@
 """The short way of eager calls on a CPU, against the way of the operators."""
 
+import pickle
 import subprocess
 import sys
+from copy import copy
+from dataclasses import fields, replace
 from pathlib import Path
 
 import families as f
 import pytest
 import torch
-from helpers import CASES, HARD_ROWS, leaves_of, one_matrix, problem
+from helpers import CASES, HARD_ROWS, leaves_of, one_matrix, parts_of, problem
 from torch.autograd import forward_ad
 from torch.func import vmap
 from torch.utils import _pytree as pytree
@@ -73,7 +76,7 @@ def test_the_same_gradients(case):
     found = []
     for solve in (lambda leaves: qp.solve_qp(**leaves), by_operators):
         leaves = leaves_of(args)
-        parts = [t for t in vars(solve({"H": None} | leaves)).values() if isinstance(t, torch.Tensor)][:7]
+        parts = [t for t in parts_of(solve({"H": None} | leaves)).values() if isinstance(t, torch.Tensor)][:7]
         torch.manual_seed(1)
         sum((torch.randn_like(t) * t.nan_to_num()).sum() for t in parts).backward()
         found.append({k: t.grad for k, t in leaves.items() if isinstance(t, torch.Tensor)})
@@ -149,6 +152,50 @@ def test_a_warm_start_is_read_the_same_way(case, no_operators, monkeypatch):
     assert (found.info.iterations <= start.info.iterations).reshape(-1)[1:].all()
 
 
+def test_a_warm_start_as_the_library_gave_it():
+    start, near = qp.solve_qp(**FEASIBLE), FEASIBLE | {"g": FEASIBLE["g"] * 1.001}
+    start.z[0, 0] = torch.nan  # this problem starts cold
+    apart = start.detach()
+    assert start.rest is not None
+    assert apart.rest is None
+    whole, of_parts = (qp.solve_qp(**near, warm_start=given) for given in (start, apart))
+    pytree.tree_map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=0), whole, of_parts)
+    assert (whole.info.iterations < start.info.iterations)[1:].all()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_is_first_read_without_gradients_has_them(mode):
+    leaves = leaves_of(FEASIBLE)
+    sol = qp.solve_qp(**leaves)
+    with mode():
+        assert sol.z.shape == FEASIBLE["u"].shape
+    assert sol.z.requires_grad
+    assert not sol.info.gap.requires_grad
+    torch.testing.assert_close(
+        *(torch.autograd.grad(z.square().sum(), leaves["C"])[0] for z in (sol.z, qp.solve_qp(**leaves).z))
+    )
+
+
+def test_parts_of_an_answer_change_alone():
+    leaves = leaves_of(FEASIBLE)
+    sol = qp.solve_qp(**leaves)
+    loss = sol.y.square().sum() + sol.x.square().sum()  # keeps y
+    expected = torch.autograd.grad(loss, leaves["g"], retain_graph=True)[0]
+    sol.z.zero_()
+    sol.status.zero_()
+    assert torch.equal(torch.autograd.grad(loss, leaves["g"])[0], expected)
+
+
+def test_an_answer_that_nobody_has_read_can_be_copied():
+    sol = [qp.solve_qp(**FEASIBLE) for _ in range(4)]
+    names = [field.name for field in fields(qp.Solution)]
+    for same in (copy(sol[1]), pickle.loads(pickle.dumps(sol[2])), replace(sol[3])):
+        assert [*vars(same)] == names
+        assert torch.equal(same.z, sol[0].z)
+    assert list(parts_of(sol[0])) == names
+    assert not hasattr(sol[0], "multipliers")
+
+
 @pytest.mark.parametrize("on_failure", [False, True])
 def test_the_gradient_of_what_was_not_solved(on_failure):
     settings, found = qp.Settings(max_iter=3, gradient_on_failure=on_failure), []
@@ -203,7 +250,7 @@ def test_plans_are_few_and_hold_no_memory(monkeypatch):
     assert len(direct._plans) == 1
     (plan,) = direct._plans.values()
     assert isinstance(plan, plans.Plan)
-    assert sum(t.untyped_storage().nbytes() for t in [*plan.answer, *plan.rows[:6]]) < 200
+    assert sum(t.untyped_storage().nbytes() for t in plan.rows[:6]) < 200
 
 
 IMPORTS = """

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import parts_of
 
 import qplayer_gpu as qp
 from qplayer_gpu.certificate import certificate
@@ -79,9 +80,9 @@ def test_a_relative_tolerance_is_named_where_the_answers_are_large():
     args = {"H": torch.eye(2).double(), "g": -1e9 * torch.ones(3, 2).double(), "lb": 0.0, "ub": 1e9 - 1e3}
     sol = qp.solve_qp(**args).check()
     late = torch.full_like(sol.status, qp.Status.MAX_ITERATIONS)
-    stopped = qp.Solution(**{**vars(sol), "status": late, "info": sol.info.map(lambda t: 0 * t + 3)})
+    stopped = qp.Solution(**{**parts_of(sol), "status": late, "info": sol.info.map(lambda t: 0 * t + 3)})
     assert "of 3 the answers are large, the residuals not: take Settings.eps_rel=1e-9" in message(stopped)
     assert "eps_rel" not in message(stopped.map(lambda t: t if t is late else t / 1e9))
-    far = qp.Solution(**{**vars(stopped), "info": sol.info.map(lambda t: 0 * t + 10_000)})
+    far = qp.Solution(**{**parts_of(stopped), "info": sol.info.map(lambda t: 0 * t + 10_000)})
     assert "eps_rel" not in message(far)
     assert "eps_rel" not in message(qp.solve_qp(**mixed()))

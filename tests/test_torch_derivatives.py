@@ -3,7 +3,7 @@
 import families as f
 import pytest
 import torch
-from helpers import CASES, EXACT, one_matrix
+from helpers import CASES, EXACT, one_matrix, parts_of
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
@@ -139,7 +139,7 @@ def test_vmap_is_the_batch(shared):
         lambda *values: qp.solve_qp(**dict(zip(names, values, strict=True))),
         in_dims=tuple(None if k in shared else 0 for k in names),
     )(*args.values())
-    for a, b in zip(vars(mapped).values(), vars(qp.solve_qp(**args)).values(), strict=True):
+    for a, b in zip(*(parts_of(sol).values() for sol in (mapped, qp.solve_qp(**args))), strict=True):
         if isinstance(a, torch.Tensor):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from helpers import CASES
+from helpers import CASES, parts_of
 from torch.utils import _pytree as pytree
 
 import qplayer_gpu as qp
@@ -82,7 +82,7 @@ def test_an_answer_moves_and_is_detached():
 def test_an_answer_is_indexed_by_problem(index):
     solution = qp.solve_qp(**ARGS)
     part = solution[index]
-    same(part, qp.Solution(*(t[index] for t in list(vars(solution).values())[:-1]), solution.info[index]))
+    same(part, qp.Solution(*(t[index] for t in list(parts_of(solution).values())[:-1]), solution.info[index]))
     again = qp.solve_qp(**{k: v[index] for k, v in ARGS.items()}, warm_start=part)
     assert (again.info.iterations <= part.info.iterations).all()
 

@@ -76,6 +76,16 @@ struct Arguments {
         return at;
     }
 
+    // A part of an answer that is given as x and the rest: one after the other the other parts, then `PARTS + i`, what is
+    // said of it.
+    template <class T>
+    T* part(T* x, T* rest, int part) const {
+        if (part == X || !rest) return part == X ? x : nullptr;
+        const int64_t counts[] = {rows.sizes.n_eq, rows.sizes.n_in, rows.sizes.n};
+        for (int before = Y; before < part; before++) rest += rows.batch * (before < PARTS ? counts[(before - Y) % 3] : 1);
+        return rest;
+    }
+
     // Entry i of a vector for problem k.
     double entry(Name name, int64_t k, int i, double absent) const {
         const Word word = words[name];
@@ -136,15 +146,25 @@ struct Arguments {
 
 struct Solve {
     Arguments given;
-    const double* start[PARTS];  // an earlier answer; null: none
+    const double *x_start, *rest_start;  // an earlier answer, as `Arguments::part` takes it; null: none
+    double *x, *rest;
+    const double* start[PARTS];  // found by `place`, as is what follows
     double* answer[PARTS];
     int64_t *status, *iterations;
     double *primal, *dual, *gap;
     Forward of_rows;
 
+    void place() {
+        for (int i = 0; i < PARTS; i++) start[i] = given.part(x_start, rest_start, i), answer[i] = given.part(x, rest, i);
+        int measure = PARTS;
+        for (int64_t** found : {&status, &iterations}) *found = reinterpret_cast<int64_t*>(given.part(x, rest, measure++));
+        for (double** found : {&primal, &dual, &gap}) *found = given.part(x, rest, measure++);
+    }
+
     // The solve of the rows, which a caller may end by its limit of steps.
     const Forward& forward(const Arguments::Places& at) {
         const Sizes& sizes = given.rows.sizes;
+        place();
         of_rows = {given.rows, {}, {}, {}, answer[X], at.z, at.s, status, iterations, primal, dual, gap, 0};
         if (start[X]) {  // where the answer will stand, which is written when the start has been read
             of_rows.x_start = {of_rows.x, sizes.n};
@@ -214,7 +234,7 @@ struct Solve {
 // Gradients of the arguments, from the cotangents of the answer.
 struct Pullback {
     Arguments given;
-    const double* cotangent[PARTS];  // null: zero
+    const double *of_x, *of_rest;    // the cotangents, as `Arguments::part` takes them; null: zero
     double* gradient[ARGUMENTS];     // of each problem alone; null: not wanted
     double *left, *right;            // [B, 4, stored] and [B, 4, n], whose outer products the matrices' are; right null: not wanted
 
@@ -233,7 +253,7 @@ struct Pullback {
         const int n = given.rows.sizes.n, m = given.rows.sizes.m();
         const int counts[] = {given.rows.sizes.n_eq, given.rows.sizes.n_in, given.rows.sizes.bounded ? n : 0};
         auto put = [&](Part part, double* to, int count, int stride) {
-            const double* from = at.regular[k] ? cotangent[part] : nullptr;
+            const double* from = at.regular[k] ? given.part(of_x, of_rest, part) : nullptr;
             if (from) std::copy_n(from + k * stride, count, to);
             else std::fill_n(to, count, 0);
         };

@@ -6,7 +6,7 @@ from ctypes import Structure, c_int64, c_void_p
 
 from ..call import ForwardCall, RowsStruct
 
-ARGUMENTS, PARTS = 12, 7  # of a QP, and of an answer
+ARGUMENTS, PARTS, MEASURES = 12, 7, 5  # of a QP, of an answer, and of what is said of it
 ABSENT, ARRAY, NUMBER = 0, 1, 2
 
 
@@ -35,9 +35,8 @@ class SolveCall(Structure):
 
     _fields_ = (
         ("given", Arguments),
-        ("start", c_void_p * PARTS),
-        ("answer", c_void_p * PARTS),
-        *((name, c_void_p) for name in ("status", "iterations", "primal", "dual", "gap")),
+        *((name, c_void_p) for name in ("x_start", "rest_start", "x", "rest")),
+        ("places", c_void_p * (2 * PARTS + MEASURES)),  # of each part, found by the library
         ("of_rows", ForwardCall),
     )
 
@@ -52,7 +51,8 @@ class PullBackCall(Structure):
 
     _fields_ = (
         ("given", Arguments),
-        ("cotangent", c_void_p * PARTS),
+        ("of_x", c_void_p),
+        ("of_rest", c_void_p),
         ("gradient", c_void_p * ARGUMENTS),
         ("left", c_void_p),
         ("right", c_void_p),
