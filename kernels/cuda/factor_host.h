@@ -223,29 +223,34 @@ void substitute(Block block, const Factor<F>& f) {
         }
         for (int a = 0; a < LANES; a++) r[i + a] = y[a];
         for (int j = i + LANES; j < np; j += LANES) {
-            P rest = pack_at(r + j);
-            for (int k = 0; k < LANES; k++) rest -= y[k] * pack_at(L + k * np + j);
-            pack_at(r + j) = rest;
+            P even = pack_at(r + j), odd = {};  // two sums, as each addition waits for the one before
+            for (int k = 0; k < LANES; k += 2) {
+                even -= y[k] * pack_at(L + k * np + j);
+                odd -= y[k + 1] * pack_at(L + (k + 1) * np + j);
+            }
+            pack_at(r + j) = even + odd;
         }
     }
     for (int i = np - LANES; i >= 0; i -= LANES) {  // L'x = y / D
         const F* L = f.unit + i * np;
         P sums[LANES] = {};
-        for (int j = i + LANES; j < np; j += LANES) {
+        for (int j = np - LANES; j > i; j -= LANES) {  // the newest last
             P x = pack_at(r + j);
             for (int k = 0; k < LANES; k++) sums[k] += x * pack_at(L + k * np + j);
         }
         P rest = pack_at(r + i) * pack_at(f.inverse + i) - fold(sums);
         F x[LANES];
+        P found = {};  // stored at once: a pack cannot be loaded while its numbers are on their way to memory
 #pragma GCC unroll 8
         for (int k = LANES - 1; k >= 0; k--) {
             x[k] = 0;
             if (i + k >= f.n) continue;
             x[k] = rest[k];
 #pragma GCC unroll 8
-            for (int a = k + 1; a < LANES; a++) x[k] -= L[k * np + i + a] * x[a];
+            for (int a = LANES - 1; a > k; a--) x[k] -= L[k * np + i + a] * x[a];
+            found[k] = x[k];
         }
-        for (int k = 0; k < LANES; k++) r[i + k] = x[k];
+        pack_at(r + i) = found;
     }
     block.sync();
 }
