@@ -29,7 +29,7 @@ from .solution import Solution
 
 PLAIN = (Tensor, nn.Parameter)
 MATRICES = H, A, _ = 0, 2, 4  # among the arguments
-READ = (1, 2, 4)  # g, A and C, which a backward reads where they lie; of the others it has what is kept
+READ = (0, 1, 2, 4)  # H, g, A and C, which a backward reads where they lie; of the others it has what is kept
 MOST = 1000  # plans that are kept
 _plans: dict[Any, Plan] = {}
 

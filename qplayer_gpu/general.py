@@ -26,7 +26,8 @@ def solve(given: QP, warm_start: Solution | None, settings: Settings, backend: s
     sizes = sizes_of(qp)
     dtype, device = qp.g.dtype, qp.g.device
     if not torch.compiler.is_compiling():
-        check(doubles_of(qp, sizes), device)
+        symmetric = 0 if qp.H is None else 2 * qp.H.numel()
+        check(symmetric + doubles_of(qp, sizes), device)
     rows, crossing = rows_of(qp, sizes)
     start = None if warm_start is None else start_from(warm_start, sizes, device, crossing)
     answer = solve_rows(rows, start, settings.options(dtype, device, backend), settings.gradient_on_failure, backend)

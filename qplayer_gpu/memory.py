@@ -21,7 +21,7 @@ def doubles_of(qp: QP, sizes: Sizes) -> int:
     cast = qp.g.dtype != torch.float64
     H, A, C = (0 if M is None else M.numel() for M in (qp.H, qp.A, qp.C))
     vectors = (1 if sizes.batch is None else sizes.batch) * (sizes.n + sum(sizes.rows))
-    return 2 * H + cast * (H + A + C) + 4 * vectors
+    return cast * (H + A + C) + 4 * vectors
 
 
 def check_operations(rows: Rows) -> None:

@@ -103,23 +103,20 @@ class Plan:
 
     def arguments(self, kept: Tensor) -> dict[int, Tensor]:
         """Tensors that stand for those of the arguments of which there is a copy."""
-        n, m, B = self.sizes.n, self.m, self.batch
+        m, B = self.m, self.batch
         of_sides, of_weights = (B if any(strides) else 1 for strides in (self.strides[3:9], self.strides[9:]))
-        counts = [n * n * (B if self.strides[0] else 1) * (0 in self.tensors), *[m * of_sides] * 3]
-        counts += [m * of_weights * self.weighted, m * of_weights * self.may_be_hard]
-        H, lo, hi, crossing, w, hard = kept[: sum(counts)].split_with_sizes(counts)
+        counts = [*[m * of_sides] * 3, m * of_weights * self.weighted, m * of_weights * self.may_be_hard]
+        lo, hi, crossing, w, hard = kept[: sum(counts)].split_with_sizes(counts)
         if self.may_be_hard:
             w = torch.where(hard != 0, torch.inf, w)
         (b, l, lb), (_, u, ub) = (v.view(-1, m).split(self.sizes.rows, -1) for v in (lo + crossing, hi - crossing))
         w_eq, w_in, w_box = (w if self.weighted else lo).view(-1, m).split(self.sizes.rows, -1)
-        found = {0: H.view(-1, n, n), 3: b, 5: l, 6: u, 7: lb, 8: ub, 9: w_eq, 10: w_in, 11: w_box}
-        return {i: self._as_given(t, i == 0) for i, t in found.items() if i in self.tensors}
+        found = {3: b, 5: l, 6: u, 7: lb, 8: ub, 9: w_eq, 10: w_in, 11: w_box}
+        return {i: self._as_given(t) for i, t in found.items() if i in self.tensors}
 
-    def _as_given(self, t: Tensor, is_matrix: bool) -> Tensor:
+    def _as_given(self, t: Tensor) -> Tensor:
         """In the dtype of the arguments, and without a batch where these have none."""
-        return (
-            t.squeeze(0).to(self.dtype) if self.sizes.batch is None and t.dim() == 2 + is_matrix else t.to(self.dtype)
-        )
+        return (t.squeeze(0) if self.sizes.batch is None else t).to(self.dtype)
 
 
 class Rest(NamedTuple):

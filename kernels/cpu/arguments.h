@@ -46,7 +46,7 @@ struct Arguments {
 
     // Places in the memory at hand for the rows, the multipliers and shifts of all rows, x, and whether derivatives pass.
     struct Places {
-        double *H, *lo, *hi, *crossing, *w, *hard, *x, *z, *s, *regular;
+        double *lo, *hi, *crossing, *w, *hard, *x, *z, *s, *regular;
         int64_t count;
     };
 
@@ -64,10 +64,9 @@ struct Arguments {
             return data;
         };
         const bool sides = varies(ARG_b, ARG_b) || varies(ARG_l, ARG_ub);
-        rows.H = rows.w = rows.hard = {nullptr, 0};
-        for (auto [array, name] : {std::pair{&rows.g, ARG_g}, {&rows.A, ARG_A}, {&rows.C, ARG_C}})
+        rows.w = rows.hard = {nullptr, 0};
+        for (auto [array, name] : {std::pair{&rows.H, ARG_H}, {&rows.g, ARG_g}, {&rows.A, ARG_A}, {&rows.C, ARG_C}})
             *array = {words[name].data, forms[name].stride};
-        if (forms[ARG_H].kind == ARRAY) at.H = take(n * n, forms[ARG_H].stride != 0, &rows.H);
         at.lo = take(m, sides, &rows.lo), at.hi = take(m, sides, &rows.hi), at.crossing = take(m, sides, nullptr);
         if (weighted) at.w = take(m, varies(ARG_w_eq, ARG_w_box), &rows.w);
         if (may_be_hard) at.hard = take(m, varies(ARG_w_eq, ARG_w_box), &rows.hard);
@@ -113,13 +112,7 @@ struct Arguments {
 
     // The rows of problem k; `shared`: only what the batch shares, else only what it does not.
     void pack(const Places& at, int64_t k, bool shared) const {
-        const int n = rows.sizes.n, m = rows.sizes.m();
-        if (at.H && shared == (rows.H.stride == 0)) {
-            const double* H = words[ARG_H].data + k * forms[ARG_H].stride;
-            double* to = at.H + k * rows.H.stride;
-            for (int i = 0; i < n; i++)
-                for (int j = 0; j < n; j++) to[i * n + j] = 0.5 * (H[i * n + j] + H[j * n + i]);
-        }
+        const int m = rows.sizes.m();
         if (shared == (rows.lo.stride == 0))
             for (int i = 0; i < m; i++) {
                 const Sides given = sides(k, i);

@@ -44,12 +44,23 @@ class Solver {
         read(array, count, [&](Pack numbers) { *to++ = numbers; });
     }
 
+    // The symmetric part of H: entries that share a place are put there by halves, the others are in tiles of the diagonal.
+    void read_H(Mask& nan) const {
+        const int* place = p.place;
+        for (int i = 0; i < tile_at(p.np / TILE, 0); i++) p.H[i] = Pack{};
+        read(rows.H, p.n * p.n, [&](Pack entry) { nan |= (Mask)(entry - entry), p.H[*place++] += 0.5 * entry; });
+        for (int i = 0; i < p.np / TILE; i++) {
+            Pack* tile = p.H + tile_at(i, i);
+            for (int r = 0; r < TILE; r++)
+                for (int c = 0; c <= r; c++)
+                    tile[r * TILE + c] = tile[c * TILE + r] = tile[r * TILE + c] + tile[c * TILE + r];
+        }
+    }
+
     // Reads the matrices; where all numbers are finite.
     Mask read_matrices() const {
         Mask nan{};
-        const int* place = p.place;
-        if (p.has_H)
-            read(rows.H, p.n * p.n, [&](Pack entry) { nan |= (Mask)(entry - entry), p.H[*place++] = entry; });
+        if (p.has_H) read_H(nan);
         Pack* to = p.G;
         int j = 0;
         const auto put = [&](Pack entry) {

@@ -1,8 +1,8 @@
 // The factor on the host: K = L D L'.
 //
 // Left-looking, in panels of one pack of rows of the upper triangle: each tile of a panel is assembled, takes the
-// products of all panels above it, and is solved with the panel's diagonal block, all in registers. Memory holds two
-// matrices, DL' and L' (unit diagonal, zero below it within the panel), so that K itself is never stored.
+// products of all panels above it, and is solved with the panel's diagonal block, all in registers. Memory holds DL', but L'
+// in the diagonal blocks, and of L' what is above the present panel; K itself is never stored.
 #pragma once
 
 namespace qplayer {
@@ -12,8 +12,8 @@ constexpr int TILE = LANES > 2 ? 2 : 4;  // packs of columns in one tile: what f
 template <class F>
 struct Factor {
     int n, np;
-    F* scaled;   // [np, np] DL'
-    F* unit;     // [np, np] L', zero on the padding
+    F* upper;    // [np, np] DL', with L' in the diagonal blocks; zero on the padding
+    F* above;    // [np, LANES] L' above a panel
     F* inverse;  // [np] 1 / D
     F* scale;    // [np] that brings K to a unit diagonal, in single precision
     F* r;        // [np] right-hand side
@@ -24,7 +24,7 @@ struct Factor {
 
     void take(int size, Arena& large, Arena& near) {
         n = size, np = padded(n);
-        scaled = large.take<F>(np * np), unit = large.take<F>(np * np);
+        upper = large.take<F>(np * np), above = near.take<F>(np * LANES);
         inverse = near.take<F>(np), scale = near.take<F>(np), r = near.take<F>(np);
         left = near.take<F>(HOST_CHUNK * np), right = near.take<F>(HOST_CHUNK * np);
     }
@@ -45,14 +45,14 @@ QP_FN const typename PackOf<F>::type& pack_at(const F* p) {
     return *reinterpret_cast<const typename PackOf<F>::type*>(p);
 }
 
-// tile [LANES rows, W packs] += sign * sum_k left[k, i + row] right[k, j ...]
+// tile [LANES rows, W packs] += sign * sum_k left[k, row] right[k, 0 ...]; lines of left are `pitch` apart.
 template <int W, bool MINUS, class F, class P>
-QP_FN void add_products(P (&tile)[LANES][W], const F* left, const F* right, int np, int count, int i, int j) {
+QP_FN void add_products(P (&tile)[LANES][W], const F* left, int pitch, const F* right, int np, int count) {
     for (int k = 0; k < count; k++) {
         P other[W];
-        for (int v = 0; v < W; v++) other[v] = pack_at(right + k * np + j + v * LANES);
+        for (int v = 0; v < W; v++) other[v] = pack_at(right + k * np + v * LANES);
         for (int r = 0; r < LANES; r++) {
-            F factor = left[k * np + i + r];
+            F factor = left[k * pitch + r];
             for (int v = 0; v < W; v++) {
                 if (MINUS)
                     tile[r][v] -= factor * other[v];
@@ -68,7 +68,7 @@ QP_FN void sum_tile(const Factor<F>& f, F* S, int count, int i, int j) {
     typename PackOf<F>::type tile[LANES][W];
     for (int r = 0; r < LANES; r++)
         for (int v = 0; v < W; v++) tile[r][v] = pack_at(S + (i + r) * f.np + j + v * LANES);
-    add_products<W, false>(tile, f.left, f.right, f.np, count, i, j);
+    add_products<W, false>(tile, f.left + i, f.np, f.right + j, f.np, count);
     for (int r = 0; r < LANES; r++)
         for (int v = 0; v < W; v++) pack_at(S + (i + r) * f.np + j + v * LANES) = tile[r][v];
 }
@@ -148,7 +148,7 @@ QP_FN bool factor_diagonal(const Factor<F>& f, const Terms<F>& terms, int i) {
 #pragma GCC unroll 8
         for (int r = 0; r < LANES; r++) tile[r][0][r] += F(MIXED_JITTER);
     }
-    add_products<1, true>(tile, f.unit, f.scaled, f.np, i, i, i);
+    add_products<1, true>(tile, f.above, LANES, f.upper + i, f.np, i);
     bool positive = true;
     F pivot = tile[0][0][0];
 #pragma GCC unroll 8
@@ -161,7 +161,7 @@ QP_FN bool factor_diagonal(const Factor<F>& f, const Terms<F>& terms, int i) {
         P multiplier = tile[k][0] * inverse;
 #pragma GCC unroll 8
         for (int r = k + 1; r < LANES; r++) tile[r][0] -= multiplier[r] * tile[k][0];
-        pack_at(f.unit + (i + k) * f.np + i) = multiplier;
+        pack_at(f.upper + (i + k) * f.np + i) = multiplier;
     }
     return positive;
 }
@@ -172,18 +172,14 @@ QP_FN void factor_tile(const Factor<F>& f, const Terms<F>& terms, int i, int j) 
     typename PackOf<F>::type tile[LANES][W];
     assemble_tile(tile, terms, f.np, i, j);
     scale_tile(tile, f, i, j);
-    add_products<W, true>(tile, f.unit, f.scaled, f.np, i, i, j);
+    add_products<W, true>(tile, f.above, LANES, f.upper + j, f.np, i);
 #pragma GCC unroll 8
     for (int k = 0; k < LANES; k++) {
-        const F* line = f.unit + (i + k) * f.np + i;
+        const F* line = f.upper + (i + k) * f.np + i;
 #pragma GCC unroll 8
         for (int r = k + 1; r < LANES; r++)
             for (int v = 0; v < W; v++) tile[r][v] -= line[r] * tile[k][v];
-        F inverse = f.inverse[i + k];
-        for (int v = 0; v < W; v++) {
-            pack_at(f.scaled + (i + k) * f.np + j + v * LANES) = tile[k][v];
-            pack_at(f.unit + (i + k) * f.np + j + v * LANES) = inverse * tile[k][v];
-        }
+        for (int v = 0; v < W; v++) pack_at(f.upper + (i + k) * f.np + j + v * LANES) = tile[k][v];
     }
 }
 
@@ -194,6 +190,7 @@ bool factorize(Block block, const Factor<F>& f, const Terms<F>& terms) {
     if constexpr (IS_SINGLE<F>) measure_diagonal(f, terms);
     QP_EACH_NUMBER(i, f.np - f.n) f.inverse[f.n + i] = 1;
     for (int i = 0; i < f.np && positive; i += LANES) {
+        for (int k = 0; k < i; k++) pack_at(f.above + k * LANES) = f.inverse[k] * pack_at(f.upper + k * f.np + i);
         positive = factor_diagonal(f, terms, i);
         block.sync();
         int j = i + LANES;
@@ -211,7 +208,7 @@ void substitute(Block block, const Factor<F>& f) {
     const int np = f.np;
     F* r = f.r;
     for (int i = 0; i < np; i += LANES) {  // L y = r
-        const F* L = f.unit + i * np;
+        const F* U = f.upper + i * np;
         F y[LANES];
 #pragma GCC unroll 8
         for (int a = 0; a < LANES; a++) {
@@ -219,33 +216,38 @@ void substitute(Block block, const Factor<F>& f) {
             if (i + a >= f.n) continue;
             y[a] = r[i + a];
 #pragma GCC unroll 8
-            for (int k = 0; k < a; k++) y[a] -= L[k * np + i + a] * y[k];
+            for (int k = 0; k < a; k++) y[a] -= U[k * np + i + a] * y[k];
         }
-        for (int a = 0; a < LANES; a++) r[i + a] = y[a];
+        for (int a = 0; a < LANES; a++) r[i + a] = y[a] *= f.inverse[i + a];
         for (int j = i + LANES; j < np; j += LANES) {
-            P rest = pack_at(r + j);
-            for (int k = 0; k < LANES; k++) rest -= y[k] * pack_at(L + k * np + j);
-            pack_at(r + j) = rest;
+            P even = pack_at(r + j), odd = {};  // two sums, as each addition waits for the one before
+            for (int k = 0; k < LANES; k += 2) {
+                even -= y[k] * pack_at(U + k * np + j);
+                odd -= y[k + 1] * pack_at(U + (k + 1) * np + j);
+            }
+            pack_at(r + j) = even + odd;
         }
     }
-    for (int i = np - LANES; i >= 0; i -= LANES) {  // L'x = y / D
-        const F* L = f.unit + i * np;
+    for (int i = np - LANES; i >= 0; i -= LANES) {  // L'x = y / D, which is in r
+        const F* U = f.upper + i * np;
         P sums[LANES] = {};
-        for (int j = i + LANES; j < np; j += LANES) {
+        for (int j = np - LANES; j > i; j -= LANES) {  // the newest last
             P x = pack_at(r + j);
-            for (int k = 0; k < LANES; k++) sums[k] += x * pack_at(L + k * np + j);
+            for (int k = 0; k < LANES; k++) sums[k] += x * pack_at(U + k * np + j);
         }
-        P rest = pack_at(r + i) * pack_at(f.inverse + i) - fold(sums);
+        P rest = pack_at(r + i) - pack_at(f.inverse + i) * fold(sums);
         F x[LANES];
+        P found = {};  // stored at once: a pack cannot be loaded while its numbers are on their way to memory
 #pragma GCC unroll 8
         for (int k = LANES - 1; k >= 0; k--) {
             x[k] = 0;
             if (i + k >= f.n) continue;
             x[k] = rest[k];
 #pragma GCC unroll 8
-            for (int a = k + 1; a < LANES; a++) x[k] -= L[k * np + i + a] * x[a];
+            for (int a = LANES - 1; a > k; a--) x[k] -= U[k * np + i + a] * x[a];
+            found[k] = x[k];
         }
-        for (int k = 0; k < LANES; k++) r[i + k] = x[k];
+        pack_at(r + i) = found;
     }
     block.sync();
 }

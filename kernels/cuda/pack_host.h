@@ -109,6 +109,19 @@ QP_FN void transpose(Pack (&v)[LANES]) {
     if constexpr (2 * D < LANES) transpose<2 * D>(v);
 }
 
+// The symmetric part of H [np, np], in its place.
+inline void symmetrize(double* H, int np) {
+    Pack upper[LANES], lower[LANES];
+    for (int i = 0; i < np; i += LANES)
+        for (int j = i; j < np; j += LANES) {
+            for (int r = 0; r < LANES; r++) upper[r] = load(H + (i + r) * np + j), lower[r] = load(H + (j + r) * np + i);
+            transpose(lower);
+            for (int r = 0; r < LANES; r++) store(H + (i + r) * np + j, upper[r] = 0.5 * (upper[r] + lower[r]));
+            transpose(upper);
+            for (int r = 0; r < LANES; r++) store(H + (j + r) * np + i, upper[r]);
+        }
+}
+
 // The largest magnitude, NaN if any is NaN: as integers, magnitudes are ordered and NaN is above all.
 struct Most {
     Mask most{};

@@ -49,13 +49,30 @@ QP_PART void hessian(Block block, const Matrices& mat, const double* x, double* 
         set(block, y, mat.np, 0);
 }
 
+// y = H a and z = H b from column j on, by WIDTH packs of columns at a time: H is symmetric, so these are parts of its lines.
+template <int WIDTH>
+QP_FN void combine_lines(const Matrices& mat, const double* a, const double* b, double* y, double* z, int j) {
+    for (; j + WIDTH * LANES <= mat.np; j += WIDTH * LANES) {
+        Pack s[WIDTH] = {}, t[WIDTH] = {};
+        for (int i = 0; i < mat.n; i++)
+            for (int v = 0; v < WIDTH; v++) {
+                Pack entry = load(mat.H + i * mat.np + j + v * LANES);
+                s[v] += a[i] * entry, t[v] += b[i] * entry;
+            }
+        for (int v = 0; v < WIDTH; v++) store(y + j + v * LANES, s[v]), store(z + j + v * LANES, t[v]);
+    }
+    if constexpr (WIDTH > 1) combine_lines<WIDTH / 2>(mat, a, b, y, z, j);
+}
+
 QP_FN void hessian_two(Block block, const Matrices& of, const double* a, const double* b, double* y, double* z) {
     const Matrices mat = of;  // in registers
-    if (mat.H) {
-        multiply_two(block, [&](int i, int j = 0) { return mat.H + unsigned(i * mat.np + j); }, mat.np, mat.np, a, b, y, z);
-    } else {
+    if (!mat.H) {
         set(block, y, mat.np, 0);
         set(block, z, mat.np, 0);
+    } else if constexpr (LANES == 1) {
+        multiply_two(block, [&](int i, int j = 0) { return mat.H + unsigned(i * mat.np + j); }, mat.np, mat.np, a, b, y, z);
+    } else {
+        combine_lines<4>(mat, a, b, y, z, 0);
     }
 }
 

@@ -128,6 +128,7 @@ struct Solver {
             finite &= are_finite(block, C, sizes.n_in * sizes.n);
         } else {
             finite &= copy_lines(problem.work.H, H, H ? sizes.n : 0);
+            if (H) symmetrize(problem.work.H, sizes.np());
             finite &= copy_lines(problem.work.G, A, sizes.n_eq);
             finite &= copy_lines(problem.work.G + sizes.n_eq * sizes.np(), C, sizes.n_in);
         }
