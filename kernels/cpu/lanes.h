@@ -2,8 +2,8 @@
 //
 // The method is that of ../cuda/forward.h as far as most problems need it: its phase AS_POSED, in double precision. What
 // one problem decides by is a pack here, and a decision a mask; no lane's arithmetic depends on another lane. A problem
-// that needs more (a suspicion of infeasibility, a ray, a factor that fails) leaves, and is solved on its own from the
-// start.
+// that needs more leaves: where it is suspected to be infeasible, it goes on alone from where it is, else (a ray, a factor
+// that fails) from its start.
 #pragma once
 
 #include "../cuda/call.h"

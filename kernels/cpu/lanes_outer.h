@@ -173,22 +173,27 @@ inline void centre(Problems<N>& p, State& st, const Measure& at, Mask ended) {
     st.primal_k = pick(ended, at.primal, st.primal_k);
 }
 
-// Moves what the inner loop holds fixed, where it has ended. Which problems need more than phase AS_POSED, where nothing
-// has been moved.
+// Problems that need more than phase AS_POSED.
+struct Leaving {
+    Mask suspect, strange;
+};
+
+// Moves what the inner loop holds fixed, where it has ended; nothing of the problems that leave.
 template <int N>
-inline Mask outer_step(Problems<N>& p, State& st, const Measure& at) {
+inline Leaving outer_step(Problems<N>& p, State& st, const Measure& at) {
     const Mask started = st.running & (st.steps == 0.0) & st.settled;
     const Mask at_end = (at.inner_scaled <= larger(st.eta_in, at.inner_rounding)) |
                         (at.inner_absolute <= INNER_FLOOR * p.options->eps_abs);
     const Mask ended = st.running & ~started & at_end;
-    if (!any(ended | started)) return Mask{};
+    if (!any(ended | started)) return Leaving{};
     const Pack mu_eq = st.mu_eq, mu_in = st.mu_in;
-    const Mask leave = is_suspect(p, st, at, ended) | is_strange(p, st, at, ended);
-    move_multipliers(p, st, at, ended & ~leave);
-    centre(p, st, at, ended & ~leave);
+    const Leaving leaving{is_suspect(p, st, at, ended), is_strange(p, st, at, ended)};
+    const Mask stay = ended & ~(leaving.suspect | leaving.strange);
+    move_multipliers(p, st, at, stay);
+    centre(p, st, at, stay);
     if (any(started)) begin_from_start(p, st, at, started);
     if (any((mu_eq != st.mu_eq) | (mu_in != st.mu_in))) set_omega(p, st);
-    return leave;
+    return leaving;
 }
 
 }  // namespace qplayer::lanes

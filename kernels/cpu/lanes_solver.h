@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../cuda/solver.h"
+#include "lanes_leave.h"
 #include "lanes_outer.h"
 #include "lanes_scaling.h"
 #include "lanes_step.h"
@@ -15,11 +16,13 @@ inline bool take(const Rows& rows) {
            !rows.hard.data;
 }
 
-// Who gives problems to the lanes.
+// Who gives problems of a call to the lanes, and where they are solved that need more.
 struct Client {
-    virtual int64_t next() = 0;              // a problem, or -1 where there are no more
-    virtual void solve_alone(int64_t k) = 0;  // one that needs more
-    virtual void done(int64_t k) = 0;        // its answer is written
+    const Forward& call;
+    qplayer::Solver<double>& alone;
+    Client(const Forward& of, qplayer::Solver<double>& solver) : call(of), alone(solver) {}
+    virtual int64_t next() = 0;        // a problem, or -1 where there are no more
+    virtual void done(int64_t k) = 0;  // its answer is written
 };
 
 // Problems of a call in lanes.
@@ -122,17 +125,39 @@ struct Group {
     }
 
     // Measures where the problems are, ends those that are solved, and moves what the inner loop holds fixed.
-    void look(const Forward& call, Client& client) {
+    void look(Client& client) {
         const Measure at = measure(*p, st);
         end(st.settled & at.primal_holds & at.dual_holds & at.gap_holds, [&](int lane) {
-            write_answer(call, lane, at);
+            write_answer(client.call, lane, at);
             client.done(problem[lane]);
         });
-        leave((st.steps >= double(rows.options.max_iter)) | outer_step(*p, st, at), client);
+        begin_alone(st.steps >= double(rows.options.max_iter), client);
+        const Leaving leaving = outer_step(*p, st, at);
+        begin_alone(leaving.strange, client);
+        end(leaving.suspect, [&](int lane) {
+            if (!go_on_alone(lane, client)) client.alone.forward(client.call, problem[lane]);
+            client.done(problem[lane]);
+        });
     }
 
-    void leave(Mask lanes, Client& client) {
-        end(lanes, [&](int lane) { client.solve_alone(problem[lane]); });
+    // Has problems solved from their start.
+    void begin_alone(Mask lanes, Client& client) {
+        end(lanes, [&](int lane) {
+            client.alone.forward(client.call, problem[lane]);
+            client.done(problem[lane]);
+        });
+    }
+
+    // Has a problem solved from where it is, unless that ends with a status whose answer depends on the way there.
+    bool go_on_alone(int lane, Client& client) const {
+        qplayer::Solver<double>& alone = client.alone;
+        alone.load(problem[lane]);
+        qplayer::State at = hand_over(*p, st, lane, alone.problem);
+        const Result result = go_on(alone.problem, at);
+        alone.is_scaled = false;  // but by this lane
+        if (result.status > SOLVED_CLOSEST_FEASIBLE && result.status != INFEASIBLE) return false;
+        alone.write(client.call, problem[lane], result);
+        return true;
     }
 
     void write_answer(const Forward& call, int lane, const Measure& at) const {
@@ -173,22 +198,22 @@ struct Group {
     }
 
     // Reads the next problems, and looks at where they begin; whether there are any.
-    bool begin_next(const Forward& call, Client& client) {
+    bool begin_next(Client& client) {
         Mask present{};
         int count = 0;
         for (int64_t k; count < LANES && (k = client.next()) >= 0; count++) problem[count] = k, present.set(count, true);
         for (int lane = count; lane < LANES; lane++) problem[lane] = problem[0];
         if (!count) return false;
-        const Mask usable = read_problems(call);
+        const Mask usable = read_problems(client.call);
         begin(present);
-        leave(~usable, client);
-        look(call, client);
+        begin_alone(~usable, client);
+        look(client);
         return true;
     }
 
-    void step(const Forward& call, Client& client) {
-        leave(newton_step(*p, st), client);
-        look(call, client);
+    void step(Client& client) {
+        begin_alone(newton_step(*p, st), client);
+        look(client);
     }
 };
 
@@ -201,14 +226,14 @@ class Solver {
     Solver(const Rows& rows, Arena& arena) : first(rows, arena), second(rows, arena) {}
 
     // Solves the problems that the client has.
-    void forward(const Forward& call, Client& client) {
+    void forward(Client& client) {
         Group<N>*now = &first, *waiting = &second;
         for (bool more = true;;) {
             const int running = now->st.running.count(), wait = waiting->st.running.count();
             if (wait && running + wait <= LANES) now->take_over(*waiting);
-            else if (more && !wait && running <= LANES / 2) std::swap(now, waiting), more = now->begin_next(call, client);
+            else if (more && !wait && running <= LANES / 2) std::swap(now, waiting), more = now->begin_next(client);
             else if (!running) return;
-            else now->step(call, client);
+            else now->step(client);
         }
     }
 };

@@ -97,15 +97,13 @@ class InLanes {
     template <class Next>
     struct Client : lanes::Client {
         const Work& work;
-        Solver<double>& alone;
         Next next_one;
-        Client(const Work& w, Solver<double>& a, Next n) : work(w), alone(a), next_one(n) {}
+        Client(const Work& w, Solver<double>& alone, Next n) : lanes::Client(w.call, alone), work(w), next_one(n) {}
         int64_t next() override {
             const int64_t k = next_one();
             if (k >= 0) work.begin(k);
             return k;
         }
-        void solve_alone(int64_t k) override { alone.forward(work.call, k), work.end(k); }
         void done(int64_t k) override { work.end(k); }
     };
 
@@ -115,7 +113,7 @@ class InLanes {
     template <class Next>
     void forward(const Work& work, Next next) {
         Client<Next> client(work, alone.solver, next);
-        solver.forward(work.call, client);
+        solver.forward(client);
     }
 };
 
