@@ -52,7 +52,7 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
             _plans.clear()
         _plans[key] = plan
     check(plan.doubles, qp.g.device)
-    name = backends.fastest(plan.rows, False) if backend == "auto" else backend
+    name = backends.fastest(plan.rows) if backend == "auto" else backend
     if name != "cpu" or plan.is_special or not plan.is_for_cpu:
         return None
     start = (None, None) if warm_start is None else _start(warm_start, plan)

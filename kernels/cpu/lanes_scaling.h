@@ -8,122 +8,134 @@ namespace qplayer::lanes {
 // The power of two next to a positive size.
 QP_FN Pack power_of_two(Pack size) {
     constexpr double ROOT_OF_TWO = 1.4142135623730951;
-    const Mask bias = Mask{} + 1023;
-    Mask exponent = ((Mask)(size * ROOT_OF_TWO) >> 52) - bias;
-    exponent = exponent < -UNIT_POWER ? Mask{} - UNIT_POWER : exponent;
-    exponent = exponent > UNIT_POWER ? Mask{} + UNIT_POWER : exponent;
-    return (Pack)((exponent + bias) << 52);
+    constexpr int64_t BIAS = 1023;
+    const Pack rounded = size * ROOT_OF_TWO;
+    Integers exponent = ((Integers)rounded.v >> 52) - BIAS;
+    exponent = exponent < -UNIT_POWER ? Integers{} - UNIT_POWER : exponent;
+    exponent = exponent > UNIT_POWER ? Integers{} + UNIT_POWER : exponent;
+    return Vector((exponent + BIAS) << 52);
 }
 
 // The largest entry of each line of D H D.
-inline void sizes_of_H(const Problems& p, Pack* size) {
-    for (int j = 0; j < p.np; j++) size[j] = Pack{};
+template <int N>
+inline void sizes_of_H(Problems<N>& p) {
+    for (Column& column : p.column) column.size = 0.0;
     if (!p.has_H) return;
-    for (int i = 0; i < p.np / TILE; i++)
-        for (int j = 0; j <= i; j++)
+    const Pack* H = p.H;
+    for (int i = 0; i < N; i += TILE)
+        for (int j = 0; j <= i; j += TILE)
             for (int r = 0; r < TILE; r++)
-                for (int c = 0; c < TILE; c++) {
-                    const int line = i * TILE + r, column = j * TILE + c;
-                    const Pack entry = magnitude(p.H[tile_at(i, j) + r * TILE + c]);
-                    size[line] = larger(entry * p.D[column], size[line]);
-                    if (j < i) size[column] = larger(entry * p.D[line], size[column]);
+                for (int c = 0; c < TILE; c++, H++) {
+                    Column &line = p.column[i + r], &column = p.column[j + c];
+                    const Pack entry = magnitude(*H);
+                    line.size = larger(entry * column.D, line.size);
+                    if (j < i) column.size = larger(entry * line.D, column.size);
                 }
-    for (int j = 0; j < p.n; j++) size[j] *= p.D[j];
+    for (Column& column : p.column) column.size *= column.D;
 }
 
 // One pass of Ruiz.
-inline void equilibrate(const Problems& p) {
-    Pack* const size = p.t_x;
-    sizes_of_H(p, size);
-    for (int i = 0; i < p.stored; i++) {
-        const Pack E = p.E[i];
+template <int N>
+inline void equilibrate(Problems<N>& p) {
+    sizes_of_H(p);
+    Pack size[N], D[N];
+    for (int j = 0; j < N; j++) size[j] = p.column[j].size, D[j] = p.column[j].D;
+    for (Row<N>& row : p.stored_rows()) {
         Pack most{};
-        for (int j = 0; j < p.n; j++) {
-            const Pack entry = magnitude(p.G[i * p.np + j]) * p.D[j];
+        for (int j = 0; j < N; j++) {
+            const Pack entry = magnitude(row.G[j]) * D[j];
             most = larger(entry, most);
-            size[j] = larger(entry * E, size[j]);
+            size[j] = larger(entry * row.E, size[j]);
         }
-        most *= E;
+        most *= row.E;
         const Pack root = inverse_root(most);
-        p.E[i] *= root;
-        p.E_inverse[i] *= pick(most > 0, most, all(1)) * root;
+        row.E *= root;
+        row.E_inverse *= pick(most > 0.0, most, 1.0) * root;
     }
-    for (int j = 0; j < p.n; j++) {
+    for (int j = 0; j < N; j++) {
         const Pack root = inverse_root(size[j]);
-        p.D[j] *= root;
-        p.D_inverse[j] *= pick(size[j] > 0, size[j], all(1)) * root;
+        p.column[j].D *= root;
+        p.column[j].D_inverse *= pick(size[j] > 0.0, size[j], 1.0) * root;
     }
 }
 
 // D and E of the matrices, in unit 1.
-inline void measure_rows(const Problems& p) {
-    for (int j = 0; j < p.n; j++) p.D[j] = p.D_inverse[j] = all(1);
-    for (int i = 0; i < p.stored; i++) p.E[i] = p.E_inverse[i] = all(1);
-    for (int pass = 0; pass < (p.options.equilibrate ? RUIZ_PASSES : 0); pass++) equilibrate(p);
-    for (int i = p.stored; i < p.m; i++) p.E[i] = p.D_inverse[i - p.stored], p.E_inverse[i] = p.D[i - p.stored];
+template <int N>
+inline void measure_rows(Problems<N>& p) {
+    for (Column& column : p.column) column.D = column.D_inverse = 1.0;
+    for (Row<N>& row : p.stored_rows()) row.E = row.E_inverse = 1.0;
+    for (int pass = 0; pass < (p.options->equilibrate ? RUIZ_PASSES : 0); pass++) equilibrate(p);
+    for (int i = p.stored; i < p.m; i++) {
+        const Column& column = p.column[i - p.stored];
+        p.row[i].E = column.D_inverse, p.row[i].E_inverse = column.D;
+    }
     Pack most{};
-    for (int i = 0; i < p.m; i++) most = larger(p.E_inverse[i], most);
-    const Pack least = 1 / most;
-    for (int i = 0; i < p.stored; i++) {
-        const Mask zero = p.E_inverse[i] <= ZERO_ROW * most;
-        p.E[i] = pick(zero, least, p.E[i]), p.E_inverse[i] = pick(zero, most, p.E_inverse[i]);
+    for (const Row<N>& row : p.rows()) most = larger(row.E_inverse, most);
+    const Pack least = 1.0 / most;
+    for (Row<N>& row : p.stored_rows()) {
+        const Mask zero = row.E_inverse <= ZERO_ROW * most;
+        row.E = pick(zero, least, row.E), row.E_inverse = pick(zero, most, row.E_inverse);
     }
 }
 
-inline void change_unit(const Problems& p, Pack unit) {
-    const Pack inverse = 1 / unit;
-    for (int j = 0; j < p.n; j++) p.D[j] *= unit, p.D_inverse[j] *= inverse;
-    for (int i = 0; i < p.m; i++) p.E[i] *= inverse, p.E_inverse[i] *= unit;
+template <int N>
+inline void change_unit(Problems<N>& p, Pack unit) {
+    const Pack inverse = 1.0 / unit;
+    for (Column& column : p.column) column.D *= unit, column.D_inverse *= inverse;
+    for (Row<N>& row : p.rows()) row.E *= inverse, row.E_inverse *= unit;
 }
 
-// About how large x is, equilibrated; t_x has the curvature of each x.
-inline Pack measure_unit(const Problems& p, Pack curvature, Pack slope) {
+// About how large x is, equilibrated, where the sizes of the columns are the curvature of each x.
+template <int N>
+inline Pack measure_unit(Problems<N>& p, Pack curvature, Pack slope) {
     Mask flat{}, open{};
     if (p.has_H)
-        for (int j = 0; j < p.n; j++) flat |= p.t_x[j] == 0;
-    for (int i = p.stored; i < p.m; i++) open |= (p.lo[i] == -INF) | (p.hi[i] == INF);
-    const bool never_confined = p.has_H && p.m == p.stored;
+        for (int j = 0; j < p.n; j++) flat |= p.column[j].size == 0.0;
+    for (int i = p.stored; i < p.m; i++) open |= (p.row[i].lo == -INF) | (p.row[i].hi == INF);
+    const Mask confined = !p.has_H ? every() : p.bounded() ? flat | ~open : flat;
     Pack farthest{}, nearest{};
-    for (int i = 0; i < p.m; i++) {
-        const Pack low = p.lo[i], high = p.hi[i], E = p.E[i];
-        const Pack below = pick(low == -INF, all(0), magnitude(low)), above = pick(high == INF, all(0), magnitude(high));
-        farthest = larger(E * larger(below, above), farthest);
-        nearest = larger(E * larger(low, -high), nearest);
+    for (const Row<N>& row : p.rows()) {
+        const Pack low = row.lo, high = row.hi;
+        const Pack below = pick(low == -INF, 0.0, magnitude(low)), above = pick(high == INF, 0.0, magnitude(high));
+        farthest = larger(row.E * larger(below, above), farthest);
+        nearest = larger(row.E * larger(low, -high), nearest);
     }
-    const Mask confined = never_confined ? flat : p.has_H ? flat | no(open) : ~Mask{};
-    Pack size = pick(curvature > 0, slope / curvature, all(INF));
-    size = pick(confined & (farthest > 0), smaller(size, farthest), size);
+    Pack size = pick(curvature > 0.0, slope / curvature, INF);
+    size = pick(confined & (farthest > 0.0), smaller(size, farthest), size);
     size = larger(nearest, size);
-    return pick((size > 0) & (size < INF), power_of_two(size), all(1));
+    return pick((size > 0.0) & (size < INF), power_of_two(size), 1.0);
 }
 
 // D, E, c and h of each problem, and the metrics of x and of its rows; D and E are kept where the matrices are those
 // of the problems before.
-inline void measure_scaling(Problems& p, bool same_matrices) {
-    Pack slope{}, curvature{}, most{}, unit = all(1);
+template <int N>
+inline void measure_scaling(Problems<N>& p, bool same_matrices) {
     if (same_matrices)
-        change_unit(p, 1 / p.unit);
+        change_unit(p, 1.0 / p.of.unit);
     else
         measure_rows(p);
-    for (int j = 0; j < p.n; j++) slope = larger(magnitude(p.D[j] * p.g[j]), slope);
-    sizes_of_H(p, p.t_x);
-    for (int j = 0; j < p.n; j++) curvature += p.t_x[j], most = larger(p.t_x[j], most);
+    Pack slope{}, curvature{}, largest{}, unit = 1.0;
+    sizes_of_H(p);
+    for (const Column& column : p.column) {
+        slope = larger(magnitude(column.D * column.g), slope);
+        curvature += column.size, largest = larger(column.size, largest);
+    }
     curvature /= double(p.n);
-    p.c = unit;
-    if (p.options.equilibrate) {
+    p.of.c = 1.0;
+    if (p.options->equilibrate) {
         unit = measure_unit(p, curvature, slope);
         const Pack size = unit * larger(unit * curvature, slope);
-        p.c = 1 / pick(size > 0, size, unit);
+        p.of.c = 1.0 / pick(size > 0.0, size, unit);
     }
-    p.h = p.c * unit * unit * most;
-    p.unit = unit;
+    p.of.h = p.of.c * unit * unit * largest;
+    p.of.unit = unit;
     change_unit(p, unit);
-    const Pack c_inverse = 1 / p.c;
-    for (int j = 0; j < p.n; j++) p.metric_x[j] = p.D_inverse[j] * p.D_inverse[j] * c_inverse;
-    for (int i = 0; i < p.m; i++) {
-        p.metric[i] = p.E[i] * p.E[i] * c_inverse;
-        p.metric_inverse[i] = p.E_inverse[i] * p.E_inverse[i] * p.c;
-        p.firm[i] = p.lo[i] == p.hi[i];
+    const Pack c_inverse = 1.0 / p.of.c;
+    for (Column& column : p.column) column.metric = column.D_inverse * column.D_inverse * c_inverse;
+    for (Row<N>& row : p.rows()) {
+        row.metric = row.E * row.E * c_inverse;
+        row.metric_inverse = row.E_inverse * row.E_inverse * p.of.c;
+        row.firm = row.lo == row.hi;
     }
 }
 

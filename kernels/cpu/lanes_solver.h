@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../cuda/solver.h"
+#include "lanes_leave.h"
 #include "lanes_outer.h"
 #include "lanes_scaling.h"
 #include "lanes_step.h"
@@ -15,144 +16,233 @@ inline bool take(const Rows& rows) {
            !rows.hard.data;
 }
 
-class Solver {
+// Who gives problems of a call to the lanes, and where they are solved that need more.
+struct Client {
+    const Forward& call;
+    qplayer::Solver<double>& alone;
+    Client(const Forward& of, qplayer::Solver<double>& solver) : call(of), alone(solver) {}
+    virtual int64_t next() = 0;        // a problem, or -1 where there are no more
+    virtual void done(int64_t k) = 0;  // its answer is written
+};
+
+// Problems of a call in lanes.
+template <int N>
+struct Group {
     const Rows& rows;
-    Problems p;
+    Problems<N>* const p;
     State st{};
     int64_t problem[LANES];
 
-    // Calls put(pack) for each number of an array that the lanes have one each of; with zeros where it is absent.
+    Group(const Rows& of, Arena& arena) : rows(of), p(Problems<N>::take(of, arena)) {}
+
+    // Calls put(j, numbers) for each number of an array that the lanes have one each of, from there on; adds number - number,
+    // which is 0 or NaN, to those of its lane.
     template <class Put>
-    void read(const Array& array, int count, Put put) const {
-        const double* from[LANES];
-        for (int lane = 0; lane < LANES; lane++) from[lane] = array.of(problem[lane]);
-        int i = 0;
-        for (; array.data && i + LANES <= count; i += LANES) {
-            Pack numbers[LANES];
-            for (int lane = 0; lane < LANES; lane++) memcpy(&numbers[lane], from[lane] + i, sizeof(Pack));
+    QP_FN void read(const Array& array, int64_t first, int count, qplayer::Pack (&zeros)[LANES], Put put) const {
+        for (int j = 0; j < count; j += LANES) {
+            qplayer::Pack numbers[LANES];
+            for (int lane = 0; lane < LANES; lane++) {
+                const double* from = array.data + problem[lane] * array.stride + first + j;
+                numbers[lane] = j + LANES <= count ? load_anywhere(from) : load_some(from, count - j);
+                zeros[lane] += numbers[lane] - numbers[lane];
+            }
             transpose(numbers);
-            for (const Pack& each : numbers) put(each);
-        }
-        for (; i < count; i++) {
-            Pack numbers{};
-            for (int lane = 0; array.data && lane < LANES; lane++) numbers[lane] = from[lane][i];
-            put(numbers);
+            for (int k = 0; k < LANES; k++)
+                if (j + k < count) put(j + k, Pack(Vector(numbers[k])));
         }
     }
 
-    void read_vector(Pack* to, const Array& array, int count) const {
-        read(array, count, [&](Pack numbers) { *to++ = numbers; });
-    }
-
-    // The symmetric part of H: entries that share a place are put there by halves, the others are in tiles of the diagonal.
-    void read_H(Mask& nan) const {
-        const int* place = p.place;
-        for (int i = 0; i < tile_at(p.np / TILE, 0); i++) p.H[i] = Pack{};
-        read(rows.H, p.n * p.n, [&](Pack entry) { nan |= (Mask)(entry - entry), p.H[*place++] += 0.5 * entry; });
-        for (int i = 0; i < p.np / TILE; i++) {
-            Pack* tile = p.H + tile_at(i, i);
-            for (int r = 0; r < TILE; r++)
-                for (int c = 0; c <= r; c++)
-                    tile[r * TILE + c] = tile[c * TILE + r] = tile[r * TILE + c] + tile[c * TILE + r];
-        }
+    // The symmetric part of H: entries that share a place are put there by halves, first the one above the diagonal. Both
+    // are in a tile of the diagonal.
+    QP_FN void read_H(qplayer::Pack (&zeros)[LANES]) {
+        const auto place = [&](int i, int j) { return p->H + tile_at(i / TILE, j / TILE) + i % TILE * TILE + j % TILE; };
+        for (int i = 0; i < p->n; i++)
+            read(rows.H, i * p->n, p->n, zeros, [&](int j, Pack entry) {
+                if (j / TILE == i / TILE) *place(i, j) = entry;
+                else if (j > i) *place(j, i) = 0.5 * entry;
+                else *place(i, j) += 0.5 * entry;
+            });
+        for (int i = 0; i < p->n; i++)
+            for (int j = i / TILE * TILE; j < i; j++) *place(i, j) = *place(j, i) = 0.5 * (*place(i, j) + *place(j, i));
     }
 
     // Reads the matrices; where all numbers are finite.
-    Mask read_matrices() const {
-        Mask nan{};
-        if (p.has_H) read_H(nan);
-        Pack* to = p.G;
-        int j = 0;
-        const auto put = [&](Pack entry) {
-            nan |= (Mask)(entry - entry), *to++ = entry;
-            if (++j == p.n) j = 0, to += p.np - p.n;
-        };
-        read(rows.A, p.sizes.n_eq * p.n, put);
-        read(rows.C, p.sizes.n_in * p.n, put);
-        return nan == 0;
+    Mask read_matrices() {
+        qplayer::Pack zeros[LANES] = {};
+        const int n = p->n;
+        if (p->has_H) read_H(zeros);
+        for (int i = 0; i < p->stored; i++) {
+            const int of_C = i - rows.sizes.n_eq;
+            const auto put = [&](int j, Pack entry) { p->row[i].G[j] = entry; };
+            if (of_C < 0) read(rows.A, i * n, n, zeros, put);
+            else read(rows.C, of_C * n, n, zeros, put);
+        }
+        transpose(zeros);
+        Pack sum{};
+        for (const qplayer::Pack& zero : zeros) sum += Vector(zero);
+        return sum == 0.0;
     }
 
     // Reads the problems; those that can be solved here.
     Mask read_problems(const Forward& call) {
         Mask usable = read_matrices();
-        read_vector(p.g, rows.g, p.n), read_vector(p.lo, rows.lo, p.m), read_vector(p.hi, rows.hi, p.m);
-        read_vector(p.x, call.x_start, p.n), read_vector(p.z, call.z_start, p.m);
-        read(call.s_start, p.m, [&](Pack s) { usable &= s == 0; });
-        for (int j = 0; j < p.n; j++) usable &= (p.g[j] - p.g[j]) == 0;
-        for (int i = 0; i < p.m; i++) usable &= (p.lo[i] < INF) & (p.hi[i] > -INF);
+        qplayer::Pack zeros[LANES] = {};  // of sides, which may be infinite
+        const auto of_columns = [&](const Array& array, Pack Column::*to) {
+            if (array.data) read(array, 0, p->n, zeros, [&](int j, Pack numbers) { p->column[j].*to = numbers; });
+            else for (Column& column : p->column) column.*to = 0.0;
+        };
+        const auto of_rows = [&](const Array& array, Pack Row<N>::*to) {
+            if (array.data) read(array, 0, p->m, zeros, [&](int i, Pack numbers) { p->row[i].*to = numbers; });
+            else for (Row<N>& row : p->rows()) row.*to = 0.0;
+        };
+        of_columns(rows.g, &Column::g), of_columns(call.x_start, &Column::x);
+        of_rows(rows.lo, &Row<N>::lo), of_rows(rows.hi, &Row<N>::hi), of_rows(call.z_start, &Row<N>::z);
+        if (call.s_start.data) read(call.s_start, 0, p->m, zeros, [&](int, Pack s) { usable &= s == 0.0; });
+        for (const Column& column : p->column) usable &= is_finite(column.g);
+        for (const Row<N>& row : p->rows()) usable &= (row.lo < INF) & (row.hi > -INF);
         return usable;
     }
 
     // The first iterate, at x and z.
     void begin(Mask running) {
-        const Options& options = p.options;
-        measure_scaling(p, false);
-        sum_firm_rows(p);
+        const Options& options = rows.options;
+        measure_scaling(*p, false);
+        sum_firm_rows(*p);
         st = State{};
-        st.running = running, st.sums_are_old = ~Mask{};
-        for (int j = 0; j < p.n; j++) st.settled |= p.x[j] != 0;
-        for (int i = 0; i < p.m; i++) st.settled |= p.z[i] != 0;
-        st.wrong = all(-1), st.primal_k = all(INF), st.factored_a = all(NAN);
-        st.mu_eq = all(options.mu_eq), st.mu_in = all(options.mu_in), st.mu_floor = all(MU_FLOOR);
-        st.rho = all(options.rho), st.rho_floor = RHO_FLOOR * pick((p.h > 0) & (p.h < 1), p.h, all(1));
-        st.eta_out = all(FIRST_ETA_OUT), st.eta_in = all(FIRST_ETA_IN);
-        set_omega(p, st);
-        for (int j = 0; j < p.n; j++) p.dx[j] = all(0);
-        hessian_two(p);
-        rows_two(p);
-        for (int j = 0; j < p.n; j++) p.x_k[j] = p.x[j], p.Hx_k[j] = p.Hx[j];
-        for (int i = 0; i < p.m; i++) p.z_k[i] = p.z[i], p.Gx_k[i] = p.Gx[i];
-    }
-
-    static void write(double* to, const Pack* from, int count, int lane) {
-        for (int i = 0; i < count; i++) to[i] = from[i][lane];
-    }
-
-    void write_answer(const Forward& call, int lane, const Measure& at) const {
-        const int64_t k = problem[lane];
-        const int n = p.n, m = p.m;
-        write(call.x + k * n, p.x, n, lane), write(call.z + k * m, p.z, m, lane);
-        for (int i = 0; i < m; i++) call.s[k * m + i] = 0;
-        call.status[k] = SOLVED, call.iterations[k] = int64_t(st.steps[lane]);
-        call.primal[k] = at.primal[lane], call.dual[k] = at.dual[lane], call.gap[k] = at.gap[lane];
+        st.running = running, st.sums_are_old = every();
+        for (Column& column : p->column) st.settled |= column.x != 0.0, column.dx = 0.0;
+        for (const Row<N>& row : p->rows()) st.settled |= row.z != 0.0;
+        st.wrong = -1.0, st.primal_k = INF, st.factored_a = NAN;
+        st.mu_eq = options.mu_eq, st.mu_in = options.mu_in, st.mu_floor = MU_FLOOR;
+        st.rho = options.rho, st.rho_floor = RHO_FLOOR * pick((p->of.h > 0.0) & (p->of.h < 1.0), p->of.h, 1.0);
+        st.eta_out = FIRST_ETA_OUT, st.eta_in = FIRST_ETA_IN;
+        set_omega(*p, st);
+        hessian_two(*p);
+        rows_two(*p);
+        for (Column& column : p->column) column.x_k = column.x, column.Hx_k = column.Hx;
+        for (Row<N>& row : p->rows()) row.z_k = row.z, row.Gx_k = row.Gx;
     }
 
     // Calls act(lane) for some lanes, which run no longer.
     template <class Do>
     void end(Mask lanes, Do act) {
         lanes &= st.running;
-        st.running &= no(lanes);
         if (!any(lanes)) return;
+        st.running &= ~lanes;
         for (int lane = 0; lane < LANES; lane++)
             if (lanes[lane]) act(lane);
     }
 
-  public:
-    Solver(const Rows& call, Arena& arena) : rows(call), p(call) {
-        p.take(arena);
-        if (!arena.base) return;
-        for (int j = p.n; j < p.np; j++) p.diagonal[j] = all(1);
-        for (int i = 0; i < p.n * p.n; i++) p.place[i] = entry_at(i / p.n, i % p.n);
+    // Measures where the problems are, ends those that are solved, and moves what the inner loop holds fixed.
+    void look(Client& client) {
+        const Measure at = measure(*p, st);
+        end(st.settled & at.primal_holds & at.dual_holds & at.gap_holds, [&](int lane) {
+            write_answer(client.call, lane, at);
+            client.done(problem[lane]);
+        });
+        begin_alone(st.steps >= double(rows.options.max_iter), client);
+        const Leaving leaving = outer_step(*p, st, at);
+        begin_alone(leaving.strange, client);
+        end(leaving.suspect, [&](int lane) {
+            if (!go_on_alone(lane, client)) client.alone.forward(client.call, problem[lane]);
+            client.done(problem[lane]);
+        });
     }
 
-    // Solves problems first ... first + count - 1, and calls leave(k) for those that need more.
-    template <class Leave>
-    void forward(const Forward& call, int64_t first, int64_t count, Leave leave) {
-        Mask present{};
-        for (int lane = 0; lane < LANES; lane++) {
-            problem[lane] = first + (lane < count ? lane : 0);
-            present[lane] = -(lane < count);
+    // Has problems solved from their start.
+    void begin_alone(Mask lanes, Client& client) {
+        end(lanes, [&](int lane) {
+            client.alone.forward(client.call, problem[lane]);
+            client.done(problem[lane]);
+        });
+    }
+
+    // Has a problem solved from where it is, unless that ends with a status whose answer depends on the way there.
+    bool go_on_alone(int lane, Client& client) const {
+        qplayer::Solver<double>& alone = client.alone;
+        alone.load(problem[lane]);
+        qplayer::State at = hand_over(*p, st, lane, alone.problem);
+        const Result result = go_on(alone.problem, at);
+        alone.is_scaled = false;  // but by this lane
+        if (result.status > SOLVED_CLOSEST_FEASIBLE && result.status != INFEASIBLE) return false;
+        alone.write(client.call, problem[lane], result);
+        return true;
+    }
+
+    void write_answer(const Forward& call, int lane, const Measure& at) const {
+        const int64_t k = problem[lane];
+        double *x = call.x + k * p->n, *z = call.z + k * p->m, *s = call.s + k * p->m;
+        for (int j = 0; j < p->n; j++) x[j] = p->column[j].x[lane];
+        for (int i = 0; i < p->m; i++) z[i] = p->row[i].z[lane], s[i] = 0;
+        call.status[k] = SOLVED, call.iterations[k] = int64_t(st.steps[lane]);
+        call.primal[k] = at.primal[lane], call.dual[k] = at.dual[lane], call.gap[k] = at.gap[lane];
+    }
+
+    // Takes over the problems that run in other lanes, as many as there are lanes to spare.
+    void take_over(Group& from) {
+        Move move;
+        for (int lane = 0, other = 0; lane < LANES; lane++) {
+            if (st.running[lane]) continue;
+            while (other < LANES && !from.st.running[other]) other++;
+            if (other == LANES) break;
+            move.add(lane, other), problem[lane] = from.problem[other++];
         }
-        const auto alone = [&](int lane) { leave(problem[lane]); };
-        const Mask usable = read_problems(call);
+        Problems<N>& to = *p;
+        move(to.H, from.p->H), move(to.S, from.p->S), move(to.T, from.p->T), move(to.of, from.p->of);
+        for (int j = 0; j < N; j++) move.template operator()<OfColumn>(to.column[j], from.p->column[j]);
+        for (int i = 0; i < to.m; i++) {
+            Row<N>& row = to.row[i];
+            const Row<N>& other = from.p->row[i];
+            move.template operator()<OfRow>(row, other);
+            if (i < to.stored) move(row.G, other.G), move(row.member, other.member);
+            row.firm = row.lo == row.hi;
+        }
+        move.template operator()<Numbers>(st, from.st);
+        for (Mask State::*of : {&State::settled, &State::kept, &State::trial, &State::sums_are_old,
+                                &State::sums_are_updated, &State::running})
+            move(st.*of, from.st.*of);
+        st.factored_a = NAN;
+        from.st.running = Mask{};
+        set_omega(to, st);
+    }
+
+    // Reads the next problems, and looks at where they begin; whether there are any.
+    bool begin_next(Client& client) {
+        Mask present{};
+        int count = 0;
+        for (int64_t k; count < LANES && (k = client.next()) >= 0; count++) problem[count] = k, present.set(count, true);
+        for (int lane = count; lane < LANES; lane++) problem[lane] = problem[0];
+        if (!count) return false;
+        const Mask usable = read_problems(client.call);
         begin(present);
-        end(no(usable), alone);
-        while (any(st.running)) {
-            const Measure at = measure(p, st);
-            const Mask hold = at.primal_holds & at.dual_holds & at.gap_holds;
-            end(st.settled & hold, [&](int lane) { write_answer(call, lane, at); });
-            end((st.steps >= all(double(p.options.max_iter))) | outer_step(p, st, at), alone);
-            if (any(st.running)) end(newton_step(p, st), alone);
+        begin_alone(~usable, client);
+        look(client);
+        return true;
+    }
+
+    void step(Client& client) {
+        begin_alone(newton_step(*p, st), client);
+        look(client);
+    }
+};
+
+// Where at most half of the lanes run, their problems wait until they fit beside others.
+template <int N>
+class Solver {
+    Group<N> first, second;
+
+  public:
+    Solver(const Rows& rows, Arena& arena) : first(rows, arena), second(rows, arena) {}
+
+    // Solves the problems that the client has.
+    void forward(Client& client) {
+        Group<N>*now = &first, *waiting = &second;
+        for (bool more = true;;) {
+            const int running = now->st.running.count(), wait = waiting->st.running.count();
+            if (wait && running + wait <= LANES) now->take_over(*waiting);
+            else if (more && !wait && running <= LANES / 2) std::swap(now, waiting), more = now->begin_next(client);
+            else if (!running) return;
+            else now->step(client);
         }
     }
 };

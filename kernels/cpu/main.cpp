@@ -36,6 +36,20 @@ class Zeros {
     Arena arena() const { return {bytes.get()}; }
 };
 
+// The forward solves of a call of rows, or of the arguments that they are made of.
+struct Work {
+    const Forward& call;
+    Solve* of = nullptr;
+    Arguments::Places at{};
+
+    void begin(int64_t k) const {
+        if (of) of->given.pack(at, k, false), of->begin(at, call, k);
+    }
+    void end(int64_t k) const {
+        if (of) of->unpack(at, call, k);
+    }
+};
+
 // Solves problems one by one, in memory of its own.
 template <class F>
 class Alone {
@@ -47,44 +61,59 @@ class Alone {
     }
 
     Zeros zeros;
-    Workspace<F> work;
+    Workspace<F> workspace;
 
   public:
-    static constexpr int AT_ONCE = 1;
     explicit Alone(const Rows& rows) : zeros(size(rows.sizes)), solver(rows, Block(), taken(rows.sizes)) {}
     Solver<F> solver;
 
-    void forward(const Forward& call, int64_t k, int64_t) { solver.forward(call, k); }
+    template <class Next>
+    void forward(const Work& work, Next next) {
+        for (int64_t k; (k = next()) >= 0; work.end(k)) work.begin(k), solver.forward(work.call, k);
+    }
 
   private:
     Workspace<F>& taken(const Sizes& sizes) {
         Arena arena = zeros.arena();
-        work.take(sizes, arena, arena, true);
-        return work;
+        workspace.take(sizes, arena, arena, true);
+        return workspace;
     }
 };
 
 // Solves small problems a lane each, and those that need more one by one.
+template <int N>
 class InLanes {
     static size_t size(const Rows& rows) {
         Arena arena{nullptr};
-        lanes::Solver counted(rows, arena);
+        lanes::Solver<N> counted(rows, arena);
         return arena.used;
     }
 
     Zeros zeros;
     Arena arena = zeros.arena();
-    lanes::Solver solver;
+    lanes::Solver<N> solver;
     Alone<double> alone;
 
+    template <class Next>
+    struct Client : lanes::Client {
+        const Work& work;
+        Next next_one;
+        Client(const Work& w, Solver<double>& alone, Next n) : lanes::Client(w.call, alone), work(w), next_one(n) {}
+        int64_t next() override {
+            const int64_t k = next_one();
+            if (k >= 0) work.begin(k);
+            return k;
+        }
+        void done(int64_t k) override { work.end(k); }
+    };
+
   public:
-    static constexpr int AT_ONCE = LANES;
     explicit InLanes(const Rows& rows) : zeros(size(rows)), solver(rows, arena), alone(rows) {}
 
-    void forward(const Forward& call, int64_t first, int64_t count) {
-        const auto leave = [&](int64_t k) { alone.solver.forward(call, k); };
-        if (!call.again) return solver.forward(call, first, count, leave);
-        for (int64_t k = first; k < first + count; k++) leave(k);  // the few that others left
+    template <class Next>
+    void forward(const Work& work, Next next) {
+        Client<Next> client(work, alone.solver, next);
+        solver.forward(client);
     }
 };
 
@@ -92,51 +121,49 @@ class InLanes {
 // thread (tens of microseconds). What a thread takes at a time is not more, lest the others wait for it at the end.
 constexpr double BESIDE = 3e3, WORTH_A_THREAD = 1e5;
 
-// Each problem is solved by one thread, in any order, and its answer does not depend on which. Calls
-// solve(solver, first, count) for so many problems as a solver takes at once.
-template <class Solver, class Solve>
-int for_each_problem(const Rows& rows, Threads by, Solve solve) {
+// Each problem is solved by one thread, in any order, and its answer does not depend on which. Calls run(solver, next) on
+// each thread, where next() is a problem, or -1 where there are no more.
+template <class Solver, class Run>
+int on_threads(const Rows& rows, Threads by, Run run) {
     const double np = rows.sizes.np(), cost = BESIDE + np * np * (np + rows.sizes.sp());
-    const int64_t useful = 1 + int64_t(rows.batch * cost / WORTH_A_THREAD), once = Solver::AT_ONCE;
+    const int64_t useful = 1 + int64_t(rows.batch * cost / WORTH_A_THREAD);
     const int64_t count = std::max<int64_t>(1, std::min({by.count, rows.batch, useful}));
-    const int64_t some = std::max<int64_t>(1, std::min({int64_t(WORTH_A_THREAD / cost), rows.batch / (8 * count), int64_t(16)}));
-    const int64_t chunk = (some + once - 1) / once * once;
-    std::atomic<int64_t> next{0};
+    const int64_t chunk = std::max<int64_t>(1, std::min({int64_t(WORTH_A_THREAD / cost), rows.batch / (8 * count), int64_t(16)}));
+    std::atomic<int64_t> first{0};
     Pool::of_process().on_threads(count, [&] {
         try {
             Solver solver(rows);
-            for (int64_t first; (first = next.fetch_add(chunk)) < rows.batch;) {
-                const int64_t end = std::min(first + chunk, rows.batch);
-                for (int64_t k = first; k < end && by.go_on(); k += once) solve(solver, k, std::min(once, end - k));
-            }
+            int64_t k = 0, end = 0;
+            run(solver, [&]() -> int64_t {
+                if (k == end) k = first.fetch_add(chunk), end = k + chunk;
+                return k < rows.batch && by.go_on() ? k++ : -1;
+            });
         } catch (const std::bad_alloc&) {
             // the others may have enough
         }
     });
-    return next < rows.batch;
+    return first < rows.batch;
 }
 
-// The same forward: solve(solver, first, count) calls solver.forward. The rows are those of the caller, who may change
-// their max_iter meanwhile.
-template <class Solve>
-int for_each_forward(const Rows& rows, Threads by, Solve solve) {
-    return lanes::take(rows) ? for_each_problem<InLanes>(rows, by, solve)
-                             : for_each_problem<Alone<double>>(rows, by, solve);
+template <class Solver>
+int forward_by(const Work& work, Threads by) {
+    return on_threads<Solver>(work.call.rows, by, [&](Solver& solver, auto next) { solver.forward(work, next); });
 }
 
-int forward(const Forward& call, Threads by) {
-    return for_each_forward(call.rows, by, [&](auto& solver, int64_t k, int64_t count) { solver.forward(call, k, count); });
-}
-
-int forward_mixed(const Forward& call, Threads by) {
-    return for_each_problem<Alone<float>>(call.rows, by, [&](Alone<float>& solver, int64_t k, int64_t count) {
-        solver.forward(call, k, count);
-    });
+// The rows are those of the caller, who may change their max_iter meanwhile.
+int forward(const Work& work, Threads by) {
+    const Rows& rows = work.call.rows;
+    if (!lanes::take(rows) || work.call.again) return forward_by<Alone<double>>(work, by);
+    return rows.sizes.n <= 4    ? forward_by<InLanes<4>>(work, by)
+           : rows.sizes.n <= 8  ? forward_by<InLanes<8>>(work, by)
+           : rows.sizes.n <= 12 ? forward_by<InLanes<12>>(work, by)
+                                : forward_by<InLanes<16>>(work, by);
 }
 
 int backward(const Backward& call, Threads by) {
-    return for_each_problem<Alone<double>>(
-        call.rows, by, [&](Alone<double>& alone, int64_t k, int64_t) { alone.solver.backward(call, k); });
+    return on_threads<Alone<double>>(call.rows, by, [&](Alone<double>& alone, auto next) {
+        for (int64_t k; (k = next()) >= 0;) alone.solver.backward(call, k);
+    });
 }
 
 int solve(Solve& call, Threads by) {
@@ -146,13 +173,8 @@ int solve(Solve& call, Threads by) {
     if (!given.kept) own.reset(new (std::nothrow) double[given.lay_out(nullptr).count]);
     if (!given.kept && !own) return 1;
     const Arguments::Places at = given.lay_out(own ? own.get() : given.kept);
-    const Forward& forward = call.forward(at);
     given.pack(at, 0, true);
-    return for_each_forward(forward.rows, by, [&](auto& solver, int64_t first, int64_t count) {
-        for (int64_t k = first; k < first + count; k++) given.pack(at, k, false), call.begin(at, forward, k);
-        solver.forward(forward, first, count);
-        for (int64_t k = first; k < first + count; k++) call.unpack(at, forward, k);
-    });
+    return forward({call.forward(at), &call, at}, by);
 }
 
 int pull_back(Pullback& call, Threads by) {
@@ -161,10 +183,9 @@ int pull_back(Pullback& call, Threads by) {
     if (!own) return 1;
     const Arguments::Places at = given.lay_out(given.kept);
     const Backward backward = call.backward(at, own.get());
-    return for_each_problem<Alone<double>>(given.rows, by, [&](Alone<double>& alone, int64_t k, int64_t) {
-        call.gather(at, backward, k);
-        alone.solver.backward(backward, k);
-        call.scatter(at, backward, k);
+    return on_threads<Alone<double>>(given.rows, by, [&](Alone<double>& alone, auto next) {
+        for (int64_t k; (k = next()) >= 0; call.scatter(at, backward, k))
+            call.gather(at, backward, k), alone.solver.backward(backward, k);
     });
 }
 
@@ -180,8 +201,8 @@ int64_t qplayer_size_of_pull_back() { return sizeof(Pullback); }
 int64_t qplayer_kept(Solve* call) { return call->given.lay_out(nullptr).count; }
 
 // All return 0, or 1 where there is not enough memory.
-int qplayer_forward(const Forward* call, Threads by) { return forward(*call, by); }
-int qplayer_forward_mixed(const Forward* call, Threads by) { return forward_mixed(*call, by); }
+int qplayer_forward(const Forward* call, Threads by) { return forward({*call}, by); }
+int qplayer_forward_mixed(const Forward* call, Threads by) { return forward_by<Alone<float>>({*call}, by); }
 int qplayer_backward(const Backward* call, Threads by) { return backward(*call, by); }
 int qplayer_solve(Solve* call, Threads by) { return solve(*call, by); }
 int qplayer_pull_back(Pullback* call, Threads by) { return pull_back(*call, by); }

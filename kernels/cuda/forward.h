@@ -26,11 +26,9 @@ __device__ void take_best(Problem<F>& p) {
     copy(p.block, p.work.s, p.work.best_s, p.matrices.mp);
 }
 
-// From the start in x, z, s of the workspace to the answer there.
+// From the iterate in the workspace to the answer there.
 template <class F>
-QP_PART Result forward(Problem<F>& p, bool same_matrices) {
-    measure_scaling(p, same_matrices);
-    State st = begin(p);
+QP_FN Result go_on(Problem<F>& p, State& st) {
     Measure at;
     Residuals best{};
     double best_worst = 0;
@@ -50,6 +48,14 @@ QP_PART Result forward(Problem<F>& p, bool same_matrices) {
         if (st.status != RUNNING) return {st.status, st.steps, at.primal, at.dual, at.gap};
         newton_step(p, st);
     }
+}
+
+// From the start in x, z, s of the workspace to the answer there.
+template <class F>
+QP_PART Result forward(Problem<F>& p, bool same_matrices) {
+    measure_scaling(p, same_matrices);
+    State st = begin(p);
+    return go_on(p, st);
 }
 
 }  // namespace qplayer

@@ -26,7 +26,6 @@ struct Solver {
     __device__ void forward(const Forward& call, int64_t k) {
         Block block = problem.block;
         Workspace<F>& work = problem.work;
-        const int n = rows.sizes.n, m = rows.sizes.m();
         if (call.again && call.status[k] != MAX_ITERATIONS && call.status[k] != NUMERICAL_ERROR) return;
         const int64_t before = call.again ? call.iterations[k] : 0;
         load_x(work.x, call.x_start.of(k));
@@ -41,11 +40,19 @@ struct Solver {
             set(block, work.z, rows.sizes.mp(), NAN);
             set(block, work.s, rows.sizes.mp(), NAN);
         }
-        store_x(call.x + k * n, work.x);
-        store_rows(call.z + k * m, work.z);
-        store_rows(call.s + k * m, work.s);
+        result.steps += before;
+        write(call, k, result);
+    }
+
+    // The answer of problem k, whose vectors the workspace has.
+    __device__ void write(const Forward& call, int64_t k, const Result& result) {
+        Block block = problem.block;
+        const int n = rows.sizes.n, m = rows.sizes.m();
+        store_x(call.x + k * n, problem.work.x);
+        store_rows(call.z + k * m, problem.work.z);
+        store_rows(call.s + k * m, problem.work.s);
         if (block.rank == 0) {
-            call.status[k] = result.status, call.iterations[k] = before + result.steps;
+            call.status[k] = result.status, call.iterations[k] = result.steps;
             call.primal[k] = result.primal, call.dual[k] = result.dual, call.gap[k] = result.gap;
         }
         block.sync();
