@@ -133,23 +133,13 @@ def test_several_backwards_may_be_pending():
     assert not torch.equal(a, b)
 
 
-def test_a_parameter_changed_before_the_backward_is_noticed():
-    g = ARGS["g"].clone().requires_grad_()
-    C = ARGS["C"].clone()
-    x = qp.solve_qp(g=g, C=C, **drop("g", "C")).x
-    C.mul_(2)
+@pytest.mark.parametrize("name", ["H", "C"])
+def test_a_parameter_changed_before_the_backward_is_noticed(name):
+    g, M = ARGS["g"].clone().requires_grad_(), ARGS[name].clone()
+    x = qp.solve_qp(g=g, **{name: M}, **drop("g", name)).x
+    M.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         x.sum().backward()
-
-
-def test_of_h_its_symmetric_part_is_kept_and_may_change():
-    gradients = []
-    for change in (1.0, 2.0):
-        g, H = ARGS["g"].clone().requires_grad_(), ARGS["H"].clone()
-        x = qp.solve_qp(g=g, H=H, **drop("g", "H")).x
-        H.mul_(change)
-        gradients += torch.autograd.grad(x.sum(), g)
-    assert torch.equal(*gradients)
 
 
 def test_no_graph_without_gradients():
