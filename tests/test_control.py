@@ -180,8 +180,7 @@ def test_the_example_plans_the_same_in_full(tmp_path, monkeypatch):
 
 
 def test_limits_of_inputs_are_not_said_to_exclude_each_other():
-    """Most of the rows give way, and the search for the shift takes long: that proves nothing of the hard rows."""
+    """Many of the rows give way beside them."""
     plan = mpc.plan(mpc.chain(), 0.5 * normal(256, 8))
     sol = qp.solve_qp(**plan.arguments, w_box=torch.inf, settings=mpc.SETTINGS)
-    assert (sol.status != qp.Status.INFEASIBLE).all()
-    assert sol.solved.double().mean() >= 0.95
+    assert sol.solved.all()
