@@ -6,6 +6,7 @@ import ctypes
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from .opcodes import Instruction, identifier
 from .program import SPACES, VERBS, Program, machine
@@ -102,7 +103,7 @@ class TimedWriter(Writer):
         times = [when(r) for r in dict.fromkeys([*filter(None, [i.guard.lstrip("!")]), *sources])]
         if i.opcode.startswith("ld") and "param" not in i.opcode:
             times.append("t.times.stored")
-        return f"std::max({{0.0, {', '.join(times)}}})" if times else "0.0"
+        return reduce(lambda a, b: f"later({a}, {b})", times or ["0.0"])
 
     def unit(self, i: Instruction, name: str) -> str:
         """The number of the unit, as C++."""

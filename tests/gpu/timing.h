@@ -6,7 +6,6 @@
 // units of double precision, busy. Threads that meet go on when the last of them has come.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 namespace gpu {
@@ -14,22 +13,25 @@ namespace gpu {
 constexpr int UNITS = 16;  // at most
 extern "C" double gpu_latency[UNITS], gpu_busy[UNITS];  // by the number of a unit in timed.py
 
+inline double later(double a, double b) { return a > b ? a : b; }
+
+// Its functions are called, not inlined: there is a call for each instruction of PTX, and it is to be compiled.
 struct Timeline {
     double start = 0, last = 0;  // of the stretch at hand: when it begins, and when its last instruction issues
     double slots = 0, busy = 0;  // that its instructions take of the scheduler and of the units of double precision
     double at = 0, stored = 0;   // when the instruction at hand issues, and the last store
     double met = 0;              // when this thread comes to where threads wait, then when the last one came
 
-    double now() const { return std::max(last, start + std::max(slots, busy)); }
+    double now() const { return later(last, start + later(slots, busy)); }
 
-    void go_on() {
+    [[gnu::noinline]] void go_on() {
         start = last = now();
         slots = busy = 0;
     }
 
-    void issue(int unit, double ready, double instructions) {
-        at = std::max(start, ready);
-        last = std::max(last, at);
+    [[gnu::noinline]] void issue(int unit, double ready, int instructions) {
+        at = later(start, ready);
+        last = later(last, at);
         slots += instructions, busy += gpu_busy[unit];
     }
 
@@ -37,9 +39,9 @@ struct Timeline {
 
     void bring() { met = at; }  // to where lanes meet
 
-    void take() {
+    [[gnu::noinline]] void take() {
         at = met;
-        last = std::max(last, at);
+        last = later(last, at);
     }
 
     void arrive() {  // at a barrier
