@@ -13,6 +13,14 @@ from qplayer_gpu.kernels import numbers
 from qplayer_gpu.problem import QP, rows_of, sizes_of
 
 OPTIONS = qp.Settings().options(torch.float64, torch.device("cpu"))
+OTHER_OPTIONS = (
+    {"equilibrate": False},
+    {"closest_feasible": False},
+    {"eps_abs": 1e-12, "eps_rel": 1e-9},
+    {"max_iter": 4},
+    {"max_iter": 0},
+    {"mu_in": 1e-3, "rho": 1e-4},
+)
 
 
 def problem(args):

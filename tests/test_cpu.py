@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import families as f
 import pytest
 import torch
-from helpers import HARD_ROWS, MANY_OPTIMA, OPTIONS, UNKNOWN_GRADIENTS, as_rows, written_numbers
+from helpers import HARD_ROWS, MANY_OPTIMA, OPTIONS, OTHER_OPTIONS, UNKNOWN_GRADIENTS, as_rows, written_numbers
 from helpers import KERNEL_CASES as CASES
 
 import qplayer_gpu as qp
@@ -95,18 +95,7 @@ def test_what_mixed_precision_cannot_solve_is_solved_in_double(monkeypatch):
     assert given_up.status.tolist() == [Status.SOLVED, Status.MAX_ITERATIONS, Status.SOLVED, Status.MAX_ITERATIONS]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"equilibrate": False},
-        {"closest_feasible": False},
-        {"eps_abs": 1e-12, "eps_rel": 1e-4},
-        {"max_iter": 4},
-        {"max_iter": 0},
-        {"mu_in": 1e-3, "rho": 1e-4},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", OTHER_OPTIONS, ids=str)
 def test_same_with_other_options(changes):
     options = OPTIONS._replace(**changes)
     for args in (f.feasible(3, 9, bounds=True), f.overdetermined(3, 6), f.positive_equalities(3, 6, 4)):

@@ -7,7 +7,7 @@ import hard as h
 import pytest
 import reported as r
 import torch
-from helpers import OPTIONS, as_rows
+from helpers import OPTIONS, OTHER_OPTIONS, as_rows
 
 from qplayer_gpu.kernels import cpu
 from qplayer_gpu.kernels.cpu import build, library
@@ -77,18 +77,7 @@ def test_the_same_optimum_where_there_are_many(family, n):
     assert max(ours.primal.max(), ours.dual.max()) <= OPTIONS.eps_abs
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"equilibrate": False},
-        {"closest_feasible": False},
-        {"eps_abs": 1e-12, "eps_rel": 1e-9},
-        {"max_iter": 4},
-        {"max_iter": 0},
-        {"mu_in": 1e-3, "rho": 1e-4},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", OTHER_OPTIONS, ids=str)
 def test_the_same_with_other_options(changes):
     options = OPTIONS._replace(**changes)
     for args in (f.feasible(MANY, 7, bounds=True), f.overdetermined(MANY, 3)):
@@ -116,12 +105,14 @@ def test_the_shift_of_a_start_is_asked_first():
 
 def test_each_lane_is_on_its_own():
     """Among others, in another lane, or with what is not finite or infeasible beside it: bit for bit the same."""
-    feasible, other = f.feasible(60, 6, seed=1), f.excluding_halfspaces(60, 6, extra=5)
-    rows = as_rows(feasible)
-    alone = cpu.forward(rows, OPTIONS)
-    for index in (torch.randperm(60), torch.arange(17), torch.arange(40, 60), torch.tensor([3] * 30)):
-        some = cpu.forward(rows.take(index), OPTIONS)
-        assert all(torch.equal(a, b[index]) for a, b in zip(some, alone, strict=True))
+    feasible, half = f.feasible(60, 6, seed=1), f.feasible(60, 6, seed=2)
+    half["C"][::2, 1], half["u"][::2, 1] = -half["C"][::2, 0], -half["u"][::2, 0] - 1
+    shared = half | {name: half[name][0] for name in "HAC"}
+    for rows in map(as_rows, (half, shared, feasible)):
+        alone = cpu.forward(rows, OPTIONS)
+        for index in (torch.randperm(60), torch.arange(17), torch.arange(40, 60), torch.tensor([3] * 30)):
+            some = cpu.forward(rows.take(index), OPTIONS)
+            assert all(torch.equal(a, b[index]) for a, b in zip(some, alone, strict=True))
     wrong = as_rows({**feasible, "g": feasible["g"].clone()})
     wrong.g[::7] = torch.nan
     wrong.C[1::7], wrong.hi[2::7], wrong.lo[3::7, :1] = torch.inf, -torch.inf, torch.nan
@@ -129,7 +120,8 @@ def test_each_lane_is_on_its_own():
     bad = torch.arange(60) % 7 < 4
     assert (answer.status[bad] == Status.NONFINITE_INPUT).all()
     assert all(torch.equal(a[~bad], b[~bad]) for a, b in zip(answer, alone, strict=True))
-    assert (cpu.forward(as_rows(other), OPTIONS).status == Status.SOLVED_CLOSEST_FEASIBLE).all()
+    statuses = cpu.forward(as_rows(half), OPTIONS).status
+    assert (statuses == torch.tensor([Status.SOLVED_CLOSEST_FEASIBLE, Status.SOLVED]).repeat(30)).all()
 
 
 @pytest.mark.parametrize("names", ["H", "A", "C", "H A C", "g lo hi", "H g A C lo hi"])
