@@ -105,8 +105,8 @@ def measured() -> Iterator[Row]:
 
 def started(n: int, arrays: dict) -> Iterator[Row]:
     """The augmented Lagrangian begun by ADMM, as "auto" has it where that pays."""
-    pays, iteration = method.pays, method.iteration
-    method.pays, method.iteration = lambda rows: True, lambda rows, backend: iteration(rows, "torch")
+    pays, steps_of = method.pays, method.steps_of
+    method.pays, method.steps_of = lambda rows: True, lambda rows, backend: steps_of(rows, "torch")
     approach = sum(numbers.ADMM_APPROACH) * nanoseconds(*ITERATION[n])
     approach += len(numbers.ADMM_APPROACH) * MEASURE[n] / MEMORY
     for eps in TOLERANCES:
@@ -115,7 +115,7 @@ def started(n: int, arrays: dict) -> Iterator[Row]:
         solved = (sol.status == qp.Status.SOLVED).double().mean().item()
         total = approach + mean * nanoseconds(*STEP[n])
         yield Row("shared matrices", n, "admm, then alm", eps, mean, solved, float("nan"), total)
-    method.pays, method.iteration = pays, iteration
+    method.pays, method.steps_of = pays, steps_of
 
 
 def draw(rows: list[Row]) -> None:
