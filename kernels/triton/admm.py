@@ -14,10 +14,9 @@ from ..reference import advance as reference
 from ..reference.admm import Steps
 from ..reference.products import Matrices
 from ..reference.splitting import Metric, Operators, operators, weighed
-from .advance import Point, Posed, Shape, advance_kernel
+from .advance import Point, Posed, Shape, Way, iterate_kernel, measure_kernel
 from .inverse import inverse_kernel
-from .launch import VERSION, batched
-from .vectors import COMPILED
+from .launch import VERSION, batched, built
 
 TILE = 16  # problems of a program, where they share their matrices
 LEAST = 16  # the smallest side of a product of matrices
@@ -65,8 +64,7 @@ def inverses(matrices: Matrices, metric: Metric, rho: Tensor) -> Operators:
             matrices.bounded,
             N,
             padded(G.shape[1]),
-            num_warps=WARPS[N],
-            **COMPILED,
+            **built(WARPS[N]),
         )
     return Operators(inverse, by_row, sigma, failed)
 
@@ -79,7 +77,7 @@ def advance(
     options: Options,
     count: int,
 ) -> tuple[reference.Point, reference.Measure]:
-    """As the reference's, in one launch."""
+    """As the reference's, in two launches."""
     B, n = point.x.shape
     point = reference.Point(*(t.contiguous() for t in vars(point).values()))
     after = reference.Point(*(torch.empty_like(t) for t in vars(point).values()))
@@ -102,23 +100,13 @@ def advance(
         PRECISION,
         VERSION,
     )
+    way = Way(torch.empty_like(point.x), torch.empty_like(point.z))
+    arrays = (Point._make(vars(point).values()), Point._make(vars(after).values()), way, given)
+    sizes = (batched(given), B, n, rows.shape[1])
+    grid = (triton.cdiv(B, shape.T),)
     with torch.cuda.device_of(point.x):  # Triton launches on the current device
-        advance_kernel[(triton.cdiv(B, shape.T),)](
-            Point._make(vars(point).values()),
-            Point._make(vars(after).values()),
-            given,
-            found,
-            batched(given),
-            B,
-            n,
-            rows.shape[1],
-            count,
-            options.eps_abs,
-            options.eps_rel,
-            shape,
-            num_warps=WARPS[N],
-            **COMPILED,
-        )
+        iterate_kernel[grid](*arrays, *sizes, count, shape, **built(WARPS[N]))
+        measure_kernel[grid](*arrays, found, *sizes, options.eps_abs, options.eps_rel, shape, **built(WARPS[N]))
     return after, reference.Measure(*found)
 
 

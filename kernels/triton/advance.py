@@ -1,6 +1,6 @@
-"""Iterations of ADMM from a measured point to the next one, which is measured too, in one launch.
+"""Iterations of ADMM from a measured point to the next one, and its measure: a launch each.
 
-The iterations are in the precision of the inverse, all else in double precision.
+One kernel for both would have registers spill.
 """
 
 from typing import Any, NamedTuple
@@ -22,6 +22,13 @@ class Point(NamedTuple):
     Hx: Any  # [B, n]
     Gx: Any  # [B, m]
     Gz: Any  # [B, n]
+
+
+class Way(NamedTuple):
+    """Pointers to how they came there from the last measured point."""
+
+    dx: Any  # [B, n]
+    dz: Any  # [B, m]
 
 
 class Posed(NamedTuple):
@@ -74,40 +81,34 @@ def iterated(r, b, inverse, G, dual, sigma, count, shape: tl.constexpr):
 
 
 @triton.jit
-def next_lines(at, to, posed, batched, part, Gx, where, offset, width, T: tl.constexpr, M: tl.constexpr):
-    """A part of the rows at the next point, where ``G x`` is known, and which is written."""
+def put_next(at, to, way, posed, batched, part, where, offset, width, T: tl.constexpr, M: tl.constexpr):
+    """Writes a part of the rows at the next point."""
     first, batch, m = where
-    before = tile(at.Gx, first, batch, offset, m, width, 0.0, T, M)
+    Gx = tile(at.Gx, first, batch, offset, m, width, 0.0, T, M)
     lo = tile(posed.lo, first, batch, offset, m * flag(batched, 1), width, -INF, T, M)
     hi = tile(posed.hi, first, batch, offset, m * flag(batched, 2), width, INF, T, M)
-    s = tile(posed.s, first, batch, offset, m * flag(batched, 3), width, 0.0, T, M)
-    E = tile(posed.E, first, batch, offset, m * flag(batched, 5), width, 1.0, T, M)
     dz = part.dz.to(tl.float64)
     z = tile(at.z, first, batch, offset, m, width, 0.0, T, M) + dz
     z = tl.where(part.dz == -part.z, 0.0, z)  # not the rounding error of z where a row is inactive
-    v = tl.minimum(tl.maximum(before + part.v.to(tl.float64), lo), hi)
+    put_tile(way.dz, dz, first, batch, offset, m, width)
     put_tile(to.z, z, first, batch, offset, m, width)
-    put_tile(to.v, v, first, batch, offset, m, width)
-    put_tile(to.Gx, Gx, first, batch, offset, m, width)
-    return Lines(z, v, Gx, lo, hi, s, E, dz, Gx - before)
+    put_tile(to.v, tl.minimum(tl.maximum(Gx + part.v.to(tl.float64), lo), hi), first, batch, offset, m, width)
 
 
 @triton.jit(do_not_specialize=["batched", "batch", "n", "k", "count"])
-def advance_kernel(
+def iterate_kernel(
     at,  # Point
-    to,  # Point, the output
+    to,  # Point, the output: x, z and v
+    way,  # Way, the output
     posed,  # Posed
-    numbers_ptr,  # [14, B] the output: what Measure has
     batched,
     batch,
     n,
     k,  # stored rows
     count,  # of iterations, which may be none
-    eps_abs: tl.float64,
-    eps_rel: tl.float64,
     shape: tl.constexpr,
 ):
-    """Problems T ``program_id(0)`` and on."""
+    """Iterations of problems T ``program_id(0)`` and on, in the precision of the inverse."""
     T: tl.constexpr = shape.T
     N: tl.constexpr = shape.N
     M: tl.constexpr = shape.M
@@ -120,27 +121,71 @@ def advance_kernel(
     rho_ptr = posed.rho + first * flag(batched, 12) * m
     sigma = weights(posed.sigma + first * flag(batched, 13) * n, n, N)
     g = tile(posed.g, first, batch, 0, n * flag(batched, 0), n, 0.0, T, N)
-    Hx, Gz = tile(at.Hx, first, batch, 0, n, n, 0.0, T, N), tile(at.Gz, first, batch, 0, n, n, 0.0, T, N)
+    dual = tile(at.Hx, first, batch, 0, n, n, 0.0, T, N) + g + tile(at.Gz, first, batch, 0, n, n, 0.0, T, N)
     r = told(at, posed, rho_ptr, batched, where, 0, k, kind, T, M)
     b = told(at, posed, rho_ptr, batched, where, k, n, kind, T, N) if shape.bounded else r
-    way, r, b = iterated(r, b, inverse, G, (Hx + g + Gz).to(kind), sigma, count, shape)
-
-    exact = G if kind == tl.float64 else matrix(posed.rows + first * flag(batched, 9) * k * n, k, n, M, N)
-    dx = way.to(tl.float64)
-    x = tile(at.x, first, batch, 0, n, n, 0.0, T, N) + dx
-    next_Hx = tl.zeros_like(x)
-    if shape.has_h:
-        next_Hx = times(x, matrix(posed.H + first * flag(batched, 8) * n * n, n, n, N, N), shape.precision)
-    r = next_lines(at, to, posed, batched, r, times_transposed(x, exact, shape.precision), where, 0, k, T, M)
-    next_Gz = times(r.z, exact, shape.precision)
+    dx, r, b = iterated(r, b, inverse, G, dual.to(kind), sigma, count, shape)
+    put_tile(way.dx, dx.to(tl.float64), first, batch, 0, n, n)
+    put_tile(to.x, tile(at.x, first, batch, 0, n, n, 0.0, T, N) + dx.to(tl.float64), first, batch, 0, n, n)
+    put_next(at, to, way, posed, batched, r, where, 0, k, T, M)
     if shape.bounded:
-        b = next_lines(at, to, posed, batched, b, x, where, k, n, T, N)
-        next_Gz += b.z
-    put_tile(to.x, x, first, batch, 0, n, n)
-    put_tile(to.Hx, next_Hx, first, batch, 0, n, n)
-    put_tile(to.Gz, next_Gz, first, batch, 0, n, n)
+        put_next(at, to, way, posed, batched, b, where, k, n, T, N)
+
+
+@triton.jit
+def lines(at, to, way, posed, batched, Gx, where, offset, width, T: tl.constexpr, M: tl.constexpr):
+    """A part of the rows at the next point, where ``G x`` is known, and which is written."""
+    first, batch, m = where
+    lo = tile(posed.lo, first, batch, offset, m * flag(batched, 1), width, -INF, T, M)
+    hi = tile(posed.hi, first, batch, offset, m * flag(batched, 2), width, INF, T, M)
+    s = tile(posed.s, first, batch, offset, m * flag(batched, 3), width, 0.0, T, M)
+    E = tile(posed.E, first, batch, offset, m * flag(batched, 5), width, 1.0, T, M)
+    z = tile(to.z, first, batch, offset, m, width, 0.0, T, M)
+    v = tile(to.v, first, batch, offset, m, width, 0.0, T, M)
+    dz = tile(way.dz, first, batch, offset, m, width, 0.0, T, M)
+    Gdx = Gx - tile(at.Gx, first, batch, offset, m, width, 0.0, T, M)
+    put_tile(to.Gx, Gx, first, batch, offset, m, width)
+    return Lines(z, v, Gx, lo, hi, s, E, dz, Gdx)
+
+
+@triton.jit(do_not_specialize=["batched", "batch", "n", "k"])
+def measure_kernel(
+    at,  # Point
+    to,  # Point, whose x, z and v are known; the rest is output
+    way,  # Way, from one to the other
+    posed,  # Posed
+    numbers_ptr,  # [14, B] the output: what Measure has
+    batched,
+    batch,
+    n,
+    k,
+    eps_abs: tl.float64,
+    eps_rel: tl.float64,
+    shape: tl.constexpr,
+):
+    """Where problems T ``program_id(0)`` and on have come, in double precision."""
+    T: tl.constexpr = shape.T
+    N: tl.constexpr = shape.N
+    M: tl.constexpr = shape.M
+    first = tl.program_id(0).to(tl.int64) * T
+    where = (first, batch, k + n if shape.bounded else k)
+    x = tile(to.x, first, batch, 0, n, n, 0.0, T, N)
+    Hx = tl.zeros_like(x)
+    if shape.has_h:
+        Hx = times(x, matrix(posed.H + first * flag(batched, 8) * n * n, n, n, N, N), shape.precision)
+    G = matrix(posed.rows + first * flag(batched, 9) * k * n, k, n, M, N)
+    r = lines(at, to, way, posed, batched, times_transposed(x, G, shape.precision), where, 0, k, T, M)
+    Gz = times(r.z, G, shape.precision)
+    b = lines(at, to, way, posed, batched, x, where, k, n, T, N) if shape.bounded else r
+    if shape.bounded:
+        Gz += b.z
+    Hdx = Hx - tile(at.Hx, first, batch, 0, n, n, 0.0, T, N)
+    Gdz = Gz - tile(at.Gz, first, batch, 0, n, n, 0.0, T, N)
+    put_tile(to.Hx, Hx, first, batch, 0, n, n)
+    put_tile(to.Gz, Gz, first, batch, 0, n, n)
+    g = tile(posed.g, first, batch, 0, n * flag(batched, 0), n, 0.0, T, N)
     D = tile(posed.D, first, batch, 0, n * flag(batched, 4), n, 1.0, T, N)
-    q = Columns(x, next_Hx, next_Gz, g, D, dx, next_Hx - Hx, next_Gz - Gz)
+    q = Columns(x, Hx, Gz, g, D, tile(way.dx, first, batch, 0, n, n, 0.0, T, N), Hdx, Gdz)
     index = first + tl.arange(0, T)
     inside = index < batch
     c = tl.load(posed.c + index * flag(batched, 6), mask=inside, other=1.0)

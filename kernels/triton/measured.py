@@ -43,6 +43,12 @@ def most(V):
 
 
 @triton.jit
+def total(V):
+    """``sum |v_i|`` of each problem: [T, N] -> [T]."""
+    return tl.sum(tl.abs(V), axis=1)
+
+
+@triton.jit
 def next_to(residual, term):
     """A residual next to the largest of its terms: [T]."""
     found = tl.where(term > 0, residual / tl.where(term > 0, term, 1.0), 0.0)
@@ -51,8 +57,8 @@ def next_to(residual, term):
 
 @triton.jit
 def sizes_of_rows(r):
-    """The largest of ``G x``, ``z / E``, ``E G x``, ``E v`` and ``E (G x - v)``: [T] each."""
-    return most(r.Gx), most(r.z / r.E), most(r.E * r.Gx), most(r.E * r.v), most(r.E * (r.Gx - r.v))
+    """The largest of ``G x``, ``E G x``, ``E v`` and ``E (G x - v)``, and the sum of ``z / E``: [T] each."""
+    return most(r.Gx), most(r.E * r.Gx), most(r.E * r.v), most(r.E * (r.Gx - r.v)), total(r.z / r.E)
 
 
 @triton.jit
@@ -88,10 +94,10 @@ def measure(out, b, inside, batch, q, r, bounds, c, h, eps_abs, eps_rel, bounded
     """Writes what :class:`Measure` has, in its order; a maximum leaves out what is not a number, a sum does not."""
     unknown = tl.sum(q.x - q.x, axis=1)
     far = most(q.x / q.D) + unknown
-    size_Gx, size_z, EGx, Ev, apart = sizes_of_rows(r)
+    size_Gx, EGx, Ev, apart, sum_z = sizes_of_rows(r)
     if bounded:
-        more_Gx, more_z, more_EGx, more_Ev, more_apart = sizes_of_rows(bounds)
-        size_Gx, size_z = tl.maximum(size_Gx, more_Gx), tl.maximum(size_z, more_z)
+        more_Gx, more_EGx, more_Ev, more_apart, more_z = sizes_of_rows(bounds)
+        size_Gx, sum_z = tl.maximum(size_Gx, more_Gx), sum_z + more_z
         EGx, Ev, apart = tl.maximum(EGx, more_EGx), tl.maximum(Ev, more_Ev), tl.maximum(apart, more_apart)
     tolerance = eps_abs + eps_rel * size_Gx
     primal, primal_worst, gap, room = residuals_of_rows(r, far, tolerance)
@@ -104,7 +110,7 @@ def measure(out, b, inside, batch, q, r, bounds, c, h, eps_abs, eps_rel, bounded
         nearing = tl.maximum(nearing, more_nearing)
     stationarity = tl.abs(q.Hx + q.g + q.Gz)
     DHx, Dg, DGz = most(q.D * q.Hx), most(q.D * q.g), most(q.D * q.Gz)
-    terms = numbers.ROUNDING * tl.maximum(tl.maximum(h / c * far, size_z), tl.maximum(DHx, Dg))
+    terms = numbers.ROUNDING * tl.maximum(tl.maximum(h / c * total(q.x / q.D), sum_z), tl.maximum(DHx, Dg))
     dual_tolerance = eps_abs + eps_rel * tl.maximum(most(q.Hx), tl.maximum(most(q.g), most(q.Gz)))
     dual_worst = tl.max(stationarity / (dual_tolerance[:, None] + terms[:, None] / q.D), axis=1)
     objective = tl.abs(tl.sum(q.x * (0.5 * q.Hx + q.g), axis=1))
@@ -126,7 +132,7 @@ def measure(out, b, inside, batch, q, r, bounds, c, h, eps_abs, eps_rel, bounded
             far,
             balance,
             support,
-            tl.sum(q.D * tl.abs(q.Gdz), axis=1),
+            total(q.D * q.Gdz),
             most(q.dx / q.D),
             c * tl.sum(q.g * q.dx, axis=1),
             c * most(q.D * q.Hdx),

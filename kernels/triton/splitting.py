@@ -34,9 +34,9 @@ def flag(batched, k):
 @triton.jit
 def tile(pointer, first, count, offset, stride, width, other, T: tl.constexpr, N: tl.constexpr):
     """Entries ``offset`` to ``offset + width`` of the vectors of T problems: [T, N]; shared ones have no stride."""
-    b, j = first + tl.arange(0, T), tl.arange(0, N)
-    inside = (b[:, None] < count) & (j[None, :] < width)
-    return tl.load(pointer + b[:, None] * stride + (offset + j[None, :]), mask=inside, other=other)
+    b, j = tl.arange(0, T), tl.arange(0, N)
+    inside = (b[:, None] < count - first) & (j[None, :] < width)
+    return tl.load(pointer + (first * stride + offset) + (b[:, None] * stride + j[None, :]), mask=inside, other=other)
 
 
 @triton.jit
@@ -44,9 +44,9 @@ def put_tile(pointer, value, first, count, offset, stride, width):
     """Writes what :func:`tile` reads."""
     T: tl.constexpr = value.shape[0]
     N: tl.constexpr = value.shape[1]
-    b, j = first + tl.arange(0, T), tl.arange(0, N)
-    inside = (b[:, None] < count) & (j[None, :] < width)
-    tl.store(pointer + b[:, None] * stride + (offset + j[None, :]), value, mask=inside)
+    b, j = tl.arange(0, T), tl.arange(0, N)
+    inside = (b[:, None] < count - first) & (j[None, :] < width)
+    tl.store(pointer + (first * stride + offset) + (b[:, None] * stride + j[None, :]), value, mask=inside)
 
 
 @triton.jit
