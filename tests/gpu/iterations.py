@@ -25,7 +25,7 @@ from .emulated import Emulation
 
 FILE = Path(chip.__file__).with_name("iterations.csv")
 SIZES = (16, 64)
-BATCH = {True: 16, False: 1}  # of problems that share their matrices, or do not
+BATCH = {True: 16, False: 2}  # of problems that share their matrices, or do not
 KINDS = {
     "double": ("double",),
     "products": ("product of matrices",),
