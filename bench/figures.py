@@ -227,6 +227,21 @@ def factors() -> str:
     return factor.shown()
 
 
+def iterations_of_admm() -> str:
+    """What an iteration of ADMM and a measurement execute on the emulator."""
+    lines = read(CHIP / "iterations.csv")
+    return markdown(list(lines[0]), [list(line.values()) for line in lines])
+
+
+def beside_osqp(what: str) -> str:
+    """How many comparisons there are with OSQP's iterations, or by how many percent ours differ at most."""
+    lines = read(ROWS / "splitting.csv")
+    if what == "cases":
+        return str(len(lines))
+    ours = "ours" if what == "same" else "own_rule"
+    return f"{100 * max(abs(float(line[ours]) / float(line['osqp']) - 1) for line in lines):.0f}"
+
+
 FAMILIES = {
     "mixed 128": "equalities, inequalities and bounds, n = 128",
     "one_sided 32": "one-sided rows, n = 32",
@@ -284,6 +299,8 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         launches,
         chain,
         factors,
+        iterations_of_admm,
+        beside_osqp,
     )
 }
 

@@ -4,9 +4,10 @@ python -m bench.methods             # rows to results/methods.csv, the picture t
 python -m bench.methods --draw      # the picture alone
 
 It takes about a minute. The model is the largest of three times of a multiprocessor: of the warp instructions that
-`tests/gpu` executes, at four a clock; of the products of matrices, at the rate of the tensor cores; of the accesses to
-shared memory in double, two clocks each. What torch does between two launches of ADMM is the bytes that it reads and
-writes, at the rate of the memory. Waits are not in it, nor launches.
+the rows of bench/chip say are executed (`gpu.counts`, `gpu.iterations`), at four a clock; of the products of matrices,
+at the rate of the tensor cores; of the accesses to shared memory, a clock or, in double precision, two each. To a
+measurement of ADMM the bytes are added that its two kernels, and torch between them, read and write, at the rate of
+the memory. Waits are not in it, nor launches.
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ from qplayer_gpu.kernels import numbers
 
 from . import families
 from .pictures import COLOUR, DARK, GREY, SECOND, STYLE, WIDTH, label_ends
-from .table import parsed, write
+from .table import parsed, read, write
 
 ROOT = Path(__file__).parents[1]
 FILE, PICTURE = ROOT / "bench" / "results" / "methods.csv", ROOT / "docs" / "choosing" / "methods.png"
 BATCH = 256
+DOUBLE = 8  # bytes
+COPIED = (
+    0.4  # of the vectors of a problem, at each measurement: those of others are copied as it ends (0.26, 0.41 counted)
+)
 SIZES = (16, 64)
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
 REPEATS = 2
@@ -47,10 +52,8 @@ SETTINGS = {
 
 # Of an H100 (SXM): multiprocessors times GHz, multiply-adds of the tensor cores of one in a clock, bytes in a ns
 CLOCKS, TENSOR, MEMORY = 132 * 1.755, 145.0, 3350.0
-# Executed for each problem, sm_90: warp instructions, those on shared memory, and products m16n8k16 of matrices
-STEP = {16: (6701, 412, 0), 64: (37994, 4072, 0)}  # of a Newton step of the CUDA kernels (docs/kernels.md)
-ITERATION = {16: (50, 14.6, 1.0), 64: (250, 115.2, 10)}  # of an iteration of ADMM (python -m gpu.iterations)
-MEASURE = {16: 38560, 64: 151708}  # bytes that torch reads and writes in a measurement
+PRODUCTS = {"cuda": 8 * 8 * 4, "triton": 16 * 8 * 16}  # multiply-adds of a product that they execute
+STEP_ROWS, ITERATION_ROWS = (ROOT / "bench" / "chip" / f"{name}.csv" for name in ("executed", "iterations"))
 
 
 @dataclass
@@ -67,18 +70,43 @@ class Row:
     gpu_ns: float | None  # of a QP, modelled, where there is a kernel
 
 
-def nanoseconds(instructions: float, shared: float, products: float) -> float:
-    """Of one problem, where all multiprocessors are busy."""
-    return max(instructions / 4, 2 * shared, products * 16 * 8 * 16 / TENSOR) / CLOCKS
+def nanoseconds(line: dict[str, str], backend: str, clocks: int = 2) -> float:
+    """Of one problem, where all multiprocessors are busy; an access to shared memory takes so many clocks."""
+    instructions, products, shared = (float(line[name]) for name in ("instructions", "products", "shared memory"))
+    return max(instructions / 4, clocks * shared, products * PRODUCTS[backend] / TENSOR) / CLOCKS
+
+
+def step(n: int) -> float:
+    """Nanoseconds of a Newton step of the CUDA kernels."""
+    return next(
+        nanoseconds(line, "cuda") for line in read(STEP_ROWS) if (line["kernels"], line["n"]) == ("cuda", str(n))
+    )
+
+
+def iterations_of(n: int, matrices: str, precision: str) -> dict[str, float]:
+    """Nanoseconds of an iteration of ADMM and of a measurement."""
+    wanted = (matrices, str(n), precision)
+    lines = [line for line in read(ITERATION_ROWS) if (line["matrices"], line["n"], line["precision"]) == wanted]
+    clocks = {"iteration": 2 if precision == "float64" else 1, "measurement": 2}
+    found = {line["what"]: nanoseconds(line, "triton", clocks[line["what"]]) for line in lines}
+    return found | {"measurement": found["measurement"] + moved(n, matrices == "own") / MEMORY}
+
+
+def moved(n: int, own: bool) -> float:
+    """Bytes that a measurement of a problem reads and writes: vectors, those copied as others end, its matrices."""
+    m = n + n // 4
+    kernels = (4 * n + 5 * m) + (3 * n + 4 * m) + (7 * n + 8 * m) + (2 * n + m)  # reads, writes; reads, writes
+    numbers_of = 60  # of each problem, by torch
+    matrices = 2 * (n * n + m * n) if own else 0
+    return DOUBLE * (kernels + numbers_of + COPIED * (2 * (6 * n + 6 * m) + matrices) + matrices)
 
 
 def modelled(problems: str, n: int, name: str, iterations: float) -> float | None:
     """Nanoseconds of a QP on an H100."""
     if name == "alm":
-        return iterations * nanoseconds(*STEP[n])
-    if problems != "shared matrices" or name != "admm":
-        return None
-    return iterations * (nanoseconds(*ITERATION[n]) + MEASURE[n] / MEMORY / numbers.ADMM_CHECK)
+        return iterations * step(n)
+    each = iterations_of(n, problems.split()[0], "float32" if "float32" in name else "float64")
+    return iterations * (each["iteration"] + each["measurement"] / numbers.ADMM_CHECK)
 
 
 def measured() -> Iterator[Row]:
@@ -105,17 +133,17 @@ def measured() -> Iterator[Row]:
 
 def started(n: int, arrays: dict) -> Iterator[Row]:
     """The augmented Lagrangian begun by ADMM, as "auto" has it where that pays."""
-    pays, iteration = method.pays, method.iteration
-    method.pays, method.iteration = lambda rows: True, lambda rows, backend: iteration(rows, "torch")
-    approach = sum(numbers.ADMM_APPROACH) * nanoseconds(*ITERATION[n])
-    approach += len(numbers.ADMM_APPROACH) * MEASURE[n] / MEMORY
+    pays, steps_of = method.pays, method.steps_of
+    method.pays, method.steps_of = lambda rows: True, lambda rows, backend: steps_of(rows, "torch")
+    each = iterations_of(n, "shared", "float64")
+    approach = sum(numbers.ADMM_APPROACH) * each["iteration"] + len(numbers.ADMM_APPROACH) * each["measurement"]
     for eps in TOLERANCES:
         sol = qp.solve_qp(**arrays, settings=qp.Settings(eps_abs=eps, method="auto"), backend="torch")
         mean = sol.info.iterations.double().mean().item()
         solved = (sol.status == qp.Status.SOLVED).double().mean().item()
-        total = approach + mean * nanoseconds(*STEP[n])
+        total = approach + mean * step(n)
         yield Row("shared matrices", n, "admm, then alm", eps, mean, solved, float("nan"), total)
-    method.pays, method.iteration = pays, iteration
+    method.pays, method.steps_of = pays, steps_of
 
 
 def draw(rows: list[Row]) -> None:

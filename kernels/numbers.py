@@ -148,7 +148,7 @@ MIXED_CG_STEPS = 4  # conjugate gradients of each solve
 MIXED_STEPS = 200  # Newton steps after which float64 takes over
 
 # ---- ADMM (OSQP: Stellato et al., Mathematical Programming Computation 2020, which has the three after the first)
-ADMM_RHO = 0.3  # the first penalty, scaled
+ADMM_RHO = 0.6  # the first penalty, scaled
 ADMM_SIGMA = 1e-6  # the weight of the proximal term on x, scaled
 ADMM_RELAXATION = 1.6
 ADMM_EQUALITY = 1e3  # times rho: the penalty of equalities
@@ -156,7 +156,7 @@ ADMM_SIGMA_MIXED = 1e-4  # as ADMM_SIGMA, with iterations in float32
 ADMM_FREE = 1e-6  # times rho: the penalty of rows without sides
 ADMM_CHECK = 20  # iterations from one measurement to the next; rho is looked at after 1, 2, 4, 8 ... of them
 ADMM_APPROACH = (20, 40)  # the same, where the augmented Lagrangian begins with what they find
-ADMM_RHO_CHANGE = 2.0  # by so much or more rho moves, either way
+ADMM_RHO_CHANGE = 1.5  # by so much or more rho moves, either way
 ADMM_RHO_SHARE = 0.75  # of the problems that share rho would have a smaller one
 ADMM_RHO_RANGE = 1e6  # rho is at most this, and at least its inverse
 ADMM_RESIDUAL = 1e-10  # next to its terms: the least that rho follows

@@ -7,7 +7,7 @@ import importlib
 from .backend import obstacle, select
 from .errors import BackendError
 from .kernels.interface import Answer, Options, Rows, Vectors
-from .kernels.reference import admm, splitting
+from .kernels.reference import admm
 from .memory import check_operations
 
 WITH_ADMM = ("auto", "torch", "triton")  # backends
@@ -26,17 +26,17 @@ def forward(rows: Rows, options: Options, start: Vectors | None, backend: str) -
         OutOfMemoryError: there is less memory than it takes.
     """
     if options.method == "admm":
-        iterate = iteration(rows, backend)
+        steps = steps_of(rows, backend)
         check_operations(rows)
-        return admm.forward(rows, options, start, iterate)
+        return admm.forward(rows, options, start, steps)
     kernels = select(backend, rows, options.mixed)
     if options.method == "auto" and start is None and pays(rows):
-        start = admm.approach(rows, options, iteration(rows, "triton"))
+        start = admm.approach(rows, options, steps_of(rows, "triton"))
     return kernels.forward(rows, options, start)
 
 
-def iteration(rows: Rows, backend: str) -> admm.Iterate:
-    """The iteration of ADMM of a backend.
+def steps_of(rows: Rows, backend: str) -> admm.Steps:
+    """The iterations of ADMM of a backend.
 
     Raises:
         BackendError: it cannot run here, or has none for such problems.
@@ -44,12 +44,12 @@ def iteration(rows: Rows, backend: str) -> admm.Iterate:
     if backend not in WITH_ADMM:
         raise BackendError(f"backend {backend!r} has no ADMM: take 'torch' or 'auto', or method='alm'")
     if backend != "triton":
-        return splitting.iterate
+        return admm.REFERENCE
     why = obstacle(backend, rows.g.device) or _triton().obstacle(rows)
     if why:
         raise BackendError(f"backend {backend!r} cannot run ADMM here: {why}; or take 'torch' or 'auto'")
-    iterate: admm.Iterate = _triton().iterate
-    return iterate
+    steps: admm.Steps = _triton().STEPS
+    return steps
 
 
 def _triton():  # type: ignore[no-untyped-def]

@@ -15,7 +15,7 @@ from qplayer_gpu.kernels import numbers
 from qplayer_gpu.kernels.reference.admm import State
 from qplayer_gpu.kernels.reference.products import Matrices
 from qplayer_gpu.kernels.reference.scaling import measure_scaling
-from qplayer_gpu.kernels.reference.splitting import Metric, Operators, iterate
+from qplayer_gpu.kernels.reference.splitting import Metric, iterate, operators
 
 # What ADMM solves in some hundreds of iterations, or some thousand; LPs at random vertices are not among it.
 CASES = [name for name in KERNEL_CASES if name not in ("lp-20", "netlib-like", "netlib-like-qp")]
@@ -81,9 +81,9 @@ def test_shared_matrices_have_one_inverse():
     for args, batch in ((shared(5, 8, 8), 1), (f.feasible(5, 8), 5)):
         rows = as_rows(args)
         matrices = Matrices.of(rows, False)
-        metric = Metric.of(rows, measure_scaling(matrices, rows.g, rows.lo, rows.hi, True))
-        rho = State.begin(rows, matrices, None).rho
-        assert len(Operators.of(matrices, metric, rho).inverse) == batch
+        scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, True)
+        rho = State.begin(rows, matrices, scaling, None).rho
+        assert len(operators(matrices, Metric.of(rows, scaling), rho).inverse) == batch
 
 
 def textbook(rows, rho, count):
@@ -110,7 +110,7 @@ def test_the_iteration_is_the_textbook_s(precision):
     rows = as_rows(f.feasible(4, 9, two_sided=True))
     matrices = Matrices.of(rows, precision == torch.float32)
     scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, False)
-    by = Operators.of(matrices, Metric.of(rows, scaling), torch.full((4, 1), 0.1, dtype=torch.float64))
+    by = operators(matrices, Metric.of(rows, scaling), torch.full((4, 1), 0.1, dtype=torch.float64))
     x, z = torch.zeros(4, 9).double(), torch.zeros_like(rows.lo)
     v = z.clamp(rows.lo, rows.hi)
     for count in (7, 1, 12):
@@ -223,8 +223,8 @@ def test_auto_is_the_augmented_lagrangian_on_a_cpu():
 def paying(monkeypatch):
     """Has "auto" begin with ADMM, by the batched torch operations, as if that paid here."""
     monkeypatch.setattr(method, "pays", lambda rows: rows.share_matrices)
-    iteration = method.iteration
-    monkeypatch.setattr(method, "iteration", lambda rows, backend: iteration(rows, "torch"))
+    steps_of = method.steps_of
+    monkeypatch.setattr(method, "steps_of", lambda rows, backend: steps_of(rows, "torch"))
     monkeypatch.setattr(direct, "solve", lambda *arguments: None)
 
 

@@ -67,7 +67,6 @@ def test_compiled_kernels_are_right(worker, case, n, batch, order):
 def test_iterations_of_admm_are_right(worker, case, n, batch, order):
     said = worker.ask(case, n, batch, order)
     assert_clean(said)
-    assert ("product of matrices" in said["counts"]) == ("double" in said["counts"]) == (case == "admm")
 
 
 @pytest.mark.slow

@@ -23,9 +23,11 @@ from triton.compiler import ASTSource
 
 from qplayer_gpu.kernels import numbers
 from qplayer_gpu.kernels.interface import Adjoint, Answer, Vectors
-from qplayer_gpu.kernels.triton import linear, slots
+from qplayer_gpu.kernels.triton import admm, linear, slots
 from qplayer_gpu.kernels.triton.adjoint import adjoint_kernel
+from qplayer_gpu.kernels.triton.advance import Point, Posed, Shape, Way, iterate_kernel, measure_kernel
 from qplayer_gpu.kernels.triton.forward import forward_kernel
+from qplayer_gpu.kernels.triton.inverse import inverse_kernel
 from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
 from qplayer_gpu.kernels.triton.newton import REFINEMENTS
 from qplayer_gpu.kernels.triton.problem import Arrays, Config
@@ -39,6 +41,8 @@ from .variants import command, write
 FILE = Path(__file__).with_name("triton.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
 SOLVES = {"cholesky_solve": "cholesky", "sweep_solve": "sweep"}
+ITERATIONS = {"admm_shared": admm.TILE, "admm_own": 1}  # the problems of a program
+MEASURES = {"admm_shared_measure": admm.TILE, "admm_own_measure": 1}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
 NUMBERS, COUNTS, FLAGS = "*fp64", "*i64", "*i1"
@@ -51,7 +55,7 @@ TYPES: dict[str, Any] = {  # of the arguments that the kernels do not annotate, 
     "scratch": NUMBERS,
     "taken": "*i32",
     "failed_ptr": FLAGS,
-    **dict.fromkeys(("cfg", "N", "METHOD"), "constexpr"),
+    **dict.fromkeys(("cfg", "shape", "has_h", "bounded", "N", "M", "METHOD"), "constexpr"),
 }
 POINTERS = {"float64": NUMBERS, "float32": "*fp32"}
 LINE_SEARCH_TRIALS = 3  # taken as usual
@@ -65,7 +69,7 @@ class Variant:
     kernel: str
     precision: str
     n: int
-    m: int  # 0 for a solve alone
+    m: int  # 0 for a solve alone; of ADMM the stored rows
     architecture: int
 
 
@@ -86,7 +90,9 @@ class Resources:
     registers: int
     stack: int  # bytes of each thread
     shared: int  # bytes of each program
-    instructions: int  # of each warp: of one Newton step, of the adjoint of a feasible problem, or of one solve alone
+    instructions: (
+        int  # of each warp: of one Newton step, the adjoint of a feasible problem, a solve alone, an iteration
+    )
     double: int  # those of them in double precision
     kept_instructions: int  # of a Newton step that needs no new factor; 0 where there is no step
     kept_double: int
@@ -110,26 +116,49 @@ def variants() -> Iterator[Variant]:
                 yield from (Variant(kernel, "float64", n, m, architecture) for kernel in KERNELS)
             for precision in ("float64", "float32"):
                 yield from (Variant(kernel, precision, n, 0, architecture) for kernel in SOLVES)
+                if n in admm.WARPS:
+                    some = MEASURES if precision == "float64" else {}
+                    some = (*ITERATIONS, *some, "admm_inverse")
+                    yield from (Variant(kernel, precision, n, 2 * n, architecture) for kernel in some)
 
 
 def compiled(v: Variant) -> Any:
     """The variant as Triton compiles it: its ``asm`` has the stages from "ttir" to "cubin"."""
-    function = KERNELS.get(v.kernel, solve_kernel)
+    function, constants, warps = called(v)
     pointer = POINTERS[v.precision]
+    types = TYPES | (admm_types(pointer) if v.kernel.startswith("admm") else {})
     signature = {
-        p.name: TYPES.get(p.name) or p.annotation_type or (pointer if p.name.endswith("_ptr") else "i32")
+        p.name: types.get(p.name) or p.annotation_type or (pointer if p.name.endswith("_ptr") else "i32")
         for p in function.params
     }
     # torch's allocations are aligned, and loads are 16 bytes wide only where Triton knows it
     aligned = {path: [["tt.divisibility", 16]] for path, kind in leaves(signature.values()) if kind.startswith("*")}
-    if v.kernel in SOLVES:
-        constants: dict[str, Any] = {"N": v.n, "METHOD": SOLVES[v.kernel]}
-        options = COMPILED | {"num_warps": linear.WARPS[v.n]}
-    else:
-        constants = {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}
-        options = COMPILED | {"num_warps": WARPS[v.n], "maxnreg": MAXIMAL_REGISTERS}
+    options = COMPILED | {"num_warps": warps} | ({} if v.kernel in SOLVES else {"maxnreg": MAXIMAL_REGISTERS})
     source = ASTSource(function, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", v.architecture, 32), options=options)
+
+
+def called(v: Variant) -> tuple[Any, dict[str, Any], int]:
+    """The function, its constants and its warps."""
+    if v.kernel in SOLVES:
+        return solve_kernel, {"N": v.n, "METHOD": SOLVES[v.kernel]}, linear.WARPS[v.n]
+    if v.kernel in KERNELS:
+        return KERNELS[v.kernel], {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}, WARPS[v.n]
+    if v.kernel == "admm_inverse":
+        return inverse_kernel, {"has_h": True, "bounded": True, "N": v.n, "M": v.m}, admm.WARPS[v.n]
+    shape = Shape(
+        numbers.ADMM_RELAXATION, (ITERATIONS | MEASURES)[v.kernel], v.n, v.m, True, True, admm.PRECISION, VERSION
+    )
+    return iterate_kernel if v.kernel in ITERATIONS else measure_kernel, {"shape": shape}, admm.WARPS[v.n]
+
+
+def admm_types(pointer: str) -> dict[str, Any]:
+    """Of the arguments of its kernels; pointers to what an iteration multiplies by are of its precision."""
+    exact = len(Posed._fields) - 4
+    point = Point._make([NUMBERS] * 6)
+    posed = Posed._make([*[NUMBERS] * exact, *[pointer] * 4])
+    outputs = {"numbers_ptr": NUMBERS, "failed_out": FLAGS, "inverse_out": pointer}
+    return {"at": point, "to": point, "way": Way(NUMBERS, NUMBERS), "posed": posed, **outputs}
 
 
 def leaves(kinds: Iterable[Any]) -> Iterator[tuple[tuple[int, ...], str]]:
@@ -163,25 +192,34 @@ def measured(v: Variant, program: Any) -> Resources:
     code, step = sass.Code(program.asm["cubin"]), v.kernel == "forward"
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
-    warps, chunk = (linear.WARPS[v.n], 0) if v.kernel in SOLVES else (WARPS[v.n], CHUNK[v.n])
-    usage = (registers, stack, program.metadata.shared, *code.counts(extents(v), step, infeasible), *kept)
-    return Resources(triton.__version__, digest(), *astuple(v), warps, chunk, SOLVES.get(v.kernel, "sweep"), *usage)
+    chunk = CHUNK[v.n] if v.kernel in KERNELS else 0
+    issued = code.counts(extents(v), step or v.kernel in ITERATIONS, infeasible)
+    usage = (registers, stack, program.metadata.shared, *issued, *kept)
+    method = SOLVES.get(v.kernel, "" if v.kernel.startswith("admm") else "sweep")
+    return Resources(triton.__version__, digest(), *astuple(v), called(v)[2], chunk, method, *usage)
 
 
 def imprecise(v: Variant, program: Any) -> list[str]:
-    """Lines of code with a product on the tensor cores, or a number in float32 in a variant without: there are none."""
-    forbidden = r"tf32|tt\.dot" + (r"|\bf32\b" if v.precision == "float64" else "")
+    """Lines of code with less precision than the variant has, or an unwanted product on the tensor cores: none.
+
+    Those of ADMM take them for products in double precision.
+    """
+    forbidden = r"tf32" if v.kernel.startswith("admm") else r"tf32|tt\.dot"
+    unwanted = r".*\b[HIQ]G?MMA\b.*" if v.kernel.startswith("admm") else r".*\b[A-Z]+MMA\b.*"
+    forbidden += r"|\bf32\b" if v.precision == "float64" else ""
     lines = [line for line in program.asm["ttir"].splitlines() if re.search(forbidden, line)]
-    return lines + re.findall(r".*\b[A-Z]+MMA\b.*", sass.tool("nvdisasm", "-c", cubin=program.asm["cubin"]))
+    return lines + re.findall(unwanted, sass.tool("nvdisasm", "-c", cubin=program.asm["cubin"]))
 
 
 def complaints(v: Variant) -> list[str]:
-    """What is wrong with the variant: float32 in it, spills, or other resources than this Triton has in the table."""
+    """What is wrong with the variant: its precision, spills, or other resources than this Triton has in the table."""
     known = (r for r in parsed(FILE, Resources) if r.triton == triton.__version__ and r.variant == v)
     then = next(known, None)
     program = compiled(v)
     now = measured(v, program)
     found = [f"{v}: {line.strip()}" for line in imprecise(v, program)]
+    if v.kernel in ITERATIONS and v.precision == "float32" and now.double:
+        found.append(f"an iteration in float32 has instructions in double precision: {now}")
     if then is not None and now != replace(then, source=now.source):
         found.append(f"{now}, in the table {then}")
     if now.stack and (then is None or not then.stack):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,97 +19,92 @@ from torch import Tensor
 from .. import numbers
 from ..interface import Answer, Options, Rows, Vectors
 from ..numbers import RUNNING, Status
+from .advance import Measure, Point, Posed, advance
 from .forward import blank_answer, usable
 from .forward import forward as augmented_lagrangian
 from .multipliers import settle_multipliers
-from .products import Batched, Matrices, dot, largest
-from .residuals import Residuals, residuals
+from .products import Batched, Matrices
 from .scaling import Scaling, measure_scaling
 from .search import find_shift
-from .splitting import Metric, Operators, Way, iterate
-
-Iterate = Callable[..., Way]  # splitting.iterate, or another implementation
+from .splitting import Metric, Operators, operators
 
 
-def forward(rows: Rows, options: Options, start: Vectors | None = None, iterate: Iterate = iterate) -> Answer:
+class Steps(NamedTuple):
+    """What a backend may have of its own."""
+
+    operators: Callable[[Matrices, Metric, Tensor], Operators]
+    advance: Callable[[Point, Posed, Matrices, Operators, Options, int], tuple[Point, Measure]]
+
+
+REFERENCE = Steps(operators, advance)
+
+
+def forward(rows: Rows, options: Options, start: Vectors | None = None, steps: Steps = REFERENCE) -> Answer:
     """Solves each problem, or the closest feasible one; ``options.max_iter`` and the answer count iterations."""
     answer = blank_answer(rows)
     keep = usable(rows).nonzero().squeeze(-1)
     if len(keep):
         matrices = Matrices.of(rows, options.mixed)
         scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, options.equilibrate)
-        Splitting.of(rows, options, answer, matrices, scaling, start, iterate, keep).solve()
+        Splitting.of(rows, options, answer, matrices, scaling, start, steps, keep).solve(
+            0 if start else numbers.ADMM_CHECK
+        )
         settle_multipliers(answer, rows, matrices, scaling, options)
     return answer
 
 
-def approach(rows: Rows, options: Options, iterate: Iterate = iterate) -> Vectors:
+def approach(rows: Rows, options: Options, steps: Steps = REFERENCE) -> Vectors:
     """Where a few iterations lead, for the augmented Lagrangian to begin there; nothing here asks the device."""
-    answer = blank_answer(rows)
     matrices = Matrices.of(rows, options.mixed)
     scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, options.equilibrate)
     everything = torch.arange(rows.batch, device=rows.g.device)
-    splitting = Splitting.of(rows, options, answer, matrices, scaling, None, iterate, everything)
-    for count in numbers.ADMM_APPROACH:
-        at = splitting.measure()
-        if splitting.checks:
-            splitting.move_rho(at)
-        splitting.step(at, count)
-    return Vectors(*(t.nan_to_num(0.0, 0.0, 0.0) for t in splitting.point))
+    splitting = Splitting.of(rows, options, blank_answer(rows), matrices, scaling, None, steps, everything)
+    first, *others = numbers.ADMM_APPROACH
+    at = splitting.advance(first)
+    for count in others:
+        splitting.move_rho(at)
+        at = splitting.advance(count)
+    return Vectors(*(t.nan_to_num(0.0, 0.0, 0.0) for t in splitting.st.vectors))
 
 
 @dataclass
 class State(Batched):
-    """The running problems."""
+    """The problems that are iterated."""
 
     index: Tensor  # [B] the problem's place in the caller's batch
-    g: Tensor  # [B|1, n]
-    lo: Tensor  # [B, m]
-    hi: Tensor  # [B, m]
-    s: Tensor  # [B, m]
-    x: Tensor  # [B, n]
-    z: Tensor  # [B, m]
-    v: Tensor  # [B, m] what stands for G x, within the sides
-    dx: Tensor  # [B, n] by how much the last iterations have moved x
-    dz: Tensor  # [B, m] and z
+    posed: Posed
+    point: Point
     rho: Tensor  # [B|1, 1] the penalty, scaled
     calm: Tensor  # [B] the thresholds of suspicion are divided by it, less after each false alarm
-    shifted: Tensor  # [B] bool, whether the start has a shift, which may still be one
+    open: Tensor  # [B] bool, whether the problem has not ended
     settled: Tensor  # [B] bool, whether there is a point
+    moved: Tensor  # [B] bool, whether the sides have a shift
+    shifted: Tensor  # [B] bool, whether the start has one, which may still be one
     searching: Tensor  # [B] Newton steps in the search of a shift
 
     @classmethod
-    def begin(cls, rows: Rows, matrices: Matrices, start: Vectors | None) -> State:
-        """The first iterate: zero, or a start."""
-        new, batch = rows.g.new_zeros, rows.batch
-        x, z, s = start or Vectors(new(batch, rows.n), new(batch, rows.m), new(batch, rows.m))
-        lo, hi = (t.expand(batch, -1) for t in (rows.lo, rows.hi))
+    def begin(cls, rows: Rows, matrices: Matrices, scaling: Scaling, start: Vectors | None) -> State:
+        """At zero, or at a start."""
+        lo, hi = (t.expand(rows.batch, -1) for t in (rows.lo, rows.hi))
+        point = Point.begin(rows, matrices, start)
+        no = torch.zeros(rows.batch, dtype=torch.bool, device=lo.device)
         return cls(
-            index=torch.arange(batch, device=x.device),
-            g=rows.g,
-            lo=lo,
-            hi=hi,
-            s=torch.zeros_like(s),
-            x=x,
-            z=z,
-            v=matrices.rows(x).clamp(lo, hi),
-            dx=torch.zeros_like(x),
-            dz=torch.zeros_like(z),
-            rho=new(1 if rows.share_matrices else batch, 1) + numbers.ADMM_RHO,
-            calm=new(batch) + 1,
-            shifted=(s != 0).any(-1),
-            settled=(x != 0).any(-1) | (z != 0).any(-1),
-            searching=torch.zeros(batch, dtype=torch.long, device=x.device),
+            index=torch.arange(rows.batch, device=lo.device),
+            posed=Posed(rows.g, lo, hi, torch.zeros_like(point.z), scaling),
+            point=point,
+            rho=lo.new_full((1 if rows.share_matrices else rows.batch, 1), numbers.ADMM_RHO),
+            calm=lo.new_ones(rows.batch),
+            open=~no,
+            settled=no if start is None else (start.x != 0).any(-1) | (start.z != 0).any(-1),
+            moved=no,
+            shifted=no if start is None else (start.s != 0).any(-1),
+            searching=torch.zeros_like(no, dtype=torch.long),
         )
 
-
-@dataclass
-class Measure(Residuals):
-    """Where a problem stands."""
-
-    Hx: Tensor  # [B, n]
-    Gx: Tensor  # [B, m]
-    Gz: Tensor  # [B, n] G'z
+    @property
+    def vectors(self) -> Vectors:
+        """The present iterates."""
+        return Vectors(self.point.x, self.point.z, self.posed.s)
 
 
 @dataclass
@@ -120,10 +116,9 @@ class Splitting:
     answer: Answer  # of the same
     st: State
     matrices: Matrices
-    scaling: Scaling
     metric: Metric
+    steps: Steps
     by: Operators
-    iterate: Iterate
     made: int = 0  # iterations
     checks: int = 0
 
@@ -136,55 +131,53 @@ class Splitting:
         matrices: Matrices,
         scaling: Scaling,
         start: Vectors | None,
-        iterate: Iterate,
+        steps: Steps,
         keep: Tensor,  # [.] the problems that are solved
     ) -> Splitting:
         """The solve at its beginning."""
-        st, metric = State.begin(rows, matrices, start).take(keep), Metric.of(rows, scaling).take(keep)
-        some = matrices.take(keep)
-        by = Operators.of(some, metric, st.rho)
-        return cls(rows, options, answer, st, some, scaling.take(keep), metric, by, iterate)
+        st, metric, some = State.begin(rows, matrices, scaling, start), Metric.of(rows, scaling), matrices
+        if len(keep) < rows.batch:
+            st, metric, some = st.take(keep), metric.take(keep), matrices.take(keep)
+        return cls(rows, options, answer, st, some, metric, steps, steps.operators(some, metric, st.rho))
 
-    def solve(self) -> None:
-        """Iterates until each problem has ended, and writes the answers."""
+    def solve(self, count: int) -> None:
+        """Iterates until each problem has ended, and writes the answers; so many times before the first look."""
+        at = self.advance(min(count, self.options.max_iter))
         while True:
-            at = self.measure()
-            status = self.verdict(at)
-            iterations = self.made + self.st.searching
-            self.write(status != RUNNING, Answer(*self.point, status, iterations, at.primal, at.dual, at.gap))
-            suspected = (status == RUNNING) & (self.st.shifted | self.seems_infeasible(at))
-            lost = (status == RUNNING) & ~suspected & self.is_lost(at)
-            ended = (status != RUNNING) | self.hand_over(lost) | self.shift(suspected)
-            running = (~ended).nonzero().squeeze(-1)
+            st, status = self.st, self.verdict(at)
+            iterations = self.made + st.searching
+            ended = st.open & (status != RUNNING)
+            self.write(ended, Answer(*st.vectors, status, iterations, at.primal, at.dual, at.gap))
+            suspected = st.open & ~ended & (st.shifted | self.seems_infeasible(at))
+            lost = st.open & ~ended & ~suspected & self.is_lost(at)
+            st.open = st.open & ~(ended | self.hand_over(lost) | self.shift(suspected))
+            running = st.open.nonzero().squeeze(-1)
             if not len(running):
                 return
-            if len(running) < len(ended):
+            if len(running) <= (1 - numbers.COMPACT_SHARE) * len(st.index):
                 at = at.take(running)
-                for name in ("st", "matrices", "scaling", "metric", "by"):
+                for name in ("st", "matrices", "metric", "by"):
                     setattr(self, name, getattr(self, name).take(running))
             if suspected.any():  # the others wait for what is now next to new sides
+                at = self.advance(0)
                 continue
             if self.checks and math.log2(self.checks).is_integer():
                 self.move_rho(at)
-            self.step(at, min(numbers.ADMM_CHECK, self.options.max_iter - self.made))
+            at = self.advance(min(numbers.ADMM_CHECK, self.options.max_iter - self.made))
 
-    @property
-    def point(self) -> Vectors:
-        """The present iterates."""
-        return Vectors(self.st.x, self.st.z, self.st.s)
-
-    def measure(self) -> Measure:
-        """The residuals, and the products that they are made of."""
+    def advance(self, count: int) -> Measure:
+        """Some iterations, and where they lead."""
         st = self.st
-        Hx, Gx, Gz = self.matrices.hessian(st.x), self.matrices.rows(st.x), self.matrices.columns(st.z)
-        found = residuals(st.x, st.z, Hx, Gx, Gz, st.g, st.s, st.lo, st.hi, self.scaling, self.options)
-        return Measure(**vars(found), Hx=Hx, Gx=Gx, Gz=Gz)
+        st.point, at = self.steps.advance(st.point, st.posed, self.matrices, self.by, self.options, count)
+        if count:
+            st.settled = torch.ones_like(st.settled)
+            self.made, self.checks = self.made + count, self.checks + 1
+        return at
 
     def verdict(self, at: Measure) -> Tensor:
         """The status of each problem: [B], RUNNING where it goes on."""
-        moved = (self.st.s != 0).any(-1)
         unsolved = RUNNING if self.made < self.options.max_iter else Status.MAX_ITERATIONS
-        solved = torch.where(moved, Status.SOLVED_CLOSEST_FEASIBLE, Status.SOLVED)
+        solved = torch.where(self.st.moved, Status.SOLVED_CLOSEST_FEASIBLE, Status.SOLVED)
         return torch.where(self.st.settled & ~self.st.shifted & at.hold(), solved, unsolved)
 
     def write(self, where: Tensor, found: Answer) -> None:
@@ -197,22 +190,14 @@ class Splitting:
 
         An x that does has ``(G'v)'x <= sum max(lo v, hi v)``.
         """
-        st, D = self.st, self.scaling.D
-        support = torch.where(st.dz == 0, 0.0, st.dz * torch.where(st.dz > 0, st.hi, st.lo)).sum(-1)
-        reach = numbers.ADMM_REACH * largest(st.x / D).clamp(min=1.0) / st.calm
-        certain = support < -reach * (D * self.matrices.columns(st.dz).abs()).sum(-1)
-        return certain & (at.primal_worst > 1) & (st.s == 0).all(-1)
+        reach = numbers.ADMM_REACH * at.far.clamp(min=1.0) / self.st.calm
+        return (at.support < -reach * at.pull) & (at.primal_worst > 1) & ~self.st.moved
 
     def is_lost(self, at: Measure) -> Tensor:
         """Whether there is no factor, x is not finite, or seems to move along a ray: down, flatly, and to no side."""
-        st, c, D = self.st, self.scaling.c, self.scaling.D
-        threshold = numbers.ADMM_RAY * largest(st.dx / D)
-        Gd = self.scaling.E * self.matrices.rows(st.dx)
-        approach = torch.where(st.hi.isinf(), 0.0, Gd.clamp(min=0)) - torch.where(st.lo.isinf(), 0.0, Gd.clamp(max=0))
-        curvature = largest(c * D * self.matrices.hessian(st.dx))
-        falls = c.squeeze(-1) * dot(st.g.expand_as(st.dx), st.dx) < -threshold
-        ray = falls & (torch.maximum(curvature, largest(approach)) <= threshold) & (at.dual_worst > 1)
-        return ray | ~st.x.isfinite().all(-1) | self.by.failed
+        threshold = numbers.ADMM_RAY * at.stride
+        ray = (at.slope < -threshold) & (torch.maximum(at.curvature, at.nearing) <= threshold) & (at.dual_worst > 1)
+        return ray | ~at.far.isfinite() | self.by.failed
 
     def hand_over(self, lost: Tensor) -> Tensor:
         """Has the augmented Lagrangian solve problems [B] bool, which have ended then."""
@@ -228,16 +213,16 @@ class Splitting:
         """Seeks the shifts of problems [B] bool and moves their sides; which have ended, as INFEASIBLE: [B] bool."""
         if not suspected.any():
             return suspected
-        st, part = self.st, suspected.nonzero().squeeze(-1)
-        rows = self.rows.take(st.index[part])._replace(lo=st.lo[part], hi=st.hi[part])
-        found = find_shift(
-            rows, st.x[part], st.calm[part], self.matrices.take(part), self.scaling.take(part), self.options
-        )
-        for name in ("lo", "hi", "s", "calm"):
-            setattr(st, name, getattr(st, name).index_copy(0, part, getattr(found, name)))
+        st, posed, part = self.st, self.st.posed, suspected.nonzero().squeeze(-1)
+        rows = self.rows.take(st.index[part])._replace(lo=posed.lo[part], hi=posed.hi[part])
+        scaling = posed.scaling.take(part)
+        found = find_shift(rows, st.point.x[part], st.calm[part], self.matrices.take(part), scaling, self.options)
+        lo, hi, s = (getattr(posed, t).index_copy(0, part, getattr(found, t)) for t in ("lo", "hi", "s"))
+        st.posed = replace(posed, lo=lo, hi=hi, s=s)
+        st.point = replace(st.point, v=st.point.v.clamp(lo, hi))
+        st.calm = st.calm.index_copy(0, part, found.calm)
         st.searching = st.searching.index_add(0, part, found.steps)
-        st.v, st.shifted = st.v.clamp(st.lo, st.hi), torch.zeros_like(st.shifted)
-        st.dz = st.dz.index_fill(0, part, 0.0)
+        st.moved, st.shifted = (s != 0).any(-1), torch.zeros_like(st.shifted)
         ended = torch.zeros_like(suspected).index_copy(0, part, found.status != RUNNING)
         for name, whole in self.answer._asdict().items():
             value = self.made + found.steps if name == "iterations" else getattr(found, name)
@@ -246,34 +231,11 @@ class Splitting:
 
     def move_rho(self, at: Measure) -> None:
         """Has rho balance the residuals, each next to its terms; where problems share it, those of most of them."""
-        st, c, D, E = self.st, self.scaling.c, self.scaling.D, self.scaling.E
-        primal = relative(*(largest(E * t) for t in (at.Gx - st.v, at.Gx, st.v)))
-        dual = relative(*(largest(c * D * t) for t in (at.Hx + st.g + at.Gz, at.Hx, at.Gz, st.g)))
-        factor = (primal / dual).sqrt()
+        st, factor = self.st, at.balance.sqrt().unsqueeze(-1)
         if len(st.rho) == 1:
+            factor = torch.where(st.open.unsqueeze(-1), factor, torch.nan)
             factor = factor.nanquantile(numbers.ADMM_RHO_SHARE, 0, keepdim=True)
-        rho = st.rho * factor.unsqueeze(-1)
-        rho = rho.clamp(1 / numbers.ADMM_RHO_RANGE, numbers.ADMM_RHO_RANGE)
+        rho = (st.rho * factor).clamp(1 / numbers.ADMM_RHO_RANGE, numbers.ADMM_RHO_RANGE)
         apart = torch.maximum(rho / st.rho, st.rho / rho) >= numbers.ADMM_RHO_CHANGE
         st.rho = torch.where(apart, rho, st.rho)
-        self.by = Operators.of(self.matrices, self.metric, st.rho)
-
-    def step(self, at: Measure, count: int) -> None:
-        """Some iterations, from the measured point on."""
-        st, dtype = self.st, self.by.inverse.dtype
-        dual, z, v, lo, hi = (
-            t.to(dtype) for t in (at.Hx + st.g + at.Gz, st.z, st.v - at.Gx, st.lo - at.Gx, st.hi - at.Gx)
-        )
-        way = self.iterate(self.matrices.single or self.matrices, self.by, dual, z, v, lo, hi, count)
-        st.x, st.v = st.x + way.dx, (at.Gx + way.v).clamp(st.lo, st.hi)
-        st.z = torch.where(way.dz == -z, 0.0, st.z + way.dz)  # not the rounding error of z where a row is inactive
-        st.dx, st.dz = way.dx.double(), way.dz.double()
-        st.settled = torch.ones_like(st.settled)
-        self.made, self.checks = self.made + count, self.checks + 1
-
-
-def relative(residual: Tensor, *terms: Tensor) -> Tensor:
-    """A residual next to the largest of its terms: [B]."""
-    largest_term = torch.stack(torch.broadcast_tensors(*terms)).amax(0)
-    found = residual / largest_term
-    return torch.where(largest_term > 0, found, 0.0).clamp(min=numbers.ADMM_RESIDUAL)
+        self.by = self.steps.operators(self.matrices, self.metric, st.rho)

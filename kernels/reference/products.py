@@ -24,11 +24,14 @@ def take(t: Tensor, index: Tensor) -> Tensor:
 
 @dataclass
 class Batched:
-    """A record of tensors with a leading batch dimension."""
+    """A record of tensors with a leading batch dimension, or of such records."""
 
     def take(self: T, index: Tensor) -> T:
         """The record of the problems ``index``."""
-        return replace(self, **{f.name: take(getattr(self, f.name), index) for f in fields(self)})
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self, **{k: v.take(index) if isinstance(v, Batched) else take(v, index) for k, v in parts.items()}
+        )
 
 
 def product(X: Tensor, M: Tensor) -> Tensor:

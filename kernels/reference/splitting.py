@@ -53,16 +53,21 @@ class Operators(Batched):
     sigma: Tensor  # [B|1, n] sigma P
     failed: Tensor  # [B|1] bool, whether K is not positive definite
 
-    @classmethod
-    def of(cls, matrices: Matrices, metric: Metric, rho: Tensor) -> Operators:
-        """Those of a penalty [B|1, 1]: one for all where nothing is batched."""
-        mixed = matrices.single is not None
-        sigma = (numbers.ADMM_SIGMA_MIXED if mixed else numbers.ADMM_SIGMA) * metric.x
-        by_row, sigma = (t.float() if mixed else t for t in (rho * metric.rows, sigma))
-        factor = Factor(matrices.single or matrices, by_row, sigma.expand(len(by_row), -1))
-        unit = torch.eye(matrices.n, dtype=sigma.dtype, device=sigma.device)
-        root = torch.linalg.solve_triangular(factor.L, unit.expand_as(factor.L), upper=False)
-        return cls(root.mT @ root, by_row, sigma, factor.info > 0)
+
+def operators(matrices: Matrices, metric: Metric, rho: Tensor) -> Operators:
+    """Those of a penalty [B|1, 1]: one for all where nothing is batched."""
+    by_row, sigma, matrices = weighed(matrices, metric, rho)
+    factor = Factor(matrices, by_row, sigma.expand(len(by_row), -1))
+    unit = torch.eye(matrices.n, dtype=sigma.dtype, device=sigma.device)
+    root = torch.linalg.solve_triangular(factor.L, unit.expand_as(factor.L), upper=False)
+    return Operators(root.mT @ root, by_row, sigma, factor.info > 0)
+
+
+def weighed(matrices: Matrices, metric: Metric, rho: Tensor) -> tuple[Tensor, Tensor, Matrices]:
+    """``diag(rho)``, ``sigma P`` and the matrices, in the precision of the iterations."""
+    if matrices.single is None:
+        return rho * metric.rows, numbers.ADMM_SIGMA * metric.x, matrices
+    return (rho * metric.rows).float(), (numbers.ADMM_SIGMA_MIXED * metric.x).float(), matrices.single
 
 
 @dataclass

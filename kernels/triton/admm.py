@@ -1,19 +1,24 @@
-"""The launch of the iteration of ADMM, in the place of the reference's."""
+"""The launches of ADMM, in the place of the reference's iterations and inverses."""
 
 from __future__ import annotations
+
+from dataclasses import fields
 
 import torch
 import triton
 from torch import Tensor
 
 from .. import numbers
-from ..interface import Rows
+from ..interface import Options, Rows
+from ..reference import advance as reference
+from ..reference.admm import Steps
 from ..reference.products import Matrices
-from ..reference.splitting import Operators, Way
-from .splitting import iterate_kernel
-from .vectors import COMPILED
+from ..reference.splitting import Metric, Operators, operators, weighed
+from .advance import Point, Posed, Shape, Way, iterate_kernel, measure_kernel
+from .inverse import inverse_kernel
+from .launch import VERSION, batched, built
 
-TILE = 16  # problems of a program
+TILE = 16  # problems of a program, where they share their matrices
 LEAST = 16  # the smallest side of a product of matrices
 LARGEST_N, LARGEST_K = 64, 128  # what the tiles of a program hold, bounds aside
 WARPS = {16: 4, 32: 8, 64: 8}  # by n rounded up
@@ -22,8 +27,6 @@ PRECISION = "ieee"  # of the products in float32
 
 def obstacle(rows: Rows) -> str:
     """Why the kernel cannot take such problems, as advice; empty where it can."""
-    if not rows.share_matrices:
-        return "its ADMM is for batches that share H, A and C"
     if rows.n > LARGEST_N or rows.n_eq + rows.n_in > LARGEST_K:
         return f"its ADMM takes {LARGEST_N} variables and {LARGEST_K} rows at most, bounds aside"
     return ""
@@ -34,38 +37,77 @@ def padded(count: int) -> int:
     return max(LEAST, triton.next_power_of_2(count))
 
 
-def iterate(
+def stored(matrices: Matrices, like: Tensor) -> Tensor:
+    """The stored rows as one array: [B|1, k, n], a copy where only some of them are shared."""
+    none = like.new_empty(1, 0, matrices.n)
+    batch = max(len(G) for G in (none, *matrices.blocks))
+    return torch.cat([G.expand(batch, -1, -1) for G in (none, *matrices.blocks)], 1)
+
+
+def inverses(matrices: Matrices, metric: Metric, rho: Tensor) -> Operators:
+    """As the reference's operators; problems with matrices of their own have them inverted by a program each."""
+    if len(rho) == 1:
+        return operators(matrices, metric, rho)
+    by_row, sigma, matrices = weighed(matrices, metric, rho)
+    B, n, G = len(by_row), matrices.n, stored(matrices, by_row)
+    inverse = by_row.new_empty(B, n, n)
+    failed = torch.empty(B, dtype=torch.bool, device=rho.device)
+    H = G if matrices.H is None else matrices.H.contiguous()
+    N = padded(n)
+    with torch.cuda.device_of(rho):  # Triton launches on the current device
+        inverse_kernel[(B,)](
+            *(H, G, by_row, sigma, inverse, failed),
+            batched((H, G, sigma)),
+            n,
+            G.shape[1],
+            matrices.H is not None,
+            matrices.bounded,
+            N,
+            padded(G.shape[1]),
+            **built(WARPS[N]),
+        )
+    return Operators(inverse, by_row, sigma, failed)
+
+
+def advance(
+    point: reference.Point,
+    posed: reference.Posed,
     matrices: Matrices,
     by: Operators,
-    dual: Tensor,  # [B, n]
-    z: Tensor,  # [B, m]
-    v: Tensor,  # [B, m]
-    lo: Tensor,  # [B, m]
-    hi: Tensor,  # [B, m]
+    options: Options,
     count: int,
-) -> Way:
-    """As the reference's, in one launch over the batch, for matrices that it shares."""
-    B, n = dual.shape
-    rows = torch.cat([dual.new_empty(0, n), *(G[0] for G in matrices.blocks)])
-    way = Way(torch.empty_like(dual), torch.empty_like(z), torch.empty_like(z))
-    N = padded(n)
-    with torch.cuda.device_of(dual):  # Triton launches on the current device
-        iterate_kernel[(triton.cdiv(B, TILE),)](
-            *(t.contiguous() for t in (by.inverse, rows, by.rho, by.sigma, dual, z, v, lo, hi)),
-            way.dx,
-            way.dz,
-            way.v,
-            B,
-            n,
-            len(rows),
-            count,
-            numbers.ADMM_RELAXATION,
-            matrices.bounded,
-            TILE,
-            N,
-            padded(len(rows)),
-            PRECISION,
-            num_warps=WARPS[N],
-            **COMPILED,
-        )
-    return way
+) -> tuple[reference.Point, reference.Measure]:
+    """As the reference's, in two launches."""
+    B, n = point.x.shape
+    point = reference.Point(*(t.contiguous() for t in vars(point).values()))
+    after = reference.Point(*(torch.empty_like(t) for t in vars(point).values()))
+    found = point.x.new_empty(len(fields(reference.Measure)), B)
+    rows = stored(matrices, point.x)
+    inexact = rows if matrices.single is None else stored(matrices.single, by.inverse)
+    H = rows if matrices.H is None else matrices.H
+    scaling, N = posed.scaling, padded(n)
+    vectors = (posed.g, posed.lo, posed.hi, posed.s, scaling.D, scaling.E, scaling.c, scaling.h)
+    matrices_of = (H, rows, by.inverse, inexact, by.rho, by.sigma)
+    given = Posed._make(t.contiguous() for t in (*vectors, *matrices_of))
+    own = max(len(H), len(rows), len(by.inverse)) > 1
+    shape = Shape(
+        numbers.ADMM_RELAXATION,
+        1 if own else TILE,
+        N,
+        padded(rows.shape[1]),
+        matrices.H is not None,
+        matrices.bounded,
+        PRECISION,
+        VERSION,
+    )
+    way = Way(torch.empty_like(point.x), torch.empty_like(point.z))
+    arrays = (Point._make(vars(point).values()), Point._make(vars(after).values()), way, given)
+    sizes = (batched(given), B, n, rows.shape[1])
+    grid = (triton.cdiv(B, shape.T),)
+    with torch.cuda.device_of(point.x):  # Triton launches on the current device
+        iterate_kernel[grid](*arrays, *sizes, count, shape, **built(WARPS[N]))
+        measure_kernel[grid](*arrays, found, *sizes, options.eps_abs, options.eps_rel, shape, **built(WARPS[N]))
+    return after, reference.Measure(*found)
+
+
+STEPS = Steps(inverses, advance)

@@ -50,10 +50,15 @@ def variant_of(rows: Rows) -> tuple[Config, dict[str, int]]:
     """The variant for these rows, and how the compiler is to build it."""
     N, M = padded(rows.n), padded(rows.m)
     cfg = Config(rows.n, N, M, CHUNK[N], rows.H is not None, rows.bounded, VERSION)
-    build = COMPILED | {"num_warps": WARPS[N]}
+    return cfg, built(WARPS[N])
+
+
+def built(warps: int) -> dict[str, int]:
+    """How the compiler is to build a kernel."""
+    build = COMPILED | {"num_warps": warps}
     if torch.version.hip is None:  # AMD's refuses what it does not know
         build["maxnreg"] = MAXIMAL_REGISTERS
-    return cfg, build
+    return build
 
 
 def scratch_of(rows: Rows, cfg: Config) -> tuple[Tensor, Tensor, int]:

@@ -1,10 +1,12 @@
-"""The iteration of ADMM for problems that share their matrices: one program takes a tile of them.
+"""The iteration of ADMM, as ``kernels/reference/splitting.py`` has it, for T problems of a program.
 
-As ``kernels/reference/splitting.py`` has it. The inverse and the rows stay on the chip, and an iteration is three
-products of matrices: in double precision by the tensor cores, in single precision as its name says ("ieee", on the
-ordinary units, or "tf32x3", three products of the tensor cores for one). With arrays in float32 no instruction is in
-double precision.
+Where problems share their matrices, a program takes a tile of them: the inverse and the rows stay on the chip, and an
+iteration is three products of matrices, in double precision by the tensor cores, in single precision as its name says
+("ieee", on the ordinary units, or "tf32x3", three products of the tensor cores for one). A problem with matrices of its
+own has a program to itself, T = 1. With matrices in float32 no instruction of an iteration is in double precision.
 """
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -12,20 +14,39 @@ import triton.language as tl
 from .vectors import INF
 
 
+class Part(NamedTuple):
+    """Of a tile of problems the stored rows, or the bounds: where they are, next to the measured point."""
+
+    z: Any  # [T, M] at that point
+    dz: Any  # [T, M] and the rest: now
+    v: Any  # [T, M]
+    lo: Any  # [T, M]
+    hi: Any  # [T, M]
+    rho: Any  # [1, M]
+
+
+@triton.jit
+def flag(batched, k):
+    """Bit k, which says whether array k has a batch."""
+    return (batched >> k) & 1
+
+
 @triton.jit
 def tile(pointer, first, count, offset, stride, width, other, T: tl.constexpr, N: tl.constexpr):
-    """Entries ``offset`` to ``offset + width`` of the vectors of a tile of problems: [T, N]."""
-    b, j = first + tl.arange(0, T), tl.arange(0, N)
-    inside = (b[:, None] < count) & (j[None, :] < width)
-    return tl.load(pointer + b[:, None] * stride + (offset + j[None, :]), mask=inside, other=other)
+    """Entries ``offset`` to ``offset + width`` of the vectors of T problems: [T, N]; shared ones have no stride."""
+    b, j = tl.arange(0, T), tl.arange(0, N)
+    inside = (b[:, None] < count - first) & (j[None, :] < width)
+    return tl.load(pointer + (first * stride + offset) + (b[:, None] * stride + j[None, :]), mask=inside, other=other)
 
 
 @triton.jit
-def put_tile(pointer, value, first, count, offset, stride, width, T: tl.constexpr, N: tl.constexpr):
+def put_tile(pointer, value, first, count, offset, stride, width):
     """Writes what :func:`tile` reads."""
-    b, j = first + tl.arange(0, T), tl.arange(0, N)
-    inside = (b[:, None] < count) & (j[None, :] < width)
-    tl.store(pointer + b[:, None] * stride + (offset + j[None, :]), value, mask=inside)
+    T: tl.constexpr = value.shape[0]
+    N: tl.constexpr = value.shape[1]
+    b, j = tl.arange(0, T), tl.arange(0, N)
+    inside = (b[:, None] < count - first) & (j[None, :] < width)
+    tl.store(pointer + (first * stride + offset) + (b[:, None] * stride + j[None, :]), value, mask=inside)
 
 
 @triton.jit
@@ -44,66 +65,48 @@ def weights(pointer, count, N: tl.constexpr):
 
 
 @triton.jit
-def within(moved, z, dz, rho, lo, hi):
-    """The rows within their sides, and by how much the multipliers have moved."""
-    free = moved + (z + dz) / rho
-    v = tl.minimum(tl.maximum(free, lo), hi)
-    return v, tl.where(v == free, -z, dz + rho * (moved - v))
+def times(X, M, precision: tl.constexpr):
+    """``X M``: [T, K], [K, N] -> [T, N]."""
+    if X.shape[0] == 1:
+        return tl.sum(tl.trans(X) * M, axis=0)[None, :]
+    else:
+        return tl.dot(X, M, input_precision=precision, out_dtype=X.dtype)
 
 
-@triton.jit(do_not_specialize=["batch", "n", "k", "count"])
-def iterate_kernel(
-    inverse_ptr,  # [n, n] of K
-    rows_ptr,  # [k, n] the stored rows
-    rho_ptr,  # [m], m = k, and n more where x is bounded
-    sigma_ptr,  # [n]
-    dual_ptr,  # [B, n] H x + g + G'z
-    z_ptr,  # [B, m]
-    v_ptr,  # [B, m] and the rest: next to G x
-    lo_ptr,  # [B, m]
-    hi_ptr,  # [B, m]
-    dx_out,  # [B, n] output
-    dz_out,  # [B, m] output
-    v_out,  # [B, m] output
-    batch,
-    n,
-    k,
-    count,  # of iterations
-    alpha: tl.constexpr,  # over-relaxation
-    bounded: tl.constexpr,
-    T: tl.constexpr,  # problems of a program
-    N: tl.constexpr,  # n and k rounded up
-    M: tl.constexpr,
-    precision: tl.constexpr,  # of the products
-):
-    """``count`` iterations for problems T ``program_id(0)`` and on."""
-    first = tl.program_id(0).to(tl.int64) * T
-    m = k + n if bounded else k
-    kind = dual_ptr.dtype.element_ty
-    beta: tl.constexpr = 1 - alpha
-    inverse, G = matrix(inverse_ptr, n, n, N, N), matrix(rows_ptr, k, n, M, N)
-    rho, sigma = weights(rho_ptr, k, M), weights(sigma_ptr, n, N)
-    dual = tile(dual_ptr, first, batch, 0, n, n, 0.0, T, N)
-    z, v = tile(z_ptr, first, batch, 0, m, k, 0.0, T, M), tile(v_ptr, first, batch, 0, m, k, 0.0, T, M)
-    lo, hi = tile(lo_ptr, first, batch, 0, m, k, -INF, T, M), tile(hi_ptr, first, batch, 0, m, k, INF, T, M)
-    dx, dz = tl.zeros((T, N), kind), tl.zeros((T, M), kind)
-    if bounded:
-        rho_x, z_x = weights(rho_ptr + k, n, N), tile(z_ptr, first, batch, k, m, n, 0.0, T, N)
-        lo_x, hi_x = tile(lo_ptr, first, batch, k, m, n, -INF, T, N), tile(hi_ptr, first, batch, k, m, n, INF, T, N)
-        v_x, dz_x = tile(v_ptr, first, batch, k, m, n, 0.0, T, N), tl.zeros((T, N), kind)
-    for _ in range(count):
-        push = sigma * dx - dual + tl.dot(rho * v - dz, G, input_precision=precision, out_dtype=kind)
-        if bounded:
-            push += rho_x * v_x - dz_x
-        step = tl.dot(push, inverse, input_precision=precision, out_dtype=kind)
-        dx = alpha * step + beta * dx
-        moved = alpha * tl.dot(step, tl.trans(G), input_precision=precision, out_dtype=kind) + beta * v
-        v, dz = within(moved, z, dz, rho, lo, hi)
-        if bounded:
-            v_x, dz_x = within(alpha * step + beta * v_x, z_x, dz_x, rho_x, lo_x, hi_x)
-    put_tile(dx_out, dx, first, batch, 0, n, n, T, N)
-    put_tile(dz_out, dz, first, batch, 0, m, k, T, M)
-    put_tile(v_out, v, first, batch, 0, m, k, T, M)
-    if bounded:
-        put_tile(dz_out, dz_x, first, batch, k, m, n, T, N)
-        put_tile(v_out, v_x, first, batch, k, m, n, T, N)
+@triton.jit
+def times_transposed(X, M, precision: tl.constexpr):
+    """``X M'``: [T, N], [K, N] -> [T, K]."""
+    if X.shape[0] == 1:
+        return tl.sum(X * M, axis=1)[None, :]
+    else:
+        return tl.dot(X, tl.trans(M), input_precision=precision, out_dtype=X.dtype)
+
+
+@triton.jit
+def told(at, posed, rho_ptr, batched, where, offset, width, kind: tl.constexpr, T: tl.constexpr, M: tl.constexpr):
+    """A part of the rows at the measured point, in the precision of the iterations."""
+    first, batch, m = where
+    z, Gx = (
+        tile(at.z, first, batch, offset, m, width, 0.0, T, M),
+        tile(at.Gx, first, batch, offset, m, width, 0.0, T, M),
+    )
+    v = tile(at.v, first, batch, offset, m, width, 0.0, T, M) - Gx
+    lo = tile(posed.lo, first, batch, offset, m * flag(batched, 1), width, -INF, T, M) - Gx
+    hi = tile(posed.hi, first, batch, offset, m * flag(batched, 2), width, INF, T, M) - Gx
+    rho = weights(rho_ptr + offset, width, M)
+    return Part(z.to(kind), tl.zeros((T, M), kind), v.to(kind), lo.to(kind), hi.to(kind), rho)
+
+
+@triton.jit
+def pushed(part):
+    """What the rows of a part push x by: [T, M]."""
+    return part.rho * part.v - part.dz
+
+
+@triton.jit
+def within(part, moved):
+    """The part after an iteration, whose rows have moved to [T, M]."""
+    free = moved + (part.z + part.dz) / part.rho
+    v = tl.minimum(tl.maximum(free, part.lo), part.hi)
+    dz = tl.where(v == free, -part.z, part.dz + part.rho * (moved - v))
+    return Part(part.z, dz, v, part.lo, part.hi, part.rho)

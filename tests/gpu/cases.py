@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
-from helpers import as_rows
+from helpers import OPTIONS, as_rows
 
 import qplayer_gpu as qp
 from qplayer_gpu import trial
 from qplayer_gpu.kernels import reference
 from qplayer_gpu.kernels.interface import Kernels, Options, Rows, Vectors
 from qplayer_gpu.kernels.reference import splitting
-from qplayer_gpu.kernels.reference.admm import State
+from qplayer_gpu.kernels.reference.admm import REFERENCE, State, Steps
+from qplayer_gpu.kernels.reference.advance import Point, Posed, measure
 from qplayer_gpu.kernels.reference.products import Matrices
 from qplayer_gpu.kernels.reference.scaling import measure_scaling
 
 CPU = torch.device("cpu")
 CASES = ("qp", "lp", "hard", "weighted", "warm")
-ADMM = ("admm", "admm in float32")
+ADMM = ("admm", "admm in float32", "admm, own matrices", "admm, own matrices in float32")
 SAME = 1e-9  # of a vector, next to its length: rounding errors of other orders of summation
 SAME_FITTED = 5e-6  # of a fit: along the null space of its rows, rounding of 64 terms over a damping of 1e-8 is 1.4e-6
 SAME_MIXED = 1e-7  # eps_abs through the conditioning of the problems
 FITTED = ("b_s", "b_z")
 ITERATIONS = 10  # of ADMM
+SAME_INVERSE = 8.0  # times the error of the reference's inverses: the sweep's is some five times that of Cholesky's
 SAME_SINGLE = 4.0  # times the error that float32 makes in the reference's iterations
 
 
@@ -74,43 +77,75 @@ def complaints(found: dict[str, float], precision: str = "float64") -> list[str]
     return [f"{name}: {far:.1e}" for name, far in found.items() if not far <= limits.get(name, SAME)]
 
 
-def told(rows: Rows, single: bool) -> tuple[Matrices, splitting.Operators, list[torch.Tensor]]:
-    """What ADMM's first iterations take, in one precision or the other."""
+class First(NamedTuple):
+    """What ADMM's first iterations take."""
+
+    point: Point
+    posed: Posed
+    matrices: Matrices
+    by: splitting.Operators
+
+
+def first_of(rows: Rows, single: bool, steps: Steps = REFERENCE) -> First:
+    """It, in one precision or the other, some way from the start."""
     matrices = Matrices.of(rows, single)
     scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, True)
-    st = State.begin(rows, matrices, None)
-    by = splitting.Operators.of(matrices, splitting.Metric.of(rows, scaling), st.rho)
-    Gx = matrices.rows(st.x)
-    dual = (matrices.hessian(st.x) + rows.g + matrices.columns(st.z)).expand(rows.batch, -1)
-    vectors = [t.to(by.rho.dtype) for t in (dual, st.z, st.v - Gx, st.lo - Gx, st.hi - Gx)]
-    return matrices.single or matrices, by, vectors
+    st = State.begin(rows, matrices, scaling, None)
+    by = steps.operators(matrices, splitting.Metric.of(rows, scaling), st.rho)
+    point, _ = REFERENCE.advance(st.point, st.posed, matrices, by, OPTIONS, 1)
+    return First(point, st.posed, matrices, by)
 
 
-def differences_of_iterations(iterate: Callable[..., splitting.Way], rows: Rows, single: bool) -> dict[str, float]:
-    """How far each vector is from the reference's after some iterations of ADMM, next to what it may be."""
-    matrices, by, vectors = told(rows, single)
-    ours = iterate(matrices, by, *vectors, ITERATIONS)
-    theirs = splitting.iterate(matrices, by, *vectors, ITERATIONS)
-    exact = theirs
+def differences_of_iterations(steps: Steps, rows: Rows, single: bool) -> dict[str, float]:
+    """How far each vector is from the reference's after some iterations of ADMM, next to what it may be.
+
+    And each number that is measured there, from the reference's at the same point.
+    """
+    first = first_of(rows, single, steps)
+    ours, measured = steps.advance(*first, OPTIONS, ITERATIONS)
+    theirs, _ = exact, _ = REFERENCE.advance(*first, OPTIONS, ITERATIONS)
     if single:
-        wide = splitting.Operators(*(t.double() for t in (by.inverse, by.rho, by.sigma)), by.failed)
-        exact = splitting.iterate(matrices.map(torch.Tensor.double), wide, *(t.double() for t in vectors), ITERATIONS)
+        wide = splitting.Operators(
+            *(t.double() for t in (first.by.inverse, first.by.rho, first.by.sigma)), first.by.failed
+        )
+        double = replace(first.matrices, single=None)
+        exact, _ = REFERENCE.advance(first.point, first.posed, double, wide, OPTIONS, ITERATIONS)
     found = {}
     for name, v in vars(ours).items():
         size = 1 + getattr(exact, name).norm()
         rounding = (getattr(theirs, name) - getattr(exact, name)).norm() / size
         allowed = SAME_SINGLE * rounding + 1e-6 if single else SAME
         found[name] = ((v - getattr(exact, name)).norm() / size / allowed).item()
+    way = ours.x - first.point.x, ours.z - first.point.z
+    expected = measure(first.point, ours, *way, first.posed, OPTIONS)
+    for name, number in vars(measured).items():
+        other = getattr(expected, name)
+        far = torch.where(number == other, 0.0, (number - other).abs() / (1 + other.abs()))
+        found[f"{name} there"] = far.max().item() / SAME
     return found
+
+
+def error_of_inverses(steps: Steps, rows: Rows, single: bool) -> float:
+    """How far ``K inverse`` is from the unit matrix, next to what it may be by the reference's."""
+    ours, theirs = (first_of(rows, single, by) for by in (steps, REFERENCE))
+    K = Matrices.of(rows, False).gram(ours.by.rho.double(), ours.by.sigma.double().expand(len(ours.by.rho), -1), None)
+    mine, other = ((K @ each.by.inverse.double() - torch.eye(rows.n)).norm() for each in (ours, theirs))
+    return (mine / (SAME_INVERSE * other + 1e-15)).item() if not ours.by.failed.any() else math.inf
+
+
+def shared_rows(n: int, batch: int) -> Rows:
+    """Problems with one H, A and C."""
+    *arrays, _ = rows_of("qp", n, 2).take(torch.ones(batch, dtype=torch.long))
+    one = {name: t if t is None else t[:1] for name, t in zip(Rows._fields, arrays, strict=False)}
+    return Rows(**one | {"g": torch.linspace(1, 2, batch, dtype=torch.float64)[:, None] * one["g"]}, batch=batch)
 
 
 def wrong_iterations(case: str, n: int, batch: int) -> list[str]:
     """What of Triton's iterations of ADMM is further off than it may be."""
     from qplayer_gpu.kernels.triton import admm  # which a process without Triton does not have
 
-    rows = rows_of("qp", n, 2)
-    *arrays, _ = rows.take(torch.ones(batch, dtype=torch.long))
-    one = {name: t if t is None else t[:1] for name, t in zip(Rows._fields, arrays, strict=False)}
-    rows = Rows(**one | {"g": torch.linspace(1, 2, batch, dtype=torch.float64)[:, None] * one["g"]}, batch=batch)
-    found = differences_of_iterations(admm.iterate, rows, case == "admm in float32")
+    rows = rows_of("qp", n, batch) if "own" in case else shared_rows(n, batch)
+    single = "float32" in case
+    found = differences_of_iterations(admm.STEPS, rows, single)
+    found["inverse"] = error_of_inverses(admm.STEPS, rows, single)
     return [f"{name}: {far:.1e} of what it may be" for name, far in found.items() if not far <= 1]
