@@ -25,7 +25,7 @@ from qplayer_gpu.kernels.cuda import source
 from . import cases, on_cupy, timed
 from .emulated import Emulation, Launch
 
-THREADS = {8: (8, 32), 16: (8, 32, 64), 32: (32, 64), 64: (32, 64, 128), 128: (64, 128, 256)}
+THREADS = {8: (8, 32), 16: (8, 32, 64), 32: (32, 64), 64: (64, 128), 128: (64, 128, 256)}
 ARCHITECTURE = 90
 EACH = 4  # problems, one after the other, by the same threads
 STEP = 0.01  # of a latency, relative
