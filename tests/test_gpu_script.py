@@ -19,7 +19,7 @@ import torch
 
 from bench import gpu, run
 from bench.cases import CASES
-from qplayer_gpu import backend, trial
+from qplayer_gpu import backend, direct, trial
 from qplayer_gpu.kernels import cpu, linear
 
 ROOT = Path(__file__).parents[1]
@@ -208,6 +208,7 @@ def test_times_are_lines_of_a_table(on_a_cpu, capsys):
 def test_a_wrong_backend_is_found(on_a_cpu, monkeypatch, capsys):
     spoiled = SimpleNamespace(**vars(cpu) | {"adjoint": wrong(cpu.adjoint)})
     monkeypatch.setitem(backend.BACKENDS, "cpu", spoiled)
+    monkeypatch.setattr(direct, "_plans", {})  # which know who solves
     assert on_a_cpu("answers", "cpu", "8") == 1
     assert "cpu, n = 8, torch.float64: error 1." in capsys.readouterr().out
 

@@ -342,7 +342,7 @@ def set_penalties(data, phase, cfg: tl.constexpr):
     put_number(data, slots.ETA_IN, numbers.FIRST_ETA_IN, cfg)
     if searching:
         put_number(data, slots.ETA_IN, numbers.SHIFT_INNER, cfg)
-    first = tl.where(
-        some(row_vector(data, slots.IS_HARD, cfg) != 0), numbers.SHIFT_FIRST_RHO_HARD, numbers.SHIFT_FIRST_RHO
-    )
+    first = tl.full((), numbers.SHIFT_FIRST_RHO, tl.float64)
+    if some(row_vector(data, slots.IS_HARD, cfg) != 0):
+        first = tl.full((), numbers.SHIFT_FIRST_RHO_HARD, tl.float64)
     return tl.where(searching, first, number(data, slots.FIRST_RHO, cfg))
