@@ -301,3 +301,12 @@ def test_threads_do_not_race(tmp_path):
     subprocess.run([*command, *flags, "-o", program, Path(__file__).with_name("threads.cpp")], check=True)
     done = subprocess.run([program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "clean\n"), done.stderr[-4000:]
+
+
+@pytest.mark.parametrize("n", [3, 5, 16, 17, 24, 40])
+@pytest.mark.parametrize("batch", [1, 32])
+def test_of_h_the_symmetric_part_counts_at_every_size(n, batch):
+    args = f.feasible(batch, n)
+    skew = torch.randn(n, n, generator=torch.Generator().manual_seed(n), dtype=torch.double)
+    bent = qp.solve_qp(**args | {"H": args["H"] + skew - skew.mT}, backend="cpu").check()
+    torch.testing.assert_close(bent.x, qp.solve_qp(**args, backend="cpu").x, rtol=0, atol=1e-7)
