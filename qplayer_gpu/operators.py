@@ -121,8 +121,25 @@ def _at_answer(ctx: Any) -> tuple[Linearized, Tensor]:
     solved = (status <= Status.SOLVED_CLOSEST_FEASIBLE).unsqueeze(-1)
     if on_failure:
         solved = x.isfinite().all(-1, keepdim=True)
-    point = Vectors(*(torch.where(solved, t, 0.0) for t in (x, z, s)))
-    return _linearized(Rows(*arrays, batch), point, options, backend), solved  # type: ignore[call-arg]
+    rows, point = Rows(*arrays, batch), Vectors(*(torch.where(solved, t, 0.0) for t in (x, z, s)))  # type: ignore[call-arg]
+    if rows.w is not None or torch.is_grad_enabled():  # else nothing multiplies by the matrices again
+        rows = _tamed(rows, solved)
+    return _linearized(rows, point, options, backend), solved
+
+
+def _tamed(rows: Rows, solved: Tensor) -> Rows:
+    """The same without the matrices and weights of problems that have no derivatives.
+
+    A NaN in these would reach the gradients that the batch shares: 0 times NaN is NaN.
+    """
+
+    def tame(t: Tensor | None, value: float) -> Tensor | None:
+        if t is None:
+            return None
+        keep = solved if t.shape[0] == rows.batch else solved.any(0, keepdim=True)
+        return torch.where(keep if t.dim() == 2 else keep.unsqueeze(-1), t, value)
+
+    return rows._replace(H=tame(rows.H, 0.0), A=tame(rows.A, 0.0), C=tame(rows.C, 0.0), w=tame(rows.w, 1.0))  # type: ignore[arg-type]
 
 
 def _solve_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

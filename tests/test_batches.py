@@ -83,6 +83,27 @@ def test_the_shared_gradient_takes_only_the_solved():
     torch.testing.assert_close(gradient(torch.ones_like(ok)), gradient(ok), rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("twice", [False, True], ids=["first", "second"])
+def test_what_is_not_finite_stays_out_of_shared_gradients(twice):
+    args = f.excluding_halfspaces(5, N)
+    args["H"][0, 0, 0], args["C"][2, 1, 1] = math.inf, math.nan
+    args["w_in"] = torch.ones_like(args["u"])
+    args["w_in"][3, 2] = 0.0  # no weight may be zero
+    shared = {"w_in": torch.rand(args["u"].shape[1]).double() + 0.5, "g": torch.zeros(N).double()}
+
+    def gradients(keep):
+        kept = {k: v[keep] for k, v in args.items()}
+        leaves = {k: v.clone().requires_grad_() for k, v in shared.items()}
+        sol = qp.solve_qp(**kept | {k: kept[k] * v if k == "w_in" else kept[k] + v for k, v in leaves.items()})
+        found = torch.autograd.grad(sol.x.square().sum(), list(leaves.values()), create_graph=twice)
+        return torch.autograd.grad(sum(t.square().sum() for t in found), list(leaves.values())) if twice else found
+
+    solved = torch.tensor([1, 4])
+    for one, other in zip(gradients(torch.arange(5)), gradients(solved), strict=True):
+        assert (other != 0).any()
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
+
+
 def test_gradient_on_failure_is_a_setting():
     g = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
     args = {k: v for k, v in f.feasible(3, 8).items() if k != "g"}

@@ -293,10 +293,10 @@ struct Pullback {
             else if (i < stored) put(ARG_l, k, i - n_eq, lower), put(ARG_u, k, i - n_eq, upper);
             else put(ARG_lb, k, i - stored, lower), put(ARG_ub, k, i - stored, upper);
         }
-        if (gradient[ARG_w_eq] || gradient[ARG_w_in] || gradient[ARG_w_box]) scatter_weights(call, k);
+        if (gradient[ARG_w_eq] || gradient[ARG_w_in] || gradient[ARG_w_box]) scatter_weights(at, call, k);
     }
 
-    void scatter_weights(const Backward& call, int64_t k) const {
+    void scatter_weights(const Arguments::Places& at, const Backward& call, int64_t k) const {
         const Sizes& sizes = given.rows.sizes;
         const int n = sizes.n, m = sizes.m(), n_eq = sizes.n_eq, stored = sizes.stored();
         const double *b_s = call.b_s + k * n, *b_z = call.b_z + k * n, *w = given.rows.w.of(k), *hard = given.rows.hard.of(k);
@@ -310,7 +310,7 @@ struct Pullback {
                 of_s = b_s[i - stored], of_z = b_z[i - stored];
             }
             const double log_w = call.q_z[k * m + i] * of_z - call.ws[k * m + i] * of_s;
-            const double found = hard && hard[i] ? 0 : log_w / w[i];
+            const double found = !at.regular[k] || (hard && hard[i]) ? 0 : log_w / w[i];  // 0 times a NaN of the matrices is NaN
             if (i < n_eq) put(ARG_w_eq, k, i, found);
             else if (i < stored) put(ARG_w_in, k, i - n_eq, found);
             else put(ARG_w_box, k, i - stored, found);
