@@ -2,7 +2,8 @@
 
 python tests/soak.py                      # 100,000 problems
 python tests/soak.py --count 20000 --precision mixed
-python tests/soak.py --write              # the rows of docs/evidence.md
+python tests/soak.py --method admm        # to 1e-4
+python tests/soak.py --write              # the rows of docs/evidence.md, with --method admm of docs/choosing.md
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import families as f
@@ -71,7 +73,9 @@ FAMILIES = {
 }
 
 
-ROWS = Path(__file__).parents[1] / "bench" / "results" / "soak.csv"
+RESULTS = Path(__file__).parents[1] / "bench" / "results"
+ROWS = {"alm": RESULTS / "soak.csv", "admm": RESULTS / "soak_admm.csv"}
+SETTINGS = {"alm": qp.Settings(), "admm": qp.Settings(method="admm", eps_abs=1e-4, max_iter=4000)}
 TITLES = ("family", "problems", "wrong", "unsolved", "steps", "most", "primal", "dual", "gap", "shift")
 
 
@@ -81,9 +85,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000, help="problems, over all families")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", choices=["float64", "mixed"], default="float64")
-    parser.add_argument("--write", action="store_true", help=f"also into {ROWS.name}, for docs/evidence.md")
+    parser.add_argument("--method", choices=list(SETTINGS), default="alm")
+    parser.add_argument("--write", action="store_true", help="also into bench/results, for the pages")
     args = parser.parse_args()
-    settings = qp.Settings(precision=args.precision)
+    settings = replace(SETTINGS[args.method], precision=args.precision)
     batches = -(-args.count // (BATCH * len(FAMILIES)))
     start, rows = time.perf_counter(), []
     print("".join(f"{title:>{15 if title == 'family' else 9}}" for title in TITLES))
@@ -94,10 +99,10 @@ def main() -> None:
             print(f"    {problem}: {status}")
         rows.append(row)
     _, problems, wrong, unsolved = ([row[i] for row in rows] for i in range(4))
-    how = f"{time.perf_counter() - start:.0f} s, {args.precision}, {args.backend}"
+    how = f"{time.perf_counter() - start:.0f} s, {args.method}, {args.precision}, {args.backend}"
     print(f"{sum(problems)} problems, {sum(wrong)} with a wrong status, {sum(unsolved)} unsolved, {how}")
     if args.write:
-        with ROWS.open("w", newline="") as file:
+        with ROWS[args.method].open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([TITLES, *rows])
 
 

@@ -83,7 +83,7 @@ def test_shared_matrices_have_one_inverse():
         matrices = Matrices.of(rows, False)
         scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, True)
         rho = State.begin(rows, matrices, scaling, None).rho
-        assert len(operators(matrices, Metric.of(rows, scaling), rho).inverse) == batch
+        assert len(operators(matrices, Metric.of(rows.lo, rows.hi, scaling, rows.share_matrices), rho).inverse) == batch
 
 
 def textbook(rows, rho, count):
@@ -110,7 +110,11 @@ def test_the_iteration_is_the_textbook_s(precision):
     rows = as_rows(f.feasible(4, 9, two_sided=True))
     matrices = Matrices.of(rows, precision == torch.float32)
     scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, False)
-    by = operators(matrices, Metric.of(rows, scaling), torch.full((4, 1), 0.1, dtype=torch.float64))
+    by = operators(
+        matrices,
+        Metric.of(rows.lo, rows.hi, scaling, rows.share_matrices),
+        torch.full((4, 1), 0.1, dtype=torch.float64),
+    )
     x, z = torch.zeros(4, 9).double(), torch.zeros_like(rows.lo)
     v = z.clamp(rows.lo, rows.hi)
     for count in (7, 1, 12):
@@ -155,6 +159,11 @@ def test_hard_rows_and_weights(case):
     if (exact.status == qp.Status.INFEASIBLE).all():
         ray = f.times(args["C"].mT, sol.z) + (f.times(args["A"].mT, sol.y) if "A" in args else 0) + sol.z_box
         assert ray.abs().max() <= 1e-6 * torch.cat([sol.z, sol.y], 1).abs().max()
+
+
+def test_shifted_rows_weigh_as_the_equalities_that_they_are():
+    sol = qp.solve_qp(**f.excluding_halfspaces(64, 8), settings=admm()).check()
+    assert sol.info.iterations.double().mean() <= 100  # 212 with the weight of inequalities
 
 
 def test_a_start_from_the_answer_takes_no_iteration():

@@ -135,7 +135,8 @@ class Splitting:
         keep: Tensor,  # [.] the problems that are solved
     ) -> Splitting:
         """The solve at its beginning."""
-        st, metric, some = State.begin(rows, matrices, scaling, start), Metric.of(rows, scaling), matrices
+        metric = Metric.of(rows.lo, rows.hi, scaling, rows.share_matrices)
+        st, some = State.begin(rows, matrices, scaling, start), matrices
         if len(keep) < rows.batch:
             st, metric, some = st.take(keep), metric.take(keep), matrices.take(keep)
         return cls(rows, options, answer, st, some, metric, steps, steps.operators(some, metric, st.rho))
@@ -223,6 +224,9 @@ class Splitting:
         st.calm = st.calm.index_copy(0, part, found.calm)
         st.searching = st.searching.index_add(0, part, found.steps)
         st.moved, st.shifted = (s != 0).any(-1), torch.zeros_like(st.shifted)
+        if found.s.any():  # rows have become equalities
+            self.metric = Metric.of(lo, hi, posed.scaling, self.rows.share_matrices)
+            self.by = self.steps.operators(self.matrices, self.metric, st.rho)
         ended = torch.zeros_like(suspected).index_copy(0, part, found.status != RUNNING)
         for name, whole in self.answer._asdict().items():
             value = self.made + found.steps if name == "iterations" else getattr(found, name)

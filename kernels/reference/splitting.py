@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from .. import numbers
-from ..interface import Rows
 from .factor import Factor
 from .products import Batched, Matrices, product
 from .scaling import Scaling
@@ -33,11 +32,11 @@ class Metric(Batched):
     x: Tensor  # [B|1, n] 1 / (c D^2)
 
     @classmethod
-    def of(cls, rows: Rows, scaling: Scaling) -> Metric:
+    def of(cls, lo: Tensor, hi: Tensor, scaling: Scaling, shared: bool) -> Metric:
         """That of the scaling; what a problem's unit of x adds to it is averaged where the matrices are shared."""
-        equality, free = rows.lo == rows.hi, rows.lo.isinf() & rows.hi.isinf()
+        equality, free = lo == hi, lo.isinf() & hi.isinf()
         by_row, by_x = scaling.E.square() / scaling.c, 1 / (scaling.c * scaling.D.square())
-        if rows.share_matrices:
+        if shared:
             equality, free = (t.all(0, keepdim=True) for t in (equality, free))
             by_row, by_x = (t.log().mean(0, keepdim=True).exp() for t in (by_row, by_x))
         weight = torch.where(equality, numbers.ADMM_EQUALITY, torch.where(free, numbers.ADMM_FREE, 1.0))

@@ -91,7 +91,7 @@ def first_of(rows: Rows, single: bool, steps: Steps = REFERENCE) -> First:
     matrices = Matrices.of(rows, single)
     scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, True)
     st = State.begin(rows, matrices, scaling, None)
-    by = steps.operators(matrices, splitting.Metric.of(rows, scaling), st.rho)
+    by = steps.operators(matrices, splitting.Metric.of(rows.lo, rows.hi, scaling, rows.share_matrices), st.rho)
     point, _ = REFERENCE.advance(st.point, st.posed, matrices, by, OPTIONS, 1)
     return First(point, st.posed, matrices, by)
 
