@@ -1,7 +1,10 @@
 """What several test modules share: problems as rows, cases, and gradients against central differences."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from unittest.mock import patch
 
 import families as f
 import hard
@@ -9,7 +12,9 @@ import published
 import torch
 
 import qplayer_gpu as qp
+from qplayer_gpu import direct, method
 from qplayer_gpu.kernels import numbers
+from qplayer_gpu.kernels.reference.admm import REFERENCE
 from qplayer_gpu.problem import QP, rows_of, sizes_of
 
 OPTIONS = qp.Settings().options(torch.float64, torch.device("cpu"))
@@ -74,6 +79,17 @@ CASES = {
 def one_matrix(args):
     """The same with all matrices and sides of the first problem, shared; only g stays batched."""
     return f.shared(args, *(k for k, v in args.items() if k != "g" and v is not None and v.dim() == 2 + (k in "HAC")))
+
+
+@contextmanager
+def admm_paying() -> Iterator[None]:
+    """Has the method "auto" begin with ADMM, by the batched torch operations, as if that paid here for all problems."""
+    with (
+        patch.object(method, "pays", lambda rows: True),
+        patch.object(method, "steps_of", lambda rows, backend: REFERENCE),
+        patch.object(direct, "solve", lambda *arguments: None),
+    ):
+        yield
 
 
 def parts_of(solution):

@@ -2,8 +2,8 @@
 
 python tests/soak.py                      # 100,000 problems
 python tests/soak.py --count 20000 --precision mixed
-python tests/soak.py --method admm        # to 1e-4
-python tests/soak.py --write              # the rows of docs/evidence.md, with --method admm of docs/choosing.md
+python tests/soak.py --method admm        # to 1e-4; with "auto" the augmented Lagrangian begins where ADMM leads to
+python tests/soak.py --write              # the rows of docs/evidence.md, with another method of docs/choosing.md
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import families as f
 import hard as h
 import reported as r
 import torch
+from helpers import admm_paying
 
 import qplayer_gpu as qp
 
@@ -74,8 +76,12 @@ FAMILIES = {
 
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results"
-ROWS = {"alm": RESULTS / "soak.csv", "admm": RESULTS / "soak_admm.csv"}
-SETTINGS = {"alm": qp.Settings(), "admm": qp.Settings(method="admm", eps_abs=1e-4, max_iter=4000)}
+ROWS = {"alm": RESULTS / "soak.csv", "admm": RESULTS / "soak_admm.csv", "auto": RESULTS / "soak_auto.csv"}
+SETTINGS = {
+    "alm": qp.Settings(),
+    "admm": qp.Settings(method="admm", eps_abs=1e-4, max_iter=4000),
+    "auto": qp.Settings(method="auto"),
+}
 TITLES = ("family", "problems", "wrong", "unsolved", "steps", "most", "primal", "dual", "gap", "shift")
 
 
@@ -93,7 +99,8 @@ def main() -> None:
     start, rows = time.perf_counter(), []
     print("".join(f"{title:>{15 if title == 'family' else 9}}" for title in TITLES))
     for family in FAMILIES:
-        row, failures = soak(family, batches, settings, args.backend)
+        with admm_paying() if args.method == "auto" else nullcontext():
+            row, failures = soak(family, batches, settings, args.backend)
         print(f"{row[0]:>15}" + "".join(f"{value:>9}" for value in row[1:]))
         for problem, status in failures.items():
             print(f"    {problem}: {status}")

@@ -7,10 +7,9 @@ import hard
 import pytest
 import torch
 from certificate import certify
-from helpers import HARD_ROWS, KERNEL_CASES, as_rows, leaves_of, one_matrix
+from helpers import HARD_ROWS, KERNEL_CASES, admm_paying, as_rows, leaves_of, one_matrix
 
 import qplayer_gpu as qp
-from qplayer_gpu import direct, method
 from qplayer_gpu.kernels import numbers
 from qplayer_gpu.kernels.reference.admm import State
 from qplayer_gpu.kernels.reference.products import Matrices
@@ -229,12 +228,9 @@ def test_auto_is_the_augmented_lagrangian_on_a_cpu():
 
 
 @pytest.fixture
-def paying(monkeypatch):
-    """Has "auto" begin with ADMM, by the batched torch operations, as if that paid here."""
-    monkeypatch.setattr(method, "pays", lambda rows: rows.share_matrices)
-    steps_of = method.steps_of
-    monkeypatch.setattr(method, "steps_of", lambda rows, backend: steps_of(rows, "torch"))
-    monkeypatch.setattr(direct, "solve", lambda *arguments: None)
+def paying():
+    with admm_paying():
+        yield
 
 
 @pytest.mark.usefixtures("paying")
