@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .errors import ProblemError
+from .errors import ProblemError, ProblemTypeError
+
+OWN = {  # the dimensions of each argument at one step
+    "A": ("n_x", "n_x"),
+    "B": ("n_x", "n_u"),
+    "Q": ("n_x", "n_x"),
+    "R": ("n_u", "n_u"),
+    "c": ("n_x",),
+    "q": ("n_x",),
+    "r": ("n_u",),
+    "E": ("n_e", "n_x"),
+    "x_min": ("n_e",),
+    "x_max": ("n_e",),
+    "u_min": ("n_u",),
+    "u_max": ("n_u",),
+}
+REQUIRED = ("A", "B", "Q", "R")
 
 
 class Condensed(NamedTuple):
@@ -67,52 +84,75 @@ def condense(
         E: which combinations of the states are limited; each state, where it is not given.
 
     Raises:
-        ProblemError: the horizon is no positive number, a tensor has neither it nor 1 as its dimension before its own,
-            or E is given without limits.
+        ProblemError: the horizon is no positive integer, the shape, dtype or device of a tensor does not fit, or E is
+            given without limits.
     """
-    if horizon < 1:
-        raise ProblemError(f"horizon must be at least 1, not {horizon}")
+    if not isinstance(horizon, Integral) or horizon < 1:
+        raise ProblemError(f"horizon must be an integer of at least 1, not {horizon!r}")
     if E is not None and x_min is None and x_max is None:
         raise ProblemError("E is given without x_min and x_max: there is nothing that it limits")
-    A, B, Q, R = (_steps(name, M, 2, horizon) for name, M in (("A", A), ("B", B), ("Q", Q), ("R", R)))
-    drift, response = _predict(A, B, x0, None if c is None else _steps("c", c, 1, horizon))
+    given = (A, B, Q, R, c, q, r, E, x_min, x_max, u_min, u_max)
+    A, B, Q, R, c, q, r, E, x_min, x_max, u_min, u_max = _over_steps(dict(zip(OWN, given, strict=True)), x0, horizon)
+    drift, response = _predict(A, B, x0, c)
     columns, weighted = response.flatten(-3, -2).mT, (Q @ response).flatten(-3, -2).mT
     H = columns @ weighted.mT + _block_diagonal(R)
     g = _product(weighted, drift.flatten(-2))
     if q is not None:
-        g = g + _product(columns, _steps("q", q, 1, horizon).flatten(-2))
+        g = g + _product(columns, q.flatten(-2))
     if r is not None:
-        g = g + _steps("r", r, 1, horizon).flatten(-2)
+        g = g + r.flatten(-2)
     arguments: dict[str, Any] = {"H": H, "g": g}
-    for name, given, limit in (("lb", "u_min", u_min), ("ub", "u_max", u_max)):
-        if limit is not None:
-            arguments[name] = _steps(given, limit, 1, horizon).flatten(-2) if isinstance(limit, Tensor) else limit
-    rows, free = response, drift
-    if E is not None:
-        E = _steps("E", E, 2, horizon)
-        rows, free = E @ response, _product(E, drift)
-    for name, given, limit in (("l", "x_min", x_min), ("u", "x_max", x_max)):
-        if limit is not None:
+    for name, bound in (("lb", u_min), ("ub", u_max)):
+        if bound is not None:
+            arguments[name] = bound.flatten(-2) if isinstance(bound, Tensor) else bound
+    rows, free = (response, drift) if E is None else (E @ response, _product(E, drift))
+    for name, side in (("l", x_min), ("u", x_max)):
+        if side is not None:
             arguments["C"] = rows.flatten(-3, -2)
-            side = _steps(given, limit, 1, horizon) if isinstance(limit, Tensor) else limit
             arguments[name] = (side - free).flatten(-2)
     return Condensed(arguments, drift, response)
 
 
-def _steps(name: str, t: Tensor, dimensions: int, horizon: int) -> Tensor:
-    """With a dimension for the steps before its own.
+def _over_steps(given: dict[str, Any], x0: Tensor, horizon: int) -> list[Any]:
+    """The arguments, each tensor with a dimension for the steps before its own.
 
     Raises:
-        ProblemError: it has a dimension there that is neither 1 nor the horizon.
+        ProblemError: the shape, dtype or device of a tensor does not fit.
     """
-    t = t.unsqueeze(0) if t.dim() == dimensions else t
-    at = -1 - dimensions
-    if t.dim() not in (dimensions + 1, dimensions + 2) or t.shape[at] not in (1, horizon):
-        raise ProblemError(
-            f"{name} must have {dimensions} dimensions, or {horizon} steps or 1 before them and a batch before these, "
-            f"not shape {tuple(t.shape)}"
-        )
-    return t.expand(*t.shape[:at], horizon, *t.shape[at + 1 :])
+    if not isinstance(x0, Tensor):
+        raise ProblemTypeError(f"x0 must be a torch.Tensor, not {type(x0).__name__}")
+    if x0.dim() not in (1, 2):
+        raise ProblemError(f"x0 must have shape (n_x,) or (B, n_x), not {tuple(x0.shape)}")
+    sizes = {"n_x": x0.shape[-1], "N": horizon}  # what the others are, the first argument says that has them
+    if x0.shape[:-1].numel() != 1:
+        sizes["B"] = x0.shape[0]
+    if given["E"] is None:
+        sizes["n_e"] = sizes["n_x"]
+    found = []
+    for name, value in given.items():
+        is_absent, is_number = value is None, isinstance(value, Real) and name.endswith(("_min", "_max"))
+        as_given = is_number or (is_absent and name not in REQUIRED)
+        found.append(value if as_given else _with_steps(name, value, x0, sizes))
+    return found
+
+
+def _with_steps(name: str, t: Any, x0: Tensor, sizes: dict[str, int]) -> Tensor:
+    if not isinstance(t, Tensor):
+        raise ProblemTypeError(f"{name} must be a torch.Tensor, not {type(t).__name__}")
+    if (t.dtype, t.device) != (x0.dtype, x0.device):
+        wanted, found = (f"{of.dtype} on {of.device}" for of in (x0, t))
+        raise ProblemTypeError(f"{name} must be {wanted}, like x0, not {found}: convert it with .to()")
+    own = OWN[name]
+    shapes = [own, ("N", *own), ("B", "N", *own)]
+    called = next((shape for shape in shapes if len(shape) == t.dim()), ())
+    counted = [(k, size) for k, size in zip(called, t.shape, strict=False) if size != 1 or k not in ("B", "N")]
+    if not called or any(size != sizes.setdefault(k, size) for k, size in counted):
+        wanted = " or ".join(f"({', '.join(shape)})" for shape in shapes)
+        known = ", ".join(f"{k} = {size}" for k, size in sizes.items() if k in shapes[-1])
+        raise ProblemError(f"{name} must have shape {wanted}, not {tuple(t.shape)}; {known}")
+    t = t.unsqueeze(0) if called == own else t
+    at = -1 - len(own)
+    return t.expand(*t.shape[:at], sizes["N"], *t.shape[at + 1 :])
 
 
 def _predict(A: Tensor, B: Tensor, x0: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -156,9 +156,25 @@ def test_gradients_reach_every_argument(scale):
 
 
 WRONG = {
-    "no steps": ({"horizon": 0}, "horizon must be at least 1, not 0"),
-    "other steps": ({"B": normal(N - 1, N_X, N_U)}, r"B must have 2 dimensions, or 5 steps .* not shape \(4, 3, 2\)"),
-    "a matrix for a vector": ({"x_max": normal(2, 2, 2, 2)}, "x_max must have 1 dimensions, or 5 steps"),
+    "no steps": ({"horizon": 0}, "horizon must be an integer of at least 1, not 0"),
+    "half a step": ({"horizon": 2.5}, "not 2.5"),
+    "other steps": ({"B": normal(N - 1, N_X, N_U)}, r"or \(N, n_x, n_u\) .* not \(4, 3, 2\); n_x = 3, N = 5$"),
+    "other states": (
+        {"A": normal(N, N_X + 1, N_X + 1)},
+        r"A must have shape \(n_x, n_x\) or .* not \(5, 4, 4\); n_x = 3",
+    ),
+    "other inputs": ({"R": normal(N_U + 1, N_U + 1)}, "R must have shape .* n_u = 2"),
+    "more bounds than inputs": ({"u_max": normal(N_U + 2)}, r"u_max must have shape \(n_u\) .* not \(4,\); .*n_u = 2"),
+    "more limits than rows": ({"x_min": normal(3)}, r"x_min must have shape \(n_e\) .* n_e = 2"),
+    "a limit for each state only": ({"E": None}, "x_min .* n_e = 3"),
+    "another batch": ({"Q": normal(3, N, N_X, N_X), "x0": normal(2, N_X)}, "Q must have shape .* B = 2"),
+    "two batches": ({"B": normal(3, 1, N_X, N_U), "R": normal(2, 1, N_U, N_U)}, "R must have shape .* B = 3"),
+    "a matrix for a vector": ({"x_max": normal(2, 2, 2, 2)}, r"x_max must have shape \(n_e\) or \(N, n_e\)"),
+    "a matrix of states": ({"x0": normal(2, 2, N_X)}, r"x0 must have shape \(n_x,\) or \(B, n_x\), not \(2, 2, 3\)"),
+    "a list": ({"x0": [0.0] * N_X}, "x0 must be a torch.Tensor, not list"),
+    "a number for a matrix": ({"R": 0.1}, "R must be a torch.Tensor, not float"),
+    "nothing for a matrix": ({"Q": None}, "Q must be a torch.Tensor, not NoneType"),
+    "another dtype": ({"x0": torch.zeros(N_X)}, "A must be torch.float32 on cpu, like x0, not torch.float64"),
     "nothing to limit": ({"x_min": None, "x_max": None}, "E is given without x_min and x_max"),
 }
 
