@@ -67,7 +67,7 @@ def select(name: str, rows: Rows, mixed: bool) -> Kernels:
     if is_chosen:
         name = fastest(rows)
     if why := obstacle(name, rows.g.device):
-        raise BackendError(f"backend {name!r} cannot run here: {why}, or use 'torch' or 'auto'")
+        raise BackendError(f"backend {name!r} cannot run here: {why}; use 'torch' or 'auto' instead")
     kernels = BACKENDS[name] if name in BACKENDS else importlib.import_module(f".kernels.{name}", __package__)
     if why := kernels.obstacle(rows, mixed and not is_chosen):
         raise BackendError(f"backend {name!r} cannot take these problems: {why}; use 'torch' or 'auto' instead")

@@ -89,6 +89,7 @@ def sizes_of(qp: QP, names: Sequence[str] = QP._fields) -> Sizes:
     of_x, of_eq, of_in = (n,), (n_eq,), (n_in,)
     shapes = ((n, n), of_x, (n_eq, n), of_eq, (n_in, n), of_in, of_in, of_x, of_x, of_eq, of_in, (n_box,))
     batch: int | None = None
+    batched = ""  # the argument that says so
     for name, t, shape in zip(names, qp, shapes, strict=True):
         if not isinstance(t, Tensor):
             continue
@@ -100,8 +101,9 @@ def sizes_of(qp: QP, names: Sequence[str] = QP._fields) -> Sizes:
         if single or t.shape[0] == batch:
             continue
         if batch not in (None, 1) and t.shape[0] != 1:
-            raise ProblemError(f"{name} has a batch of {t.shape[0]}, the arguments before it one of {batch}")
-        batch = t.shape[0] if batch in (None, 1) else batch
+            raise ProblemError(f"{name} has a batch of {t.shape[0]}, {batched} one of {batch}")
+        if batch in (None, 1):
+            batch, batched = t.shape[0], name
     return Sizes(batch, n, n_eq, n_in, n_box)
 
 
@@ -143,8 +145,10 @@ def _check_tensor(field: str, name: str, t: object, g: Tensor, g_name: str) -> N
         )
     base = 1 + (field in MATRICES)
     if t.dim() not in (base, base + 1):
+        dimensions = "1 dimension" if base == 1 else f"{base} dimensions"
+        how = ": give a number, or .expand() it to a vector" if t.dim() == 0 and field not in (*MATRICES, "g") else ""
         raise ProblemError(
-            f"{name} must have {base} dimensions, or {base + 1} with a batch, not shape {tuple(t.shape)}"
+            f"{name} must have {dimensions}, or {base + 1} with a batch, not shape {tuple(t.shape)}{how}"
         )
 
 
@@ -162,6 +166,11 @@ def _check_pairs(qp: QP, names: Sequence[str]) -> None:
             of_sides = " or ".join(dict.fromkeys(called[side] for side in sides if called[side]))
             missing = called[rows] if given else of_sides
             raise ProblemError(f"{called[rows]} and {of_sides} go together: {missing} is missing")
+    bounds = qp.ub if qp.lb is None else qp.lb
+    for field, rows_of_it, needed in zip(WEIGHTS, (qp.A, qp.C, bounds), ("A", "C", "lb or ub"), strict=True):
+        w = getattr(qp, field)
+        if rows_of_it is None and isinstance(w, Tensor) and w.shape[-1] > 0:
+            raise ProblemError(f"{called[field]} weighs rows that are not given: pass {needed} too, or leave it out")
 
 
 def _check_column(qp: QP, name: str) -> None:

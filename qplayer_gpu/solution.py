@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 ADVICE = {
     Status.MAX_ITERATIONS: "raise Settings.eps_abs, or max_iter where it is below the default",
-    Status.INFEASIBLE: "no x satisfies the rows; Settings.closest_feasible=True solves the closest feasible problem",
+    Status.INFEASIBLE: "no x satisfies the rows, or not those of infinite weight; take "
+    "Settings.closest_feasible=True, which solves the closest feasible problem, and finite weights",
     Status.UNBOUNDED: "the objective decreases without end; add bounds or a positive definite H",
     Status.NONFINITE_INPUT: "NaN or infinity in the data (allowed: l, lb = -inf, u, ub, w = inf), or a weight not > 0",
     Status.NUMERICAL_ERROR: "most likely the cost is not convex, and torch.linalg.eigvalsh(H) has a value below zero; "

@@ -1,5 +1,7 @@
 """What an answer says of itself: which problems were solved, and what is to be done about the others."""
 
+import math
+
 import pytest
 import torch
 from helpers import parts_of
@@ -73,6 +75,13 @@ def test_a_cost_that_is_not_convex_is_named():
     said = message(qp.solve_qp(H, torch.ones(2).double(), lb=-1.0, ub=1.0))
     assert said.startswith("of 1 problems 1 NUMERICAL_ERROR: most likely the cost is not convex")
     assert torch.linalg.eigvalsh(H).min() < 0
+
+
+def test_finite_weights_are_named_where_hard_rows_exclude_each_other():
+    A, b = torch.ones(2, 2).double(), torch.tensor([1.0, 3.0]).double()
+    said = message(qp.solve_qp(torch.eye(2).double(), torch.zeros(2).double(), A, b, w_eq=math.inf))
+    assert said.startswith("of 1 problems 1 INFEASIBLE")
+    assert said.endswith("finite weights")
 
 
 def test_a_relative_tolerance_is_named_where_the_answers_are_large():
