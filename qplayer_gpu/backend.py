@@ -49,9 +49,9 @@ def check(name: object) -> None:
     Raises:
         BackendError: it is not.
     """
-    known = ("auto", *BACKENDS, *LAZY)
-    if not isinstance(name, str) or name not in known:
-        raise BackendError(f"backend {name!r} is not available; this version has {', '.join(map(repr, known))}")
+    if not isinstance(name, str) or not (name == "auto" or name in BACKENDS or name in LAZY):
+        known = ", ".join(map(repr, ("auto", *BACKENDS, *LAZY)))
+        raise BackendError(f"backend {name!r} is not available; this version has {known}")
 
 
 def select(name: str, rows: Rows, mixed: bool) -> Kernels:

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from . import backend as backends
 from . import general
 from .derivatives import outer, outer_symmetric
 from .kernels import cpu
 from .kernels.cpu.arguments import PARTS, WORDS, PullBackCall, SolveCall
 from .kernels.cpu.running import run
 from .memory import check
-from .plans import EMPTY, Plan, Rest
+from .plans import CODES, EMPTY, Plan, Rest
 from .problem import DTYPES, QP, WEIGHTS
 from .settings import Settings
 from .solution import Solution
@@ -44,25 +43,25 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
     if described is None:
         return None
     known, wanted = described
-    key = settings, known
+    key = settings, backend, known
     plan = _plans.get(key)
     if plan is None:
-        plan = Plan(qp, settings)
+        plan = Plan(qp, settings, backend)
         if len(_plans) >= MOST:
             _plans.clear()
         _plans[key] = plan
-    check(plan.doubles, qp.g.device)
-    name = backends.fastest(plan.rows) if backend == "auto" else backend
-    if name != "cpu" or plan.is_special or not plan.is_for_cpu:
+    if not plan.is_for_cpu:
         return None
+    check(plan.doubles, qp.g.device)
     start = (None, None) if warm_start is None else _start(warm_start, plan)
     if start is None:
         return None
+    status = CODES.new_empty(plan.lead)
     if wanted and torch.is_grad_enabled():
-        x, rest = _Solve.apply(plan, settings, start, *qp)
+        x, rest = _Solve.apply(plan, start, status, *qp)
     else:
-        x, rest = _solve(plan, qp, start, None)
-    return Solution.of_pieces(x, Rest(plan, rest))
+        x, rest = _solve(plan, qp, start, status, None)
+    return Solution.of_pieces(x, status, Rest(plan, rest))
 
 
 def _is_watched_by_nobody() -> bool:
@@ -135,20 +134,20 @@ def _ready(value: Any) -> Any:
     return value.resolve_neg().double().contiguous()
 
 
-def _address(t: Tensor | None) -> int:
-    return 0 if t is None else t.data_ptr()
+def _words(values: Sequence[Any]) -> list[Any]:
+    """The addresses of tensors, 0 where there is none, and numbers."""
+    return [0 if v is None else v.data_ptr() if isinstance(v, Tensor) else v for v in values]
 
 
 def _solve(
-    plan: Plan, given: Sequence[Any], start: Sequence[Tensor | None], kept: Tensor | None
+    plan: Plan, given: Sequence[Any], start: Sequence[Tensor | None], status: Tensor, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """x, and the rest of the answer."""
-    arrays = given if plan.is_ready else [*map(_ready, given)]
-    words = [0 if v is None else v.data_ptr() if isinstance(v, Tensor) else v for v in arrays]
-    x, rest = EMPTY.new_empty(plan.shapes[0]), EMPTY.new_empty(plan.count)
+    """x, and the rest of the answer, next to its status."""
+    x, rest = EMPTY.new_empty(*plan.shapes[0]), EMPTY.new_empty(*plan.rest)
+    arrays = *(given if plan.is_ready else map(_ready, given)), kept, *start, x, rest, status
     call = SolveCall.from_buffer_copy(plan.solve)
-    plan.words.pack_into(call, WORDS, *words, *map(_address, (kept, *start)), x.data_ptr(), rest.data_ptr())
-    run(cpu.load().qplayer_solve, call, *plan.extent, (arrays, start, kept, x, rest))
+    plan.words.pack_into(call, WORDS, *_words(arrays))
+    run(cpu.load().qplayer_solve, call, *plan.extent, arrays)
     return x.float() if plan.single else x, rest
 
 
@@ -157,15 +156,15 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, settings: Settings, start: Sequence[Tensor | None], *given: Any
+        ctx: Any, plan: Plan, start: Sequence[Tensor | None], status: Tensor, *given: Any
     ) -> tuple[Tensor, Tensor]:
         kept = EMPTY.new_empty(plan.kept)
-        ctx.plan, ctx.settings, ctx.needs = plan, settings, ctx.needs_input_grad[-len(given) :]
+        ctx.plan, ctx.needs = plan, ctx.needs_input_grad[-len(given) :]
         ctx.numbers = [None if isinstance(value, Tensor) else value for value in given]
         ctx.saved = [i for i in plan.tensors if ctx.needs[i] or i in READ]
         ctx.save_for_backward(kept, *[given[i] for i in ctx.saved])
         ctx.set_materialize_grads(False)
-        return _solve(plan, given, start, kept)
+        return _solve(plan, given, start, status, kept)
 
     @staticmethod
     def backward(ctx: Any, of_x: Tensor | None, of_rest: Tensor | None) -> Any:
@@ -182,22 +181,20 @@ def _pull_back(
     plan: Plan, kept: Tensor, known: dict[int, Tensor], needs: Sequence[bool], cotangents: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The gradients of the arguments that need one, by the library but for the sums over a batch."""
-    read = {i: _ready(known[i]) for i in READ if i in known}
-    seeds = [*map(_ready, cotangents)]
+    read = known if plan.is_ready else {i: _ready(known[i]) for i in READ if i in known}
     found: list[Any] = [None] * len(needs)
-    factors: list[Tensor] = []
+    factors: list[Any] = []
     for i in (i for i in known if needs[i]):
         if not plan.shared[i]:
-            found[i] = EMPTY.new_empty(known[i].shape)
+            found[i] = EMPTY.new_empty(*known[i].shape)
         elif i not in MATRICES:
             found[i] = EMPTY.new_empty(plan.batch, known[i].shape[-1])
         elif not factors:
             factors = [EMPTY.new_empty(plan.batch, 4, k) for k in (plan.stored, plan.sizes.n)]
-    words = [read[i].data_ptr() if i in read else 0 for i in range(len(needs))]
-    ends = [t.data_ptr() for t in factors] or (0, 0)
+    arrays = *map(read.get, range(len(needs))), kept, *map(_ready, cotangents), *found, *(factors or (None, None))
     call = PullBackCall.from_buffer_copy(plan.pull_back)
-    plan.words_back.pack_into(call, WORDS, *words, *map(_address, (kept, *seeds, *found)), *ends)
-    run(cpu.load().qplayer_pull_back, call, *plan.extent, (kept, read, seeds, found, factors))
+    plan.words_back.pack_into(call, WORDS, *_words(arrays))
+    run(cpu.load().qplayer_pull_back, call, *plan.extent, arrays)
     for i in (i for i in known if needs[i] and plan.shared[i]):
         found[i] = _summed(plan, i, found[i], factors).view(known[i].shape)
     return [None if t is None else t.to(plan.dtype) for t in found] if plan.single else found
@@ -223,7 +220,7 @@ def _traced(
         given[i] = t
     cotangents = [of_x, *([] if of_rest is None else Rest(ctx.plan, of_rest).vectors())]
     with torch.enable_grad():
-        parts = vars(general.solve(QP(*given), None, ctx.settings, "cpu")).values()
+        parts = vars(general.solve(QP(*given), None, ctx.plan.settings, "cpu")).values()
     pairs = [(t, c.to(t.dtype)) for t, c in zip(parts, cotangents, strict=False) if c is not None and t.requires_grad]
     inputs = {i: t for i, t in known.items() if ctx.needs[i]}
     gradients = torch.autograd.grad(

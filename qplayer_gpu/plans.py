@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import accumulate
+from math import prod
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -13,30 +13,31 @@ from torch import Tensor
 from . import backend
 from .kernels import cpu
 from .kernels.call import OptionsStruct, Sizes
-from .kernels.cpu.arguments import ABSENT, ARGUMENTS, ARRAY, MEASURES, NUMBER, PARTS, Arguments, PullBackCall, SolveCall
+from .kernels.cpu.arguments import ABSENT, ARGUMENTS, ARRAY, MEASURES, NUMBER, Arguments, PullBackCall, SolveCall
+from .kernels.cpu.running import seconds
 from .kernels.interface import Rows
 from .memory import doubles_of
 from .problem import MATRICES, QP, WEIGHTS, sizes_of
 from .settings import Settings
 from .solution import Info
 
-EMPTY = torch.empty(1, dtype=torch.float64)
+EMPTY, CODES = torch.empty(1, dtype=torch.float64), torch.empty(1, dtype=torch.int64)
 VECTORS = ("y", "z", "z_box", "s_eq", "s_in", "s_box")  # of an answer, behind x
-MEASURED = ("iterations", "primal", "dual", "gap")
 
 
 class Plan:
-    """Of a QP in tensors of one dtype, dense and on the CPU.
+    """Of a QP in tensors of one dtype, dense and on the CPU, for the backend of this name.
 
     Raises:
         QPError: it is none, as in :func:`.solve_qp`.
     """
 
-    def __init__(self, qp: QP, settings: Settings):
+    def __init__(self, qp: QP, settings: Settings, name: str):
+        self.settings, self.name = settings, name
         self.sizes = sizes = sizes_of(qp)
         n, n_eq, n_in = sizes.n, sizes.n_eq, sizes.n_in
         self.batch, self.stored, self.m = 1 if sizes.batch is None else sizes.batch, n_eq + n_in, sum(sizes.rows)
-        self.extent = self.batch, n, self.stored
+        self.extent = self.batch, seconds(n, self.stored)
         self.doubles = doubles_of(qp, sizes)
         self.dtype, self.single = qp.g.dtype, qp.g.dtype == torch.float32
         self.options = settings.options(qp.g.dtype, qp.g.device)
@@ -48,20 +49,18 @@ class Plan:
         H, A, C = (EMPTY.expand(1, k, n) for k in (n, n_eq, n_in))
         side = EMPTY.expand(1, self.m)
         self.rows = Rows(H, EMPTY.expand(1, n), A, C, side, side, w=None, hard=None, batch=self.batch)
-        lead = () if sizes.batch is None else (self.batch,)
-        self.shapes = [torch.Size((*lead, k)) for k in (n, n_eq, n_in, n, n_eq, n_in, n)]
-        self.shapes += [torch.Size(lead)] * MEASURES
-        self.counts = [shape.numel() for shape in self.shapes[1:]]
-        strides = [(shape[-1:].numel(), 1)[2 - len(shape) :] for shape in self.shapes[1:]]
-        places = zip(self.shapes[1:], strides, accumulate(self.counts, initial=0), strict=False)
-        self.places = dict(zip((*VECTORS, "status", *MEASURED), places, strict=True))
-        self.count = sum(self.counts)
+        self.lead = () if sizes.batch is None else (self.batch,)
+        self.shapes = [(*self.lead, k) for k in (n, n_eq, n_in, n, n_eq, n_in, n)]
+        counts = [prod(shape) for shape in self.shapes[1:]]
+        self.counts = [*counts, MEASURES * self.batch]
+        self.measured = (MEASURES, *self.lead), (self.batch, 1)[: 1 + len(self.lead)], sum(counts)
+        self.rest = (*(self.lead if self.batch == 1 else ()), sum(self.counts))
         call, back = SolveCall(), PullBackCall()
         self._describe(call.given, qp, settings)
         back.given = call.given
         self.solve, self.pull_back = bytes(call), bytes(back)
         kinds = "".join("q" if value is None or isinstance(value, Tensor) else "d" for value in qp)
-        self.words = Struct(f"{kinds}5q")
+        self.words = Struct(f"{kinds}6q")
         self.words_back = Struct(f"{ARGUMENTS + 1 + 2 + ARGUMENTS + 2}q")
 
     def _is_shared(self, name: str, value: Any) -> bool:
@@ -89,12 +88,13 @@ class Plan:
 
     @cached_property
     def is_for_cpu(self) -> bool:
-        """Whether the library takes it.
+        """Whether the library solves it.
 
         Raises:
-            BackendError: it does not.
+            BackendError: it was asked for, and cannot.
         """
-        return backend.select("cpu", self.rows, False) is cpu
+        name = backend.fastest(self.rows) if self.name == "auto" else self.name
+        return name == "cpu" and not self.is_special and backend.select(name, self.rows, False) is cpu
 
     @cached_property
     def kept(self) -> int:
@@ -120,32 +120,34 @@ class Plan:
 
 
 class Rest(NamedTuple):
-    """An answer without x as the library writes it: one part after the other, in double precision."""
+    """The parts of an answer behind x, in double precision, one after the other, then what is measured of it."""
 
     plan: Plan
     numbers: Tensor
 
     def read(self, name: str) -> dict[str, Any]:
         """The part of a :class:`.Solution` of this name, in the memory of this, and what comes with it; empty: none."""
-        if name in VECTORS and self.numbers.requires_grad:
-            with torch.inference_mode(False), torch.enable_grad():  # whatever the mode in which one reads first
-                return {k: self._rounded(t) for k, t in zip(VECTORS, self.vectors(), strict=True)}
-        if name in VECTORS:
-            return {name: self._rounded(self._alone(name))}
-        if name == "status":
-            return {name: self._alone(name).view(torch.int64).clone()}  # torch.save takes no memory of two dtypes
         if name == "info":
-            steps, *residuals = map(self._alone, MEASURED)
-            return {name: Info(steps.view(torch.int64).clone(), *map(self._rounded, residuals))}
-        return {}
+            return {name: self._info()}
+        if name not in VECTORS:
+            return {}
+        if not self.numbers.requires_grad:
+            return dict(zip(VECTORS, self.vectors(), strict=True))
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the mode in which one reads first
+            return dict(zip(VECTORS, self.vectors(), strict=True))
 
     def vectors(self) -> list[Tensor]:
         """Differentiable; one that is changed in place leaves the others as they are."""
-        apart = self.numbers.unsafe_split_with_sizes(self.plan.counts)
-        return [t.view(shape) for t, shape in zip(apart, self.plan.shapes[1:PARTS], strict=False)]
+        apart = self.numbers.unsafe_split_with_sizes(self.plan.counts, -1)
+        return [
+            self._rounded(t if t.dim() == len(shape) else t.view(shape))
+            for t, shape in zip(apart, self.plan.shapes[1:], strict=False)
+        ]
 
-    def _alone(self, name: str) -> Tensor:
-        return self.numbers.data.as_strided(*self.plan.places[name])
+    def _info(self) -> Info[Tensor]:
+        steps, *residuals = self.numbers.data.as_strided(*self.plan.measured).unbind()
+        counts = steps.view(torch.int64).clone()  # torch.save takes no memory of two dtypes
+        return Info(counts, *map(self._rounded, residuals))
 
     def _rounded(self, t: Tensor) -> Tensor:
         return t.float() if self.plan.single else t

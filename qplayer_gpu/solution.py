@@ -111,15 +111,15 @@ class Solution(Record, Generic[Array]):
     """How many steps each problem took, and its residuals."""
 
     @classmethod
-    def of_pieces(cls, x: Tensor, rest: Rest) -> Solution[Tensor]:
-        """The answer as the library gives it; the parts but x take a while to make, and are when one is read."""
+    def of_pieces(cls, x: Tensor, status: Tensor, rest: Rest) -> Solution[Tensor]:
+        """The answer as the library gives it; the other parts take a while to make, and are when one is read."""
         solution: Any = object.__new__(cls)
-        vars(solution).update(x=x, _rest=rest)
+        vars(solution).update(x=x, status=status, _rest=rest)
         return solution
 
     @property
     def rest(self) -> Rest | None:
-        """All but x as the library gave it, in which the parts are read and written, or None."""
+        """The other parts as the library gave them, in which they are read and written, or None."""
         return vars(self).get("_rest")
 
     if not TYPE_CHECKING:  # which knows the attributes

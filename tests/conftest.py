@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from qplayer_gpu import backend as backends
+from qplayer_gpu import direct
 
 torch.set_num_threads(1)  # the problems are small, and threads that wait for each other slow a busy machine down
 
@@ -73,6 +74,7 @@ def backend(request, monkeypatch):
         monkeypatch.setitem(backends.BACKENDS, request.param, OnGPU(request.param))
         monkeypatch.setattr(backends, "obstacle", lambda *_: "")
     monkeypatch.setattr(backends, "fastest", lambda rows: request.param)
+    monkeypatch.setattr(direct, "_plans", {})  # which know who solves
     return request.param
 
 

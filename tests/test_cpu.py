@@ -15,6 +15,7 @@ from helpers import KERNEL_CASES as CASES
 
 import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
+from qplayer_gpu import direct
 from qplayer_gpu.kernels import cpu, reference
 from qplayer_gpu.kernels.cpu import build, running
 from qplayer_gpu.kernels.interface import Answer, Status, Vectors
@@ -212,6 +213,7 @@ def test_wrong_arrays_are_refused():
 @pytest.fixture
 def without_compiler(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    monkeypatch.setattr(direct, "_plans", {})  # which know who solves
     caches = (backends.why_no_cpu, cpu.load, backends._fall_back)
     for cache in caches:
         cache.cache_clear()

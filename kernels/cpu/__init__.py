@@ -11,7 +11,7 @@ from ..interface import Adjoint, Answer, Options, Rows, Vectors
 from ..numbers import MIXED_STEPS, Status
 from .build import BuildError
 from .library import load
-from .running import run
+from .running import run, seconds
 
 __all__ = ["BuildError", "adjoint", "forward", "load", "obstacle"]
 
@@ -60,4 +60,4 @@ def adjoint(rows: Rows, at: Vectors, grad: Vectors, options: Options) -> Adjoint
 
 def _run(function: Callable[..., int], call: ForwardCall | BackwardCall, given: Pointers) -> None:
     sizes = call.rows.sizes
-    run(function, call, call.rows.batch, sizes.n, sizes.n_eq + sizes.n_in, given)
+    run(function, call, call.rows.batch, seconds(sizes.n, sizes.n_eq + sizes.n_in), given)

@@ -141,16 +141,17 @@ struct Solve {
     Arguments given;
     const double *x_start, *rest_start;  // an earlier answer, as `Arguments::part` takes it; null: none
     double *x, *rest;
+    int64_t* status;
     const double* start[PARTS];  // found by `place`, as is what follows
     double* answer[PARTS];
-    int64_t *status, *iterations;
+    int64_t* iterations;
     double *primal, *dual, *gap;
     Forward of_rows;
 
     void place() {
         for (int i = 0; i < PARTS; i++) start[i] = given.part(x_start, rest_start, i), answer[i] = given.part(x, rest, i);
-        int measure = PARTS;
-        for (int64_t** found : {&status, &iterations}) *found = reinterpret_cast<int64_t*>(given.part(x, rest, measure++));
+        iterations = reinterpret_cast<int64_t*>(given.part(x, rest, int(PARTS)));
+        int measure = PARTS + 1;
         for (double** found : {&primal, &dual, &gap}) *found = given.part(x, rest, measure++);
     }
 

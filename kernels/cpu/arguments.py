@@ -6,7 +6,7 @@ from ctypes import Structure, c_int64, c_void_p
 
 from ..call import ForwardCall, RowsStruct
 
-ARGUMENTS, PARTS, MEASURES = 12, 7, 5  # of a QP, of an answer, and of what is said of it
+ARGUMENTS, PARTS, MEASURES = 12, 7, 4  # of a QP, of an answer, and of what is measured of it
 ABSENT, ARRAY, NUMBER = 0, 1, 2
 
 
@@ -35,7 +35,7 @@ class SolveCall(Structure):
 
     _fields_ = (
         ("given", Arguments),
-        *((name, c_void_p) for name in ("x_start", "rest_start", "x", "rest")),
+        *((name, c_void_p) for name in ("x_start", "rest_start", "x", "rest", "status")),
         ("places", c_void_p * (2 * PARTS + MEASURES)),  # of each part, found by the library
         ("of_rows", ForwardCall),
     )

@@ -19,8 +19,8 @@ STEPS, STEP, MULTIPLICATION = 20, 1e-6, 2e-11  # of a problem, and seconds of ea
 PATIENCE = 0.1  # seconds, after which a signal is seen that woke another thread
 
 
-def run(function: Callable[..., int], call: Any, batch: int, n: int, stored: int, kept: object) -> None:
-    """Runs a function of the library, for problems of n variables and so many stored rows.
+def run(function: Callable[..., int], call: Any, batch: int, each: float, kept: object) -> None:
+    """Runs a function of the library, for so many problems that take each so many seconds.
 
     What the addresses in the call point to lives as long as ``kept``.
 
@@ -30,10 +30,10 @@ def run(function: Callable[..., int], call: Any, batch: int, n: int, stored: int
     count = torch.get_num_threads()
     if count > 1:
         _give_children_one_thread()
-    if seconds(batch, n, stored, count) > LONG and threading.current_thread() is threading.main_thread():
+    if batch * each > LONG * max(min(count, batch), 1) and threading.current_thread() is threading.main_thread():
         failed = _watched(function, call, count, kept)
     else:
-        failed = function(ctypes.byref(call), _threads(count))
+        failed = function(call, _threads(count))
     if failed:
         raise MemoryError("not enough memory to solve the QPs")
 
@@ -41,9 +41,9 @@ def run(function: Callable[..., int], call: Any, batch: int, n: int, stored: int
 _threads = cache(Threads)
 
 
-def seconds(batch: int, n: int, stored: int, threads: int) -> float:
-    """About how long a call takes."""
-    return batch / max(min(threads, batch), 1) * STEPS * (STEP + MULTIPLICATION * n**2 * (n + stored))
+def seconds(n: int, stored: int) -> float:
+    """About how long a problem of n variables and so many stored rows takes."""
+    return STEPS * (STEP + MULTIPLICATION * n**2 * (n + stored))
 
 
 def _watched(function: Callable[..., int], call: Any, count: int, kept: object) -> int:
@@ -54,7 +54,7 @@ def _watched(function: Callable[..., int], call: Any, count: int, kept: object) 
     stop, failed, ended = c_int32(0), list[int](), threading.Event()
 
     def work(_: object) -> None:
-        failed.append(function(ctypes.byref(call), Threads(count, ctypes.addressof(stop))))
+        failed.append(function(call, Threads(count, ctypes.addressof(stop))))
         ended.set()
 
     try:
