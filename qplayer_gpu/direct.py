@@ -7,7 +7,7 @@ transform, a mode or a tracer, goes the way of ``general.py``, and so does a bac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from sys import float_info
 from typing import Any
 
@@ -18,19 +18,22 @@ from torch.autograd import forward_ad
 from . import general
 from .derivatives import outer, outer_symmetric
 from .kernels import cpu
-from .kernels.cpu.arguments import PARTS, WORDS, PullBackCall, SolveCall
+from .kernels.cpu.arguments import ARGUMENTS, PARTS, WORDS, PullBackCall, SolveCall
 from .kernels.cpu.running import run
 from .memory import check
-from .plans import CODES, EMPTY, Plan, Rest
+from .plans import CODES, EMPTY, READ, Plan, Rest
 from .problem import DTYPES, QP, WEIGHTS
 from .settings import Settings
 from .solution import Solution
 
-PLAIN = (Tensor, nn.Parameter)
-MATRICES = H, A, _ = 0, 2, 4  # among the arguments
-READ = (0, 1, 2, 4)  # H, g, A and C, which a backward reads where they lie; of the others it has what is kept
+PLAIN, STRIDED = (Tensor, nn.Parameter), torch.strided
+H, A = 0, 2  # among the arguments
+OF_WEIGHTS = tuple(map(QP._fields.index, WEIGHTS))
 MOST = 1000  # plans that are kept
 _plans: dict[Any, Plan] = {}
+
+Start = tuple[Tensor | None, Tensor | None]  # x and the rest of an earlier answer
+Call = tuple[Plan, QP, list[int], Start, Tensor]  # with the arguments that want gradients, and the memory of the status
 
 
 def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str) -> Solution | None:
@@ -58,7 +61,7 @@ def solve(qp: QP, warm_start: Solution | None, settings: Settings, backend: str)
         return None
     status = CODES.new_empty(plan.lead)
     if wanted and torch.is_grad_enabled():
-        x, rest = _Solve.apply(plan, start, status, *qp)
+        x, rest = _Solve.apply((plan, qp, wanted, start, status), *[qp[i] for i in plan.tensors])
     else:
         x, rest = _solve(plan, qp, start, status, None)
     return Solution.of_pieces(x, status, Rest(plan, rest))
@@ -79,13 +82,13 @@ def _is_of_many(t: Tensor | None) -> bool:
     return t is not None and torch._C._functorch.is_legacy_batchedtensor(t)
 
 
-def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
-    """What a plan depends on, and whether a tensor requires a gradient; None where one is not plain."""
-    dtype, wanted = getattr(qp[1], "dtype", None), False
+def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], list[int]] | None:
+    """What a plan depends on, and which tensors require a gradient; None where one is not plain."""
+    dtype = getattr(qp[1], "dtype", None)
     if dtype not in DTYPES:
         return None
-    known: list[Any] = [dtype]
-    for value in qp:
+    known, wanted = [dtype], list[int]()
+    for i, value in enumerate(qp):
         kind = type(value)
         if value is None:
             known.append(None)
@@ -93,7 +96,7 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
             if (
                 value.dtype is not dtype
                 or not value.is_cpu
-                or value.layout is not torch.strided
+                or value.layout is not STRIDED
                 or value.is_nested
                 or value.is_neg()
             ):
@@ -103,16 +106,16 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], bool] | None:
                     return None
                 known.append("strided")
             known.append(value.shape)
-            wanted = wanted or value.requires_grad
+            if value.requires_grad:
+                wanted.append(i)
         elif kind is float or (kind is int and abs(value) <= float_info.max):
-            known.append(kind)
+            known.append(value if i in OF_WEIGHTS else kind)
         else:
             return None
-    known.extend(w for w in qp[-len(WEIGHTS) :] if w is not None and not isinstance(w, Tensor))
     return tuple(known), wanted
 
 
-def _start(of: Solution, plan: Plan) -> tuple[Tensor, Tensor] | None:
+def _start(of: Solution, plan: Plan) -> Start | None:
     """An earlier answer as the library takes it, or None where it is not plain or not of these sizes."""
     x, rest, dtype = of.x, of.rest, torch.float64
     if rest is not None and rest.plan is plan and x.shape == plan.shapes[0] and x.dtype is dtype and x.is_contiguous():
@@ -140,7 +143,7 @@ def _words(values: Sequence[Any]) -> list[Any]:
 
 
 def _solve(
-    plan: Plan, given: Sequence[Any], start: Sequence[Tensor | None], status: Tensor, kept: Tensor | None
+    plan: Plan, given: Sequence[Any], start: Start, status: Tensor, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """x, and the rest of the answer, next to its status."""
     x, rest = EMPTY.new_empty(*plan.shapes[0]), EMPTY.new_empty(*plan.rest)
@@ -152,52 +155,57 @@ def _solve(
 
 
 class _Solve(torch.autograd.Function):
-    """x and the rest of the answer, differentiable in the arguments."""
+    """x and the rest of the answer, differentiable in the tensors among the arguments."""
 
     @staticmethod
-    def forward(
-        ctx: Any, plan: Plan, start: Sequence[Tensor | None], status: Tensor, *given: Any
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, call: Call, *_: Tensor) -> tuple[Tensor, Tensor]:
+        plan, given, wanted, start, status = call
         kept = EMPTY.new_empty(plan.kept)
-        ctx.plan, ctx.needs = plan, ctx.needs_input_grad[-len(given) :]
-        ctx.numbers = [None if isinstance(value, Tensor) else value for value in given]
-        ctx.saved = [i for i in plan.tensors if ctx.needs[i] or i in READ]
+        ctx.plan, ctx.wanted = plan, wanted
+        ctx.numbers = {i: given[i] for i in plan.numbers}
+        ctx.saved = [*plan.read, *[i for i in wanted if i not in READ]]
         ctx.save_for_backward(kept, *[given[i] for i in ctx.saved])
         ctx.set_materialize_grads(False)
         return _solve(plan, given, start, status, kept)
 
     @staticmethod
     def backward(ctx: Any, of_x: Tensor | None, of_rest: Tensor | None) -> Any:
-        kept, *saved = ctx.saved_tensors
+        plan, (kept, *saved) = ctx.plan, ctx.saved_tensors
         known = dict(zip(ctx.saved, saved, strict=True))
+        found: Mapping[int, Tensor | None]
         if torch.is_grad_enabled() or not _is_watched_by_nobody() or _is_of_many(of_x) or _is_of_many(of_rest):
             found = _traced(ctx, kept, known, of_x, of_rest)
         else:
-            found = _pull_back(ctx.plan, kept, known, ctx.needs, (of_x, of_rest))
-        return None, None, None, *found
+            found = _pull_back(plan, kept, known, ctx.wanted, (of_x, of_rest))
+        return None, *map(found.get, plan.tensors)
 
 
 def _pull_back(
-    plan: Plan, kept: Tensor, known: dict[int, Tensor], needs: Sequence[bool], cotangents: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """The gradients of the arguments that need one, by the library but for the sums over a batch."""
-    read = known if plan.is_ready else {i: _ready(known[i]) for i in READ if i in known}
-    found: list[Any] = [None] * len(needs)
-    factors: list[Any] = []
-    for i in (i for i in known if needs[i]):
-        if not plan.shared[i]:
-            found[i] = EMPTY.new_empty(*known[i].shape)
-        elif i not in MATRICES:
-            found[i] = EMPTY.new_empty(plan.batch, known[i].shape[-1])
-        elif not factors:
-            factors = [EMPTY.new_empty(plan.batch, 4, k) for k in (plan.stored, plan.sizes.n)]
-    arrays = *map(read.get, range(len(needs))), kept, *map(_ready, cotangents), *found, *(factors or (None, None))
+    plan: Plan, kept: Tensor, known: dict[int, Tensor], wanted: Sequence[int], cotangents: Sequence[Tensor | None]
+) -> dict[int, Tensor]:
+    """The gradients of the wanted arguments, by the library but for the sums over a batch."""
+    read = known if plan.is_ready else {i: _ready(known[i]) for i in plan.read}
+    found = {i: EMPTY.new_empty(*plan.alone[i]) for i in wanted if i in plan.alone}
+    factors: list[Any] = [None, None]
+    if len(found) < len(wanted):
+        factors = [EMPTY.new_empty(plan.batch, 4, k) for k in (plan.stored, plan.sizes.n)]
+    seeds = [*map(_ready, cotangents)]
+    words = *_places(read), *_words((kept, *seeds)), *_places(found), *_words(factors)
     call = PullBackCall.from_buffer_copy(plan.pull_back)
-    plan.words_back.pack_into(call, WORDS, *_words(arrays))
-    run(cpu.load().qplayer_pull_back, call, *plan.extent, arrays)
-    for i in (i for i in known if needs[i] and plan.shared[i]):
-        found[i] = _summed(plan, i, found[i], factors).view(known[i].shape)
-    return [None if t is None else t.to(plan.dtype) for t in found] if plan.single else found
+    plan.words_back.pack_into(call, WORDS, *words)
+    run(cpu.load().qplayer_pull_back, call, *plan.extent, (kept, read, seeds, found, factors))
+    for i in wanted:
+        if plan.shared[i]:
+            found[i] = _summed(plan, i, found.get(i), factors).view(known[i].shape)
+    return {i: t.to(plan.dtype) for i, t in found.items()} if plan.single else found
+
+
+def _places(arguments: dict[int, Tensor]) -> list[int]:
+    """The addresses of arguments, 0 where there is none."""
+    found = [0] * ARGUMENTS
+    for i, t in arguments.items():
+        found[i] = t.data_ptr()
+    return found
 
 
 def _summed(plan: Plan, i: int, each: Tensor | None, factors: Sequence[Tensor]) -> Tensor:
@@ -213,16 +221,14 @@ def _summed(plan: Plan, i: int, each: Tensor | None, factors: Sequence[Tensor]) 
 
 def _traced(
     ctx: Any, kept: Tensor, known: dict[int, Tensor], of_x: Tensor | None, of_rest: Tensor | None
-) -> list[Tensor | None]:
+) -> dict[int, Tensor | None]:
     """The same by the operators, which trace what they do."""
-    given = [*ctx.numbers]
-    for i, t in (ctx.plan.arguments(kept) | known).items():
-        given[i] = t
+    given = ctx.numbers | ctx.plan.arguments(kept) | known
     cotangents = [of_x, *([] if of_rest is None else Rest(ctx.plan, of_rest).vectors())]
     with torch.enable_grad():
-        parts = vars(general.solve(QP(*given), None, ctx.plan.settings, "cpu")).values()
+        parts = vars(general.solve(QP(*map(given.get, range(ARGUMENTS))), None, ctx.plan.settings, "cpu")).values()
     pairs = [(t, c.to(t.dtype)) for t, c in zip(parts, cotangents, strict=False) if c is not None and t.requires_grad]
-    inputs = {i: t for i, t in known.items() if ctx.needs[i]}
+    inputs = {i: known[i] for i in ctx.wanted}
     gradients = torch.autograd.grad(
         [t for t, _ in pairs],
         list(inputs.values()),
@@ -230,7 +236,4 @@ def _traced(
         create_graph=torch.is_grad_enabled(),
         allow_unused=True,
     )
-    found: list[Tensor | None] = [None] * len(given)
-    for i, gradient in zip(inputs, gradients, strict=True):
-        found[i] = gradient
-    return found
+    return dict(zip(inputs, gradients, strict=True))

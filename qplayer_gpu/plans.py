@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from math import prod
 from struct import Struct
@@ -22,6 +23,7 @@ from .settings import Settings
 from .solution import Info
 
 EMPTY, CODES = torch.empty(1, dtype=torch.float64), torch.empty(1, dtype=torch.int64)
+READ = (0, 1, 2, 4)  # H, g, A and C, which a backward reads where they lie; of the others it has what is kept
 VECTORS = ("y", "z", "z_box", "s_eq", "s_in", "s_box")  # of an answer, behind x
 
 
@@ -44,8 +46,13 @@ class Plan:
         self.is_special = self.options.mixed or self.options.method == "admm"
         tensors = [t for t in qp if isinstance(t, Tensor)]
         self.is_ready = self.dtype == torch.float64 and all(t.is_contiguous() for t in tensors)
-        self.tensors = [i for i, value in enumerate(qp) if isinstance(value, Tensor)]
+        given = {i: value.shape for i, value in enumerate(qp) if isinstance(value, Tensor)}
+        self.tensors = [*given]
+        self.numbers = [i for i, value in enumerate(qp) if value is not None and i not in given]
+        self.read = [i for i in READ if i in given]
         self.shared = [self._is_shared(name, value) for name, value in qp._asdict().items()]
+        alone = {i: self._shape_alone(i, shape) for i, shape in given.items()}
+        self.alone = {i: shape for i, shape in alone.items() if shape is not None}
         H, A, C = (EMPTY.expand(1, k, n) for k in (n, n_eq, n_in))
         side = EMPTY.expand(1, self.m)
         self.rows = Rows(H, EMPTY.expand(1, n), A, C, side, side, w=None, hard=None, batch=self.batch)
@@ -68,6 +75,12 @@ class Plan:
         if not isinstance(value, Tensor) or self.batch == 1:
             return False
         return value.dim() == 1 + (name in MATRICES) or value.shape[0] == 1
+
+    def _shape_alone(self, i: int, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """Of the gradients in argument i of each problem alone; None for a matrix that the batch shares."""
+        if not self.shared[i]:
+            return tuple(shape)
+        return None if QP._fields[i] in MATRICES else (self.batch, shape[-1])
 
     def _describe(self, given: Arguments, qp: QP, settings: Settings) -> None:
         sizes, weights = self.sizes, [getattr(qp, name) for name in WEIGHTS]
