@@ -117,9 +117,11 @@ def _description(qp: Sequence[Any]) -> tuple[tuple[Any, ...], list[int]] | None:
 
 def _start(of: Solution, plan: Plan) -> Start | None:
     """An earlier answer as the library takes it, or None where it is not plain or not of these sizes."""
-    x, rest, dtype = of.x, of.rest, torch.float64
-    if rest is not None and rest.plan is plan and x.shape == plan.shapes[0] and x.dtype is dtype and x.is_contiguous():
-        return x, rest.numbers
+    rest = of.rest
+    if rest is not None and rest.plan is plan:
+        x = of.x
+        if x.shape == plan.shapes[0] and x.dtype is torch.float64 and x.is_contiguous():
+            return x, rest.numbers
     vectors = [of.x, of.y, of.z, of.z_box, of.s_eq, of.s_in, of.s_box]
     if (
         not all(type(t) in PLAIN and t.is_cpu and not t.is_neg() for t in vectors)

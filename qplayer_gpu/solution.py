@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import torch
 from torch import Tensor
@@ -109,24 +109,19 @@ class Solution(Record, Generic[Array]):
     """[B] How each problem ended, the numbers of :class:`Status`."""
     info: Info[Array]
     """How many steps each problem took, and its residuals."""
+    rest: ClassVar[Rest | None] = None  # where there are parts that nobody has read, and where a warm start reads them
 
     @classmethod
     def of_pieces(cls, x: Tensor, status: Tensor, rest: Rest) -> Solution[Tensor]:
         """The answer as the library gives it; the other parts take a while to make, and are when one is read."""
         solution: Any = object.__new__(cls)
-        vars(solution).update(x=x, status=status, _rest=rest)
+        vars(solution).update(x=x, status=status, rest=rest)
         return solution
-
-    @property
-    def rest(self) -> Rest | None:
-        """The other parts as the library gave them, in which they are read and written, or None."""
-        return vars(self).get("_rest")
 
     if not TYPE_CHECKING:  # which knows the attributes
 
         def __getattr__(self, name: str) -> Any:
-            rest = vars(self).get("_rest")
-            found = {} if rest is None else rest.read(name)
+            found = {} if self.rest is None else self.rest.read(name)
             if name not in found:
                 raise AttributeError(f"a Solution has no {name!r}")
             vars(self).update(found)

@@ -186,6 +186,16 @@ def test_parts_of_an_answer_change_alone():
     assert torch.equal(torch.autograd.grad(loss, leaves["g"])[0], expected)
 
 
+def test_the_status_is_at_hand_and_the_parts_are_made_when_one_is_read():
+    sol = qp.solve_qp(**FEASIBLE)
+    made = {*vars(sol)}
+    assert sol.status.untyped_storage().nbytes() == 8 * len(sol.x)
+    assert {*vars(sol)} == made == {"x", "status", "rest"}
+    z = sol.z
+    assert {*vars(sol)} == made | {*plans.VECTORS}
+    assert sol.z is z
+
+
 def test_an_answer_that_nobody_has_read_can_be_copied():
     sol = [qp.solve_qp(**FEASIBLE) for _ in range(4)]
     names = [field.name for field in fields(qp.Solution)]
