@@ -166,15 +166,21 @@ inline void rows_two(Problems<N>& p) {
     for (; i < p.m; i++) p.row[i].Gx = p.column[i - p.stored].x, p.row[i].Gdx = p.column[i - p.stored].dx;
 }
 
+// y = G'z from column j on, of so many.
+template <int COUNT, int N, class Member>
+QP_FN void some_columns(Problems<N>& p, int j, Member z, Pack Column::*y) {
+    Pack sum[COUNT] = {};
+    for (const Row<N>& row : p.stored_rows())
+        for (int c = 0; c < COUNT; c++) sum[c] += row.*z * row.G[j + c];
+    for (int c = 0; c < COUNT; c++) p.column[j + c].*y = sum[c];
+    if (p.bounded())
+        for (int c = 0; c < COUNT && j + c < p.n; c++) p.column[j + c].*y += p.bound(j + c).*z;
+}
+
 // y = G'z
 template <int N, class Member>
 QP_FN void columns(Problems<N>& p, Member z, Pack Column::*y) {
-    Pack sum[N] = {};
-    for (const Row<N>& row : p.stored_rows())
-        for (int j = 0; j < N; j++) sum[j] += row.*z * row.G[j];
-    for (int j = 0; j < N; j++) p.column[j].*y = sum[j];
-    if (p.bounded())
-        for (int j = 0; j < p.n; j++) p.column[j].*y += p.bound(j).*z;
+    some_columns<N>(p, 0, z, y);
 }
 
 template <int N>

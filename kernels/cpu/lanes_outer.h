@@ -81,11 +81,15 @@ inline Mask is_suspect(Problems<N>& p, const State& st, const Measure& at, Mask 
         row.z_full = row.omega * violation;
         increment = larger(magnitude(row.z_full) * row.E_inverse, increment);
     }
-    columns(p, &Row<N>::z_full, &Column::size);
-    for (const Column& column : p.column) push = larger(column.D * magnitude(column.size), push);
     gaping &= excess > SUSPECT_VIOLATION * at.primal_tolerance;
-    const Mask near = push <= SUSPICION * increment, nearly = push <= STAGNANT_SUSPICION * increment;
-    return ended & ((violated & (near | (stagnant & nearly))) | (gaping & near));
+    Mask suspect = ended & (violated | gaping);
+    for (int j = 0; j < N && any(suspect); j += TILE) {  // of most problems the first columns suffice
+        some_columns<TILE>(p, j, &Row<N>::z_full, &Column::size);
+        for (int c = 0; c < TILE; c++) push = larger(p.column[j + c].D * magnitude(p.column[j + c].size), push);
+        const Mask near = push <= SUSPICION * increment, nearly = push <= STAGNANT_SUSPICION * increment;
+        suspect &= near | (violated & stagnant & nearly);
+    }
+    return suspect;
 }
 
 // Whether the last step of the centre has no curvature, as a ray, or a negative one.
