@@ -9,36 +9,47 @@ namespace qplayer::lanes {
 
 using Tile = Pack[TILE][TILE];
 
-QP_FN void load_tile(Tile& tile, const Pack* from) {
+// Calls act(r, c) for each entry of a tile, of the diagonal only for its lower triangle.
+template <bool DIAGONAL, class Do>
+QP_FN void each(Do act) {
+#pragma GCC unroll 4
     for (int r = 0; r < TILE; r++)
-        for (int c = 0; c < TILE; c++) tile[r][c] = from[r * TILE + c];
+#pragma GCC unroll 4
+        for (int c = 0; c <= (DIAGONAL ? r : TILE - 1); c++) act(r, c);
 }
 
+template <bool DIAGONAL>
+QP_FN void load_tile(Tile& tile, const Pack* from) {
+    each<DIAGONAL>([&](int r, int c) { tile[r][c] = from[r * TILE + c]; });
+}
+
+template <bool DIAGONAL>
 QP_FN void store_tile(Pack* to, const Tile& tile) {
-    for (int r = 0; r < TILE; r++)
-        for (int c = 0; c < TILE; c++) to[r * TILE + c] = tile[r][c];
+    each<DIAGONAL>([&](int r, int c) { to[r * TILE + c] = tile[r][c]; });
+}
+
+// One tile of that at lines i ... and columns j ..., of the diagonal or not.
+template <bool DIAGONAL, int N>
+QP_FN void add_to_tile(const Problems<N>& p, Pack* sum, int count, Mask anew, int i, int j) {
+    Tile tile;
+    load_tile<DIAGONAL>(tile, sum);
+    if (any(anew)) each<DIAGONAL>([&](int r, int c) { tile[r][c] = pick(anew, 0.0, tile[r][c]); });
+    for (int k = 0; k < count; k++) {
+        const Pack* const G = p.list[k]->G;
+        Pack left[TILE];
+        for (int r = 0; r < TILE; r++) left[r] = p.list[k]->weight * G[i + r];
+        each<DIAGONAL>([&](int r, int c) { tile[r][c] += left[r] * G[j + c]; });
+    }
+    store_tile<DIAGONAL>(sum, tile);
 }
 
 // sum += over the listed rows of weight(row) G_row G_row', from zero where `anew`.
 template <int N>
 inline void add_rows(Problems<N>& p, Pack* sum, int count, Mask anew) {
-    const bool clears = any(anew);
-    for (int i = 0; i < N; i += TILE)
-        for (int j = 0; j <= i; j += TILE, sum += TILE * TILE) {
-            Tile tile;
-            load_tile(tile, sum);
-            if (clears)
-                for (auto& line : tile)
-                    for (Pack& entry : line) entry = pick(anew, 0.0, entry);
-            for (int k = 0; k < count; k++) {
-                const Row<N>& row = *p.list[k];
-                Pack left[TILE];
-                for (int r = 0; r < TILE; r++) left[r] = row.weight * row.G[i + r];
-                for (int r = 0; r < TILE; r++)
-                    for (int c = 0; c < TILE; c++) tile[r][c] += left[r] * row.G[j + c];
-            }
-            store_tile(sum, tile);
-        }
+    for (int i = 0; i < N; i += TILE, sum += TILE * TILE) {
+        for (int j = 0; j < i; j += TILE, sum += TILE * TILE) add_to_tile<false>(p, sum, count, anew, i, j);
+        add_to_tile<true>(p, sum, count, anew, i, i);
+    }
 }
 
 // The sum over the rows that are always active.
@@ -79,24 +90,57 @@ inline Mask update_sums(Problems<N>& p, State& st) {
     return changed;
 }
 
-// tile -= L [i, k] (D L')[j, k] over the tiles k before j; `scaled` has the lines of L D.
-template <int N>
-QP_FN void subtract_products(const Problems<N>& p, Tile& tile, const Pack* scaled, int i, int j) {
+// Tile (i, j) of K less the products L [i, k] (D L')[k, j] over the tiles k before j; `scaled` has the lines of L D.
+template <bool DIAGONAL, int N>
+QP_FN void reduce_tile(const Problems<N>& p, Tile& tile, Pack a, Pack b, const Pack* scaled, int i, int j) {
+    const int at = tile_at(i, j);
+    each<DIAGONAL>([&](int r, int c) {
+        const int k = at + r * TILE + c;
+        tile[r][c] = p.H[k] + a * p.S[k] + b * p.T[k];
+    });
+#pragma GCC unroll 4
+    for (int r = 0; r < (DIAGONAL ? TILE : 0); r++) tile[r][r] += p.column[j * TILE + r].diagonal;
     const Pack* left = p.factor + tile_at(i, 0);
     for (int k = 0; k < j; k++, left += TILE * TILE, scaled += TILE * TILE)
+#pragma GCC unroll 4
         for (int e = 0; e < TILE; e++)
-            for (int r = 0; r < TILE; r++)
-                for (int c = 0; c < TILE; c++) tile[r][c] -= left[r * TILE + e] * scaled[c * TILE + e];
+            each<DIAGONAL>([&](int r, int c) { tile[r][c] -= left[r * TILE + e] * scaled[c * TILE + e]; });
 }
 
+// Factors tile j of the diagonal; where it is positive definite. Each pivot is computed ahead of its line: the chain of
+// divisions is what takes the time.
 template <int N>
-QP_FN void assemble_tile(const Problems<N>& p, Tile& tile, Pack a, Pack b, int i, int j) {
-    const int at = tile_at(i, j);
-    for (int r = 0; r < TILE; r++)
-        for (int c = 0; c < TILE; c++) {
-            const int k = at + r * TILE + c;
-            tile[r][c] = p.H[k] + a * p.S[k] + b * p.T[k];
+QP_FN Mask factor_diagonal(Problems<N>& p, Tile& tile, int j) {
+    Pack* const L = p.factor + tile_at(j, j);
+    Mask positive = every();
+    Pack pivot = tile[0][0];
+#pragma GCC unroll 4
+    for (int k = 0; k < TILE; k++) {
+        const Pack inverse = 1.0 / pivot;
+        positive &= pivot > 0.0;
+        p.column[j * TILE + k].pivot = pivot, p.column[j * TILE + k].inverse = inverse;
+        if (k + 1 < TILE) pivot = tile[k + 1][k + 1] - tile[k + 1][k] * tile[k + 1][k] * inverse;
+#pragma GCC unroll 4
+        for (int r = k + 1; r < TILE; r++) {
+            const Pack multiplier = L[r * TILE + k] = tile[r][k] * inverse;
+#pragma GCC unroll 4
+            for (int c = k + 1; c <= r; c++) tile[r][c] -= multiplier * tile[c][k];
         }
+    }
+    return positive;
+}
+
+// Solves a tile below tile j of the diagonal with that.
+template <int N>
+QP_FN void solve_tile(const Problems<N>& p, Tile& tile, int j) {
+    const Pack* const L = p.factor + tile_at(j, j);
+#pragma GCC unroll 4
+    for (int k = 0; k < TILE; k++)
+#pragma GCC unroll 4
+        for (int c = k + 1; c < TILE; c++)
+#pragma GCC unroll 4
+            for (int r = 0; r < TILE; r++) tile[r][c] -= L[c * TILE + k] * tile[r][k];
+    each<false>([&](int r, int c) { tile[r][c] *= p.column[j * TILE + c].inverse; });
 }
 
 // Factors K; where it is positive definite.
@@ -106,34 +150,16 @@ inline Mask factorize(Problems<N>& p, Pack a, Pack b) {
     for (int j = 0; j < TILES<N>; j++) {
         Pack scaled[N * TILE];
         for (int k = 0; k < j; k++)
-            for (int c = 0; c < TILE; c++)
-                for (int e = 0; e < TILE; e++)
-                    scaled[(k * TILE + c) * TILE + e] = p.factor[tile_at(j, k) + c * TILE + e] * p.column[k * TILE + e].pivot;
+            each<false>([&](int c, int e) {
+                scaled[(k * TILE + c) * TILE + e] = p.factor[tile_at(j, k) + c * TILE + e] * p.column[k * TILE + e].pivot;
+            });
         Tile tile;
-        assemble_tile(p, tile, a, b, j, j);
-        for (int r = 0; r < TILE; r++) tile[r][r] += p.column[j * TILE + r].diagonal;
-        subtract_products(p, tile, scaled, j, j);
-        Pack* const L = p.factor + tile_at(j, j);
-        Pack inverse[TILE];
-        for (int k = 0; k < TILE; k++) {
-            positive &= tile[k][k] > 0.0;
-            p.column[j * TILE + k].pivot = tile[k][k];
-            inverse[k] = p.column[j * TILE + k].inverse = 1.0 / tile[k][k];
-            for (int r = k + 1; r < TILE; r++) {
-                const Pack multiplier = L[r * TILE + k] = tile[r][k] * inverse[k];
-                for (int c = k + 1; c <= r; c++) tile[r][c] -= multiplier * tile[c][k];
-            }
-        }
+        reduce_tile<true>(p, tile, a, b, scaled, j, j);
+        positive &= factor_diagonal(p, tile, j);
         for (int i = j + 1; i < TILES<N>; i++) {
-            Tile below;
-            assemble_tile(p, below, a, b, i, j);
-            subtract_products(p, below, scaled, i, j);
-            for (int k = 0; k < TILE; k++)
-                for (int c = k + 1; c < TILE; c++)
-                    for (int r = 0; r < TILE; r++) below[r][c] -= L[c * TILE + k] * below[r][k];
-            for (int k = 0; k < TILE; k++)
-                for (int r = 0; r < TILE; r++) below[r][k] *= inverse[k];
-            store_tile(p.factor + tile_at(i, j), below);
+            reduce_tile<false>(p, tile, a, b, scaled, i, j);
+            solve_tile(p, tile, j);
+            store_tile<false>(p.factor + tile_at(i, j), tile);
         }
     }
     return positive;
