@@ -124,6 +124,18 @@ def test_each_lane_is_on_its_own():
     assert (statuses == torch.tensor([Status.SOLVED_CLOSEST_FEASIBLE, Status.SOLVED]).repeat(30)).all()
 
 
+def test_a_problem_that_leaves_its_lane_leaves_no_scaling_behind():
+    """Those that begin alone after it, from a shift, have the same matrices: bit for bit as without lanes."""
+    args = f.shared(f.excluding_halfspaces(60, 6), *"HC")
+    rows, begins_alone = as_rows(args), torch.arange(60) % 2 == 1
+    start = Vectors(
+        torch.zeros(60, rows.n).double(), torch.zeros(60, rows.m).double(), torch.zeros(60, rows.m).double()
+    )
+    start.s[begins_alone] = 0.1
+    answers = cpu.forward(rows, OPTIONS, start), one_by_one(rows, start=start)
+    assert all(torch.equal(ours[begins_alone], theirs[begins_alone]) for ours, theirs in zip(*answers, strict=True))
+
+
 @pytest.mark.parametrize("names", ["H", "A", "C", "H A C", "g lo hi", "H g A C lo hi"])
 def test_what_the_batch_shares(names):
     rows = as_rows(f.feasible(MANY, 6))

@@ -106,7 +106,7 @@ struct Group {
     // The first iterate, at x and z.
     void begin(Mask running) {
         const Options& options = rows.options;
-        measure_scaling(*p, false);
+        measure_scaling(*p);
         sum_firm_rows(*p);
         st = State{};
         st.running = running, st.sums_are_old = every();
