@@ -29,7 +29,7 @@ WHERE = ("date", "commit", "machine", "cores", "load", "python", "torch")
 
 @dataclass(frozen=True)
 class Call:
-    """The figures of one line, in microseconds; None where it has none."""
+    """A line of the table: times in microseconds, None where that time is not measured for such a line."""
 
     n: int
     batch: int
@@ -40,7 +40,7 @@ class Call:
 
 
 def microseconds(work: Callable[[], object]) -> float:
-    """The median over calls in a row."""
+    """The median time of a call, over calls in a row for SECONDS."""
     found: list[float] = []
     work()
     end = perf_counter() + SECONDS
@@ -66,7 +66,7 @@ def one(n: int) -> Call:
 
 
 def several(n: int, batch: int, threads: int) -> Call:
-    """A batch, on a machine that is quiet but for this process, and beside one that is not."""
+    """A batch: while this process has the machine to itself, and while another process keeps a core busy."""
     torch.set_num_threads(threads)
     arrays, layer = mixed(batch, n).arrays(), QPLayer()
     quiet = microseconds(lambda: layer(**arrays))
@@ -76,7 +76,7 @@ def several(n: int, batch: int, threads: int) -> Call:
 
 @contextmanager
 def another_process() -> Iterator[None]:
-    """A process that computes without end."""
+    """Keeps a core busy by another process for as long as the context lasts."""
     process = get_context("spawn").Process(target=_compute, daemon=True)
     process.start()
     sleep(1.0)
@@ -91,7 +91,7 @@ def _compute() -> None:
 
 
 def table(calls: list[Call]) -> str:
-    """As README.md shows it."""
+    """The table of README.md, in Markdown."""
     head = ["n", "batch", "cold", "warm", "forward and backward", "busy", "busy by quiet"]
     lines = [
         [c.n, c.batch, *(("" if v is None else f"{v:,.0f}") for v in (c.cold, c.warm, c.both, c.busy))] for c in calls

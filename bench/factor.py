@@ -57,12 +57,12 @@ class Row:
 
 
 def by_torch(K: Tensor, r: Tensor) -> Tensor:
-    """By the library that torch takes."""
+    """Solves the systems by the library that torch chooses."""
     return torch.cholesky_solve(r.unsqueeze(2), torch.linalg.cholesky_ex(K).L).squeeze(2)
 
 
 def by_cusolver(K: Tensor, r: Tensor) -> Tensor:
-    """By cuSOLVER's batched functions, through torch, which otherwise may take MAGMA."""
+    """Solves the systems by cuSOLVER's batched functions, through torch, which otherwise may choose MAGMA."""
     before = torch.backends.cuda.preferred_linalg_library()
     torch.backends.cuda.preferred_linalg_library("cusolver")
     try:
@@ -72,7 +72,7 @@ def by_cusolver(K: Tensor, r: Tensor) -> Tensor:
 
 
 def by_kernels(name: str) -> Solve:
-    """By the kernels of this library in Triton or CUDA C++.
+    """Makes the solver of this library's kernels in "triton" or "cuda".
 
     Raises:
         ImportError: what they need is not installed.
@@ -90,7 +90,7 @@ def by_kernels(name: str) -> Solve:
 
 @cache
 def tile_kernel(n: int) -> Any:
-    """Warp's, for matrices of a size."""
+    """The kernel in Warp for n x n matrices."""
     import warp as wp
 
     @wp.kernel(enable_backward=False, module="unique")
@@ -103,7 +103,7 @@ def tile_kernel(n: int) -> Any:
 
 
 def by_warp() -> Solve:
-    """By the tiles of NVIDIA's Warp: https://nvidia.github.io/warp.
+    """Makes the solver of the tiles of NVIDIA's Warp: https://nvidia.github.io/warp.
 
     Raises:
         ImportError: it is not installed.
@@ -143,7 +143,7 @@ def systems(n: int, batch: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def backward_error(K: Tensor, r: Tensor, x: Tensor) -> float:
-    """The worst of a batch; NaN where one is."""
+    """The largest backward error of a batch; NaN where one of them is."""
     residual = (K @ x.unsqueeze(2)).squeeze(2) - r
     return (residual.norm(dim=1) / (K.flatten(1).norm(dim=1) * x.norm(dim=1) + r.norm(dim=1))).max().item()
 
@@ -165,7 +165,7 @@ def measured(solver: str, K: Tensor, r: Tensor) -> dict[str, Any]:
 
 
 def rows(device: str) -> list[Row]:
-    """All solvers at all sizes on a device, or why not."""
+    """A row for each solver and size on a device; it says why where there is no time."""
     is_there = device == "cpu" or torch.cuda.is_available()
     where = environment(device) if is_there else {**environment("cpu"), "machine": "", "device": device}
     known = {name: where[name] for name in ("date", "commit", "machine", "torch", "toolkit", "device")}
@@ -181,7 +181,7 @@ def rows(device: str) -> list[Row]:
 
 
 def installed(package: str) -> str:
-    """Its version, empty where it is not installed."""
+    """The version of a package, empty where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -189,7 +189,7 @@ def installed(package: str) -> str:
 
 
 def shown(path: Path = FILE) -> str:
-    """The table of a page: microseconds of a system, and why some are missing."""
+    """The table for the pages: microseconds for each system, and the verdicts, which say why some are missing."""
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in table.parsed(path, Row):
         lines.setdefault((row.machine or row.device, row.solver), []).append(row)
@@ -201,7 +201,7 @@ def shown(path: Path = FILE) -> str:
 
 
 def main() -> int:
-    """Writes the table: 1 where an answer is wrong."""
+    """Measures and writes the table; returns 1 where an answer is wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.factor", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=FILE)
     torch.set_num_threads(1)

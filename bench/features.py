@@ -27,7 +27,7 @@ Solve = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]  # H, g, C, l
 
 
 def qplayer_gpu() -> Solve:
-    """This library."""
+    """The layer of this library."""
     import qplayer_gpu as qp
 
     return lambda H, g, C, l, u: qp.solve_qp(H, g, C=C, l=l, u=u).x
@@ -168,7 +168,7 @@ def recompiled_once(solve: Solve) -> bool:
 
 
 def second_derivatives(solve: Solve) -> bool:
-    """Inside of the box, x = -g / h."""
+    """Whether the second derivative of sum x^2 is right: with H = h I, x is -g / h inside of the box."""
     h = torch.ones((), dtype=torch.float64, requires_grad=True)
     (first,) = torch.autograd.grad(solve(h * H, G, C, L, U).square().sum(), h, create_graph=True)
     (second,) = torch.autograd.grad(first, h)
@@ -176,14 +176,14 @@ def second_derivatives(solve: Solve) -> bool:
 
 
 def sums(solve: Solve) -> bool:
-    """By an upper bound that is active in some of the batch."""
+    """Whether the gradient of an upper bound that the batch shares is the sum over the problems where it is active."""
     shared = U[0].clone().requires_grad_()
     (first,) = torch.autograd.grad(solve(H, G, C, L[0], shared).sum(), shared)
     return near(first, (G < -1).double().sum(0))
 
 
 def one_bad_problem(solve: Solve) -> bool:
-    """The first."""
+    """Whether a NaN in the first problem leaves the answers and gradients of the others right."""
     g = torch.cat([torch.full_like(G[:1], torch.nan), G[1:]]).requires_grad_()
     x = solve(H, g, C, L, U)
     (first,) = torch.autograd.grad(x[1:].sum(), g)
@@ -213,7 +213,7 @@ FEATURES: dict[str, Callable[[Solve], bool]] = {
 
 
 def attempt(feature: Callable[[Solve], bool], solve: Solve) -> str:
-    """What came of it: yes, wrong, or the kind of error."""
+    """How a feature works with a layer: "yes", "wrong", or "no" with the kind of error."""
     torch._dynamo.reset()
     try:
         return "yes" if feature(solve) else "wrong"
@@ -222,7 +222,7 @@ def attempt(feature: Callable[[Solve], bool], solve: Solve) -> str:
 
 
 def column(name: str) -> list[str]:
-    """What one layer printed in a process of its own, and why it printed no more."""
+    """The results of one layer, tried in a process of its own; those missing say how that process ended."""
     command = [sys.executable, "-m", "bench.features", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
@@ -235,7 +235,7 @@ def column(name: str) -> list[str]:
 
 
 def main() -> None:
-    """Tries one layer and prints, or all and writes."""
+    """Tries the layer that is named and prints its results, or tries all layers and writes the table."""
     if len(sys.argv) > 1:
         solve = LAYERS[sys.argv[1]]()
         for feature in FEATURES.values():

@@ -34,21 +34,21 @@ ROUNDS, SECONDS = 7, 0.5  # of one time: it ends at whichever comes first, with 
 
 
 def device() -> torch.device:
-    """Where to run."""
+    """The current CUDA device; without one the program ends with a message."""
     if not torch.cuda.is_available():
         raise SystemExit(f"no CUDA device that PyTorch {torch.__version__} can use")
     return torch.device("cuda")
 
 
 def describe() -> bool:
-    """Says what runs here."""
+    """Prints the versions and the device, and for each backend that it runs here or why not."""
     known = environment(device().type) | {name: backend.obstacle(name, device()) or "runs" for name in backend.LAZY}
     print(*(f"{name}: {value}" for name, value in known.items()), sep="\n")
     return True
 
 
 def problems(n: int) -> QP:
-    """A few, of which every other one is infeasible."""
+    """A few problems with n variables, of which every other one is infeasible."""
     return families.half_infeasible(FEW, n)
 
 
@@ -85,7 +85,7 @@ def solves() -> bool:
 
 
 def throughput(name: str) -> bool:
-    """Prints times of batches of feasible problems, as lines of a table: whether all were solved."""
+    """Prints the times of batches of feasible problems, as lines of a table, and says whether all were solved."""
     print("backend,dtype,n,batch,phase,ms,us_per_qp,solved,steps,residual", flush=True)
     right = True
     for dtype in DTYPES[name]:
@@ -98,12 +98,12 @@ def throughput(name: str) -> bool:
 
 
 def repeated(t: Tensor, times: int) -> Tensor:
-    """A batch so many times over."""
+    """A batch that has each problem so many times: [B, ...] -> [times B, ...]."""
     return t.repeat(times, *[1] * (t.dim() - 1))
 
 
 def timed(head: str, qp: QP, name: str) -> bool:
-    """Prints the median times of one batch without and with a backward: whether all problems were solved."""
+    """Prints the median times of one batch without and with a backward, and says whether all problems were solved."""
     leaves = {key: t.requires_grad_() for key, t in qp.arrays().items()}
 
     def both() -> None:
@@ -121,7 +121,7 @@ def timed(head: str, qp: QP, name: str) -> bool:
 
 
 def median(work: Callable[[], object]) -> tuple[float, object]:
-    """Seconds of some work, and what it returned when it was warmed up."""
+    """The median time of some work in seconds, and what its first call, which warms up, returned."""
     result, taken = work(), []
     while len(taken) < 3 or (len(taken) < ROUNDS and sum(taken) < SECONDS):
         taken.append(clock.seconds(work, device().type, on_stream=True))
@@ -129,7 +129,7 @@ def median(work: Callable[[], object]) -> tuple[float, object]:
 
 
 def main() -> int:
-    """1 where an answer is wrong."""
+    """Runs the part that the command line names; returns 1 where an answer is wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").split("\n")[0])
     parts = parser.add_subparsers(dest="part", required=True)
     parts.add_parser("environment")

@@ -76,7 +76,7 @@ def optimal(p: Problem, x: np.ndarray, may_shift: bool) -> bool:
 
 
 def right(p: Problem, found: Found, expected: list[qp.Status]) -> bool:
-    """By the rules above."""
+    """Whether an answer is right by the rules at the top of this file."""
     x, said = found
     if qp.Status.UNBOUNDED in expected:
         return said in (UNBOUNDED, FAILED)
@@ -87,7 +87,7 @@ def right(p: Problem, found: Found, expected: list[qp.Status]) -> bool:
 
 
 def measure(kind: str, solver: str) -> dict[str, str | int]:
-    """One row."""
+    """Counts the right, unsaid and claimed answers of a solver to the problems of a kind: a row of the table."""
     make, expected = soak.FAMILIES[kind]
     statuses = list(expected) if isinstance(expected, tuple) else [expected]
     row = {"problems": 0, "right": 0, "unsaid": 0, "claimed": 0}
@@ -103,7 +103,7 @@ def measure(kind: str, solver: str) -> dict[str, str | int]:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """As in docs/evidence.md: how many are right, and in brackets how many are claimed, but not so."""
+    """The table of docs/evidence.md: how many are right, and in brackets how many are claimed, but not so."""
     found = {(row["kind"], row["solver"]): row for row in rows}
 
     def cell(kind: str, solver: str) -> str:

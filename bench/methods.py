@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib
 
@@ -28,6 +29,7 @@ from matplotlib.axes import Axes
 import qplayer_gpu as qp
 from qplayer_gpu import method
 from qplayer_gpu.kernels import numbers
+from qplayer_gpu.kernels.reference.admm import REFERENCE
 
 from . import families
 from .pictures import COLOUR, DARK, GREY, SECOND, STYLE, WIDTH, label_ends
@@ -37,9 +39,8 @@ ROOT = Path(__file__).parents[1]
 FILE, PICTURE = ROOT / "bench" / "results" / "methods.csv", ROOT / "docs" / "choosing" / "methods.png"
 BATCH = 256
 DOUBLE = 8  # bytes
-COPIED = (
-    0.4  # of the vectors of a problem, at each measurement: those of others are copied as it ends (0.26, 0.41 counted)
-)
+# The share of the vectors that is copied at each measurement, as problems end among others (0.26 and 0.41 were counted)
+COPIED = 0.4
 SIZES = (16, 64)
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
 REPEATS = 2
@@ -58,7 +59,7 @@ STEP_ROWS, ITERATION_ROWS = (ROOT / "bench" / "chip" / f"{name}.csv" for name in
 
 @dataclass
 class Row:
-    """One way on one kind of problem, to one tolerance."""
+    """A line of the table: a method on a kind of problem of size n, to a tolerance."""
 
     problems: str
     n: int
@@ -71,7 +72,10 @@ class Row:
 
 
 def nanoseconds(line: dict[str, str], backend: str, clocks: int = 2) -> float:
-    """Of one problem, where all multiprocessors are busy; an access to shared memory takes so many clocks."""
+    """Nanoseconds for each problem of a line of counts, with all multiprocessors busy.
+
+    An access of a warp to shared memory takes this many clocks.
+    """
     instructions, products, shared = (float(line[name]) for name in ("instructions", "products", "shared memory"))
     return max(instructions / 4, clocks * shared, products * PRODUCTS[backend] / TENSOR) / CLOCKS
 
@@ -84,7 +88,7 @@ def step(n: int) -> float:
 
 
 def iterations_of(n: int, matrices: str, precision: str) -> dict[str, float]:
-    """Nanoseconds of an iteration of ADMM and of a measurement."""
+    """Nanoseconds of an "iteration" of ADMM and of a "measurement", for each problem."""
     wanted = (matrices, str(n), precision)
     lines = [line for line in read(ITERATION_ROWS) if (line["matrices"], line["n"], line["precision"]) == wanted]
     clocks = {"iteration": 2 if precision == "float64" else 1, "measurement": 2}
@@ -110,7 +114,7 @@ def modelled(problems: str, n: int, name: str, iterations: float) -> float | Non
 
 
 def measured() -> Iterator[Row]:
-    """All rows."""
+    """Measures and yields all rows of the table."""
     for problems, family in FAMILIES.items():
         for n in SIZES:
             arrays = {"H": None, **family(BATCH, n).arrays()}
@@ -133,21 +137,19 @@ def measured() -> Iterator[Row]:
 
 def started(n: int, arrays: dict) -> Iterator[Row]:
     """The augmented Lagrangian begun by ADMM, as "auto" has it where that pays."""
-    pays, steps_of = method.pays, method.steps_of
-    method.pays, method.steps_of = lambda rows: True, lambda rows, backend: steps_of(rows, "torch")
     each = iterations_of(n, "shared", "float64")
     approach = sum(numbers.ADMM_APPROACH) * each["iteration"] + len(numbers.ADMM_APPROACH) * each["measurement"]
     for eps in TOLERANCES:
-        sol = qp.solve_qp(**arrays, settings=qp.Settings(eps_abs=eps, method="auto"), backend="torch")
+        with patch.multiple(method, pays=lambda rows: True, steps_of=lambda rows, backend: REFERENCE):
+            sol = qp.solve_qp(**arrays, settings=qp.Settings(eps_abs=eps, method="auto"), backend="torch")
         mean = sol.info.iterations.double().mean().item()
         solved = (sol.status == qp.Status.SOLVED).double().mean().item()
         total = approach + mean * step(n)
         yield Row("shared matrices", n, "admm, then alm", eps, mean, solved, float("nan"), total)
-    method.pays, method.steps_of = pays, steps_of
 
 
 def draw(rows: list[Row]) -> None:
-    """For each size the CPU and the GPU."""
+    """Draws the picture: a line of panels for each size, on the left the CPU and on the right the GPU."""
     PICTURE.parent.mkdir(exist_ok=True)
     with plt.rc_context(STYLE | {"axes.titlepad": 10}):
         figure, axes = plt.subplots(
@@ -162,7 +164,7 @@ def draw(rows: list[Row]) -> None:
 
 
 def panel(axes: Axes, rows: list[Row], what: str, title: str, unit: str) -> None:
-    """A line for each way."""
+    """Draws one panel: the cost against the tolerance, with a line for each method and kind of problem."""
     colours = {"alm": GREY, "admm": COLOUR, "admm in float32": SECOND, "admm, then alm": DARK}
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -183,7 +185,7 @@ def panel(axes: Axes, rows: list[Row], what: str, title: str, unit: str) -> None
 
 
 def main() -> None:
-    """Measures, unless only the picture is wanted."""
+    """Measures and draws, or, with --draw, draws the rows that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draw", action="store_true", help="the picture alone, from the rows that are there")
     if not parser.parse_args().draw:

@@ -35,14 +35,14 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 
 def ours() -> Callable[..., Any]:
-    """This library."""
+    """The class of layers of this library."""
     from qplayer_gpu.compat import CvxpyLayer
 
     return CvxpyLayer
 
 
 def cvxpylayers(**asked: Any) -> Callable[..., Any]:
-    """Cvxpylayers over one of its solvers."""
+    """The class of layers of cvxpylayers, over the solver that is asked for."""
     from cvxpylayers.torch import CvxpyLayer
 
     return partial(CvxpyLayer, **asked)
@@ -57,7 +57,7 @@ LIBRARIES: dict[str, tuple[str, Callable[[], Callable[..., Any]]]] = {
 
 
 def measure(library: str) -> dict[str, Any]:
-    """For each model and batch the milliseconds, and the answers and gradients; or why there are none."""
+    """The time, the answers and the gradients of a library for each model and batch, or why there are none."""
     import models
 
     torch.set_num_threads(1)
@@ -81,7 +81,7 @@ def measure(library: str) -> dict[str, Any]:
 
 
 def timed(layer: Callable[..., Any], parameters: list, tensors: list[torch.Tensor]) -> dict[str, Any]:
-    """Of one layer."""
+    """The time of a forward and a backward of one layer in milliseconds, with its answers and gradients."""
     leaves = [t.clone().requires_grad_() for t in tensors]
     seconds: list[float] = []
     while len(seconds) < ROUNDS and sum(seconds) < LIMIT:
@@ -98,13 +98,13 @@ def timed(layer: Callable[..., Any], parameters: list, tensors: list[torch.Tenso
 
 
 def distance(answers: list[list[float]], expected: list[list[float]]) -> float:
-    """The largest of those of x and the gradients, next to their size."""
+    """How far answers and gradients are from the expected ones: the largest distance, next to the size of each."""
     pairs = [(torch.tensor(a), torch.tensor(b)) for a, b in zip(answers, expected, strict=True)]
     return max(((a - b).norm() / b.norm().clamp(min=SMALL)).item() for a, b in pairs)
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """As in docs/migrating.md."""
+    """The table of docs/migrating.md, in Markdown."""
     head = ["model", "batch", *(f"{title}, ms" for title, _ in LIBRARIES.values())]
 
     def cell(row: dict[str, str], library: str) -> str:

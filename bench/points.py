@@ -32,7 +32,7 @@ class Results:
     rows: list[Row]
 
     def of(self, phase: str, start: str = "", solver: str = "") -> list[Row]:
-        """The times of a phase whose case begins so, of all solvers or of one."""
+        """The rows of a phase that have a time and whose case begins so, of all solvers or of one."""
         found = [r for r in self.rows if r.ms and r.phase == phase and r.case.startswith(start)]
         return [r for r in found if not solver or r.solver == solver]
 
@@ -54,7 +54,7 @@ class Results:
         return found
 
     def floors(self) -> list[tuple[str, float, float, float]]:
-        """Of this library's forward: the case, its time, its floor, and the one by the other."""
+        """For each case the time of this library's forward, its floor, and the time divided by the floor."""
         found = [(r.case, r.ms, r.floor_ms_per_qp) for r in self.of("forward", solver=OURS) if r.floor_ms_per_qp]
         return [(case, ms, floor, ms / floor) for case, ms, floor in found]
 
@@ -72,5 +72,5 @@ def load(path: Path) -> Results:
 
 
 def slope(sizes: list[int], times: list[float]) -> float:
-    """Of the line that fits best through the logarithms: the power with which the time grows."""
+    """The power of the size with which the time grows: the slope of the line through the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])

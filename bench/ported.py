@@ -119,7 +119,7 @@ def measure(name: str, library: str) -> dict[str, Any]:
 
 
 def compare(name: str) -> dict[str, Any]:
-    """A row, of both libraries in processes of their own."""
+    """Measures a script with both libraries, in a process each: a row of the table."""
     script = SCRIPTS[name]
     found = {}
     for library in ("ours", "theirs"):
@@ -136,7 +136,7 @@ def compare(name: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """As in docs/migrating.md."""
+    """The table of docs/migrating.md, in Markdown."""
     head = [
         "script",
         "lines changed",

@@ -46,7 +46,7 @@ BATCH, MOST = 16, 20000
 
 @dataclass
 class Row:
-    """A family, with a penalty, to a tolerance: mean iterations."""
+    """A line of the table: mean iterations on a family, with a penalty, to a tolerance."""
 
     family: str
     n: int
@@ -61,21 +61,21 @@ class Row:
 def by_the_rule_of_osqp(
     point: Point, posed: Posed, matrices: Matrices, by: Operators, options: Options, count: int
 ) -> tuple[Point, Measure]:
-    """As the reference's, with other numbers for the verdict."""
+    """Iterates as the reference does, and measures what OSQP's rule looks at."""
     after, at = REFERENCE.advance(point, posed, matrices, by, options, count)
     primal = largest(after.Gx - after.v) / options.eps_abs
     return after, replace(at, primal_worst=primal, gap_worst=torch.zeros_like(primal))
 
 
 def from_zero(rows: Rows, matrices: Matrices, start: Vectors | None) -> Point:
-    """OSQP's first point, where ours has v within the sides."""
+    """The first point of OSQP, which is zero; ours has v within the sides."""
     new = rows.g.new_zeros
     x, z = new(rows.batch, rows.n), new(rows.batch, rows.m)
     return Point(x, z, z, x, z, x)
 
 
 def ours(problem: QP, rho: float, eps: float, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
-    """The iterations of each problem, and whether it is solved."""
+    """The iterations that this library takes for each problem, and whether it solves it."""
     settings = qp.Settings(eps_abs=eps, method="admm", equilibrate=False, max_iter=MOST)
     fixed = {"ADMM_RHO": rho, "ADMM_CHECK": 1}
     with (
@@ -89,7 +89,7 @@ def ours(problem: QP, rho: float, eps: float, steps: Steps) -> tuple[np.ndarray,
 
 
 def theirs(problem: QP, rho: float, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same of OSQP."""
+    """The iterations that OSQP takes for each problem, and whether it solves it."""
     import osqp
 
     found = []
@@ -124,7 +124,7 @@ def theirs(problem: QP, rho: float, eps: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def measured() -> Iterator[Row]:
-    """All rows."""
+    """Measures and yields all rows of the table."""
     for family, make in FAMILIES.items():
         for n in SIZES:
             problem = make(BATCH, n)

@@ -81,7 +81,7 @@ def moves() -> Iterator[tuple[str, str, float]]:
 
 
 def main() -> None:
-    """Writes the rows."""
+    """Measures all and writes the rows."""
     parser = argparse.ArgumentParser(prog="python -m bench.warm_start", description=__doc__.split("\n")[0])
     sizes = {"epochs": 6, "samples": 128, "batch": 32, "systems": 64, "horizon": 40, "times": 30}
     for name, size in sizes.items():

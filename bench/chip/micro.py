@@ -36,7 +36,7 @@ QPS = {8: 16384, 16: 16384, 32: 16384, 64: 4096, 128: 1024}  # a batch, by n
 
 
 class Ran(NamedTuple):
-    """What a kernel has written."""
+    """What a run of a kernel has measured and computed."""
 
     cycles: list[int]  # by warp
     out: list[int]  # by thread
@@ -62,17 +62,17 @@ class Row:
 
 
 def options(chains: int) -> tuple[str, ...]:
-    """What the compiler is told."""
+    """The options of the compiler for a kernel with so many chains."""
     return "-std=c++17", f"-DCHAINS={chains}"
 
 
 def units(architecture: int) -> list[str]:
-    """Those that a device has."""
+    """The units of UNITS that a device of this architecture has."""
     return [unit for unit in UNITS if unit != "large_product" or architecture >= 90]
 
 
 def expected(unit: str, chains: int, thread: int) -> int:
-    """What a thread has in the end where all that it did was right."""
+    """The number that a thread ends with if each of its operations was right."""
     steps = PASSES * STEPS
     ends = {"integer": thread + steps, "double": steps, "product": 8 * steps, "large_product": 32 * steps}
     ends |= {"division": 1, "approximate": 1, "shuffle": thread % WARP, "barrier": 0, "warp_barrier": 0}
@@ -80,7 +80,7 @@ def expected(unit: str, chains: int, thread: int) -> int:
 
 
 def measured(unit: str, launch: Launch) -> tuple[float, float | None]:
-    """The latency, and what an instruction keeps busy.
+    """The latency of a unit in cycles, and for how many an instruction keeps it busy (None where that is not rated).
 
     Raises:
         ArithmeticError: the kernel computes something else than it should.
@@ -101,7 +101,7 @@ def measured(unit: str, launch: Launch) -> tuple[float, float | None]:
 
 @cache
 def module(chains: int) -> Any:
-    """The kernels on the current device."""
+    """The kernels, compiled for the current device."""
     import cupy
 
     return cupy.RawModule(code=SOURCE.read_text(), options=options(chains))
@@ -117,7 +117,7 @@ def on_device(kernel: str, chains: int, threads: int) -> Ran:
 
 
 def rows(architecture: int, launch: Launch) -> Iterator[Row]:
-    """The table of a device."""
+    """Measures each unit of a device: the rows of the table."""
     where = environment("cuda")
     known = *(where[key] for key in ("date", "commit", "machine", "toolkit", "torch")), architecture
     for unit in units(architecture):
@@ -139,7 +139,7 @@ def times(latency: dict[str, float], architecture: int) -> Iterator[list[object]
 
 
 def compared(found: list[Row]) -> str:
-    """What was assumed beside what is so."""
+    """A table of what the model assumes beside what was measured, in Markdown."""
     card = model.CARDS.get(found[0].architecture)
     busy = card.busy if card else {}
     head = ["cycles", "assumed", "measured", "busy, assumed", "busy, measured"]
@@ -150,12 +150,12 @@ def compared(found: list[Row]) -> str:
 
 
 def shown(value: float | None) -> str:
-    """A number, if there is one."""
+    """A number to three digits; nothing for None."""
     return "" if value is None else f"{value:.3g}"
 
 
 def main() -> int:
-    """1 where there is no GPU of which the model knows."""
+    """Measures and writes the table, and prints what follows; returns 1 without a GPU that the model knows."""
     parser = argparse.ArgumentParser(prog="python -m bench.chip.micro", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=FILE)
     out, device = parser.parse_args().out, gpu.device()

@@ -67,7 +67,7 @@ class Card:
 
     @property
     def tflops(self) -> float:
-        """Of doubles, not on tensor cores."""
+        """The most 10^12 operations on doubles in a second, tensor cores aside."""
         return 2 * WARP * QUARTERS / self.busy["double"] * self.multiprocessors * self.gigahertz / 1e3
 
 
@@ -154,7 +154,7 @@ def resident(path: Path, card: Card) -> int:
 
 
 def time(path: Path, card: Card, latency: Mapping[str, float] = LATENCY) -> Time:
-    """By the model; no problem where none fits."""
+    """The time of a problem on a card by the model."""
     alone, busy, many = path.alone(latency), path.busy(card), resident(path, card)
     busiest = max(busy, key=lambda part: busy[part])
     most = busy[busiest]
@@ -165,12 +165,12 @@ def time(path: Path, card: Card, latency: Mapping[str, float] = LATENCY) -> Time
 
 
 def paths() -> list[Path]:
-    """The committed rows."""
+    """The rows of paths.csv."""
     return table.parsed(FILE, Path)
 
 
 def launched(n: int) -> Path:
-    """As the kernels are launched now."""
+    """The path for n variables with the threads that the kernels are launched with now."""
     return next(path for path in paths() if path.n == n and path.launched)
 
 

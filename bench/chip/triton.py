@@ -103,7 +103,7 @@ class Resources:
 
 
 def digest() -> str:
-    """Of the sources of the kernels."""
+    """What tells one state of the kernels' sources from another: the first digits of a hash."""
     files = [*sorted(Path(linear.__file__).parent.glob("*.py")), Path(numbers.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -139,7 +139,7 @@ def compiled(v: Variant) -> Any:
 
 
 def called(v: Variant) -> tuple[Any, dict[str, Any], int]:
-    """The function, its constants and its warps."""
+    """The function of a variant, its compile-time constants, and how many warps run it."""
     if v.kernel in SOLVES:
         return solve_kernel, {"N": v.n, "METHOD": SOLVES[v.kernel]}, linear.WARPS[v.n]
     if v.kernel in KERNELS:
@@ -153,7 +153,7 @@ def called(v: Variant) -> tuple[Any, dict[str, Any], int]:
 
 
 def admm_types(pointer: str) -> dict[str, Any]:
-    """Of the arguments of its kernels; pointers to what an iteration multiplies by are of its precision."""
+    """The types of the arguments of ADMM's kernels, of which ``pointer`` is that to what an iteration multiplies by."""
     exact = len(Posed._fields) - 4
     point = Point._make([NUMBERS] * 6)
     posed = Posed._make([*[NUMBERS] * exact, *[pointer] * 4])
@@ -162,7 +162,7 @@ def admm_types(pointer: str) -> dict[str, Any]:
 
 
 def leaves(kinds: Iterable[Any]) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Where each type is among the arguments, and in the record that one of them may be."""
+    """Each type with its path: the number of the argument, and of the field where the argument is a record."""
     for i, kind in enumerate(kinds):
         if isinstance(kind, tuple):
             yield from (((i, j), field) for j, field in enumerate(kind))
