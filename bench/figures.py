@@ -157,6 +157,15 @@ def issued(version: str = "3.7.1", architecture: str = "90") -> str:
     return markdown(["n", "m", "warps", "registers", "instructions", "double"], rows)
 
 
+def solves(method: str, version: str = "3.7.1", architecture: str = "90") -> str:
+    """Instructions of a warp in a factor and solve of the Triton kernels in double precision, by n."""
+    wanted = (version, architecture, f"{method}_solve", "float64")
+    keys = ("triton", "architecture", "kernel", "precision")
+    lines = [line for line in read(CHIP / "triton.csv") if tuple(line[key] for key in keys) == wanted]
+    *most, last = (line["instructions"] for line in sorted(lines, key=lambda line: int(line["n"])))
+    return f"{', '.join(most)} and {last}"
+
+
 def executed() -> str:
     """What the kernels execute in a Newton step on the emulator."""
     lines = read(CHIP / "executed.csv")
@@ -268,6 +277,12 @@ def steps() -> str:
     return markdown(["family", "Newton steps", "new factors", "cost"], rows)
 
 
+def new_factors(*family: str) -> str:
+    """The share of the reference's steps on a family that make a new factor, in percent."""
+    found = next(line for line in read(ROWS / "steps.csv") if line["family"] == " ".join(family))
+    return f"{100 * float(found['factors']) / float(found['steps']):.0f}"
+
+
 def families_of_steps() -> str:
     """How many families there are in all."""
     return str(len(read(ROWS / "steps.csv")))
@@ -284,6 +299,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         soak,
         soak_total,
         steps,
+        new_factors,
         families_of_steps,
         warm_starts,
         features,
@@ -291,6 +307,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         cvxpy_models,
         spills,
         issued,
+        solves,
         executed,
         assumed,
         modelled,

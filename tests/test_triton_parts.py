@@ -45,6 +45,15 @@ def scratch_of(B, cfg):
     return memory, memory[:, :split].unflatten(1, (-1, cfg.N)), memory[:, split:end].unflatten(1, (-1, cfg.M))
 
 
+def test_the_page_has_the_size_of_the_scratch():
+    page = (Path(__file__).parents[1] / "docs" / "kernels.md").read_text()
+    columns, rows, numbers_of, kilobytes = re.search(
+        r"8 \((\d+) N \+ (\d+) M \+ N² \+ (\d+)\) bytes, .* which is (\d+) kB at n = 64\s+with 128 rows", page
+    ).groups()
+    assert (int(columns), int(rows), int(numbers_of)) == (slots.COLUMNS, slots.ROWS, slots.NUMBERS)
+    assert int(kilobytes) == round(8 * scratch.scratch_size(64, 128) / 1000)
+
+
 def arrays_of(H, A, C):
     """With any of the kernels' arrays for the vectors, which are not read."""
     return problem.Arrays(H, H, A, C, H, H, H, H)
