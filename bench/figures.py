@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from . import collected, factor, kinds, learned, models, ported
-from .chip import model
+from .chip import consumer, model
 from .points import load
 from .solvers import NAMES, OURS
 from .table import markdown, read
@@ -242,6 +242,11 @@ def iterations_of_admm() -> str:
     return markdown(list(lines[0]), [list(line.values()) for line in lines])
 
 
+def consumer_cards() -> str:
+    """The time of a QP on cards whose doubles are slow, by a model."""
+    return consumer.shown()
+
+
 def beside_osqp(what: str) -> str:
     """How many comparisons there are with OSQP's iterations, or by how many percent ours differ at most."""
     lines = read(ROWS / "splitting.csv")
@@ -317,6 +322,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         chain,
         factors,
         iterations_of_admm,
+        consumer_cards,
         beside_osqp,
     )
 }

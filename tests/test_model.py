@@ -11,9 +11,10 @@ import torch
 pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
 pytest.importorskip("triton")
 from cupy_backends.cuda.libs import nvrtc
-from gpu import on_cupy, paths, timed
+from gpu import consumer, on_cupy, paths, timed
 
 from bench import gpu, table
+from bench.chip import consumer as cards
 from bench.chip import micro, model
 from bench.chip.sass import tool
 from bench.rows import environment
@@ -170,4 +171,19 @@ def test_the_rows_are_of_these_kernels(monkeypatch):
     monkeypatch.setattr(on_cupy, "compiled", on_cupy.compiled.__wrapped__)
     now, then = paths.path(32, 32, emulation), model.launched(32)
     assert now.cycles == pytest.approx(then.cycles, rel=0.05)
+    assert now.instructions == pytest.approx(then.instructions, rel=0.05)
+
+
+@pytest.mark.slow
+def test_the_rows_of_consumer_cards_are_of_these_kernels(monkeypatch):
+    emulation = on_cupy.emulate(monkeypatch, consumer.ARCHITECTURE)
+    monkeypatch.setattr(on_cupy, "Program", consumer.Counted)
+    monkeypatch.setattr(on_cupy, "compiled", on_cupy.compiled.__wrapped__)
+    now = consumer.step(16, "float32", emulation)
+    then = next(
+        part
+        for part in table.parsed(cards.FILE, cards.Part)
+        if (part.n, part.precision, part.what) == (now.n, now.precision, now.what)
+    )
+    assert now.double == pytest.approx(then.double, rel=0.05)
     assert now.instructions == pytest.approx(then.instructions, rel=0.05)

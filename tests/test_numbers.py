@@ -99,29 +99,27 @@ PROBLEMS = {
 
 
 def seen():
-    """What the reference finds: statuses, steps, answers, adjoint vectors."""
-    found = []
+    """What the reference finds, one after the other: statuses, steps, answers, adjoint vectors."""
     for args in PROBLEMS.values():
         rows = as_rows(args)
         for mixed in (False, True):
             answer = reference.forward(rows, OPTIONS._replace(mixed=mixed, max_iter=300))
             point = Vectors(*(t.nan_to_num() for t in answer.point))
             grad = Vectors(*map(torch.ones_like, point))
-            found += [answer.status, answer.iterations, *point]
+            yield from (answer.status, answer.iterations, *point)
             other = admm.forward(rows, OPTIONS._replace(mixed=mixed, max_iter=200, eps_abs=1e-4))
-            found += [other.status, other.iterations, *(t.nan_to_num() for t in other.point)]
-        found += reference.adjoint(rows, point, grad, OPTIONS)
-    return found
+            yield from (other.status, other.iterations, *(t.nan_to_num() for t in other.point))
+        yield from reference.adjoint(rows, point, grad, OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def usual():
     """The same with the numbers as they are."""
-    return seen()
+    return list(seen())
 
 
 def differ(these, others):
-    """Whether a status or a number of steps is another, or a vector by more than rounding errors."""
+    """Whether a status or a number of steps is another, or a vector by more than rounding errors; ends at the first."""
     return any(
         not torch.equal(a, b) if not a.is_floating_point() else (a - b).norm() > 1e-7 * (1 + b.norm())
         for a, b in zip(these, others, strict=True)

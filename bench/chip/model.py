@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path as File
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import table
 
@@ -80,6 +80,13 @@ ACCESS = 2  # cycles in which a multiprocessor serves a warp's access to memory,
 # ---- the model
 
 
+def occupied(executed: Any, card: Card, access: float = ACCESS) -> dict[str, float]:
+    """Cycles for which instructions, counted by the names of :class:`Path`, keep the parts of a multiprocessor busy."""
+    kept = sum(getattr(executed, unit) * cycles for unit, cycles in card.busy.items())
+    issued = executed.instructions / QUARTERS / ISSUED
+    return {"issue": issued, "doubles": kept / QUARTERS, "accesses": executed.accesses * access}
+
+
 @dataclass(frozen=True)
 class Path:
     """A problem of some size, solved by so many threads: a row of paths.csv, means over a few problems."""
@@ -117,11 +124,9 @@ class Path:
 
     def busy(self, card: Card) -> dict[str, float]:
         """Cycles for which the problem keeps the parts of a multiprocessor busy, and the memory of the card."""
-        kept = sum(getattr(self, unit) * cycles for unit, cycles in card.busy.items())
         data = 8 * (self.n**2 + self.rows * self.n)
         of_memory = data / card.gbytes * card.gigahertz * card.multiprocessors
-        issued = self.instructions / QUARTERS / ISSUED
-        return {"issue": issued, "doubles": kept / QUARTERS, "accesses": self.accesses * ACCESS, "data": of_memory}
+        return occupied(self, card) | {"data": of_memory}
 
 
 class Time(NamedTuple):
