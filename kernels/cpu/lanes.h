@@ -129,16 +129,18 @@ inline void hessian_two(Problems<N>& p) {
     const Pack* H = p.H;
     for (int i = 0; i < N; i += TILE) {
         Column* const lines = p.column + i;
-        Pack s[TILE] = {}, t[TILE] = {};
+        Pack s[TILE] = {}, t[TILE] = {}, x[TILE], dx[TILE];
+        for (int r = 0; r < TILE; r++) x[r] = lines[r].x, dx[r] = lines[r].dx;
         for (int j = 0; j < i; j += TILE, H += TILE * TILE)
             for (int c = 0; c < TILE; c++) {
                 Column& column = p.column[j + c];
-                const Pack x = column.x, dx = column.dx;
+                Pack Hx = column.Hx, Hdx = column.Hdx;
                 for (int r = 0; r < TILE; r++) {
                     const Pack entry = H[r * TILE + c];
-                    s[r] += entry * x, t[r] += entry * dx;
-                    column.Hx += entry * lines[r].x, column.Hdx += entry * lines[r].dx;
+                    s[r] += entry * column.x, t[r] += entry * column.dx;
+                    Hx += entry * x[r], Hdx += entry * dx[r];
                 }
+                column.Hx = Hx, column.Hdx = Hdx;
             }
         for (int r = 0; r < TILE; r++, H += TILE) {
             for (int c = 0; c < TILE; c++) s[r] += H[c] * lines[c].x, t[r] += H[c] * lines[c].dx;

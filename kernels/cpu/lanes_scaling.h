@@ -22,15 +22,25 @@ inline void sizes_of_H(Problems<N>& p) {
     for (Column& column : p.column) column.size = 0.0;
     if (!p.has_H) return;
     const Pack* H = p.H;
-    for (int i = 0; i < N; i += TILE)
-        for (int j = 0; j <= i; j += TILE)
-            for (int r = 0; r < TILE; r++)
-                for (int c = 0; c < TILE; c++, H++) {
-                    Column &line = p.column[i + r], &column = p.column[j + c];
-                    const Pack entry = magnitude(*H);
-                    line.size = larger(entry * column.D, line.size);
-                    if (j < i) column.size = larger(entry * line.D, column.size);
+    for (int i = 0; i < N; i += TILE) {
+        Column* const lines = p.column + i;
+        Pack size[TILE] = {}, D[TILE];
+        for (int r = 0; r < TILE; r++) D[r] = lines[r].D;
+        for (int j = 0; j < i; j += TILE, H += TILE * TILE)
+            for (int c = 0; c < TILE; c++) {
+                Column& column = p.column[j + c];
+                Pack of_column = column.size;
+                for (int r = 0; r < TILE; r++) {
+                    const Pack entry = magnitude(H[r * TILE + c]);
+                    size[r] = larger(entry * column.D, size[r]), of_column = larger(entry * D[r], of_column);
                 }
+                column.size = of_column;
+            }
+        for (int r = 0; r < TILE; r++, H += TILE) {
+            for (int c = 0; c < TILE; c++) size[r] = larger(magnitude(H[c]) * D[c], size[r]);
+            lines[r].size = size[r];
+        }
+    }
     for (Column& column : p.column) column.size *= column.D;
 }
 

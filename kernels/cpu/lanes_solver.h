@@ -32,73 +32,66 @@ struct Group {
     Problems<N>* const p;
     State st{};
     int64_t problem[LANES];
+    int64_t next = 0;  // after those that have been read
+    int halves = 0;    // of the problems from there on that have been fetched
 
     Group(const Rows& of, Arena& arena) : rows(of), p(Problems<N>::take(of, arena)) {}
 
-    // Calls put(j, numbers) for each number of an array that the lanes have one each of, from there on; adds number - number,
-    // which is 0 or NaN, to those of its lane.
+    // Calls put(i, j, numbers) for number j of line i of an array that the lanes have one each of; adds number - number,
+    // which is 0 or NaN.
     template <class Put>
-    QP_FN void read(const Array& array, int64_t first, int count, qplayer::Pack (&zeros)[LANES], Put put) const {
-        for (int j = 0; j < count; j += LANES) {
-            qplayer::Pack numbers[LANES];
-            for (int lane = 0; lane < LANES; lane++) {
-                const double* from = array.data + problem[lane] * array.stride + first + j;
-                numbers[lane] = j + LANES <= count ? load_anywhere(from) : load_some(from, count - j);
-                zeros[lane] += numbers[lane] - numbers[lane];
+    QP_FN void read(const Array& array, int lines, int width, Pack& zeros, Put put) const {
+        const double* from[LANES];
+        for (int lane = 0; lane < LANES; lane++) from[lane] = array.data + problem[lane] * array.stride;
+        for (int i = 0, at = 0; i < lines; i++, at += width)
+            for (int j = 0; j < width; j += LANES) {
+                qplayer::Pack numbers[LANES];
+                for (int lane = 0; lane < LANES; lane++) {
+                    const double* some = from[lane] + at + j;
+                    numbers[lane] = j + LANES <= width ? load_anywhere(some) : load_some(some, width - j);
+                }
+                transpose(numbers);
+                for (int k = 0; k < LANES; k++) {
+                    const Pack entry = Vector(numbers[k]);
+                    zeros += entry - entry;
+                    if (j + k < width) put(i, j + k, entry);
+                }
             }
-            transpose(numbers);
-            for (int k = 0; k < LANES; k++)
-                if (j + k < count) put(j + k, Pack(Vector(numbers[k])));
-        }
     }
 
     // The symmetric part of H: entries that share a place are put there by halves, first the one above the diagonal. Both
     // are in a tile of the diagonal.
-    QP_FN void read_H(qplayer::Pack (&zeros)[LANES]) {
+    QP_FN void read_H(Pack& zeros) {
         const auto place = [&](int i, int j) { return p->H + tile_at(i / TILE, j / TILE) + i % TILE * TILE + j % TILE; };
-        for (int i = 0; i < p->n; i++)
-            read(rows.H, i * p->n, p->n, zeros, [&](int j, Pack entry) {
-                if (j / TILE == i / TILE) *place(i, j) = entry;
-                else if (j > i) *place(j, i) = 0.5 * entry;
-                else *place(i, j) += 0.5 * entry;
-            });
+        read(rows.H, p->n, p->n, zeros, [&](int i, int j, Pack entry) {
+            if (j / TILE == i / TILE) *place(i, j) = entry;
+            else if (j > i) *place(j, i) = 0.5 * entry;
+            else *place(i, j) += 0.5 * entry;
+        });
         for (int i = 0; i < p->n; i++)
             for (int j = i / TILE * TILE; j < i; j++) *place(i, j) = *place(j, i) = 0.5 * (*place(i, j) + *place(j, i));
     }
 
-    // Reads the matrices; where all numbers are finite.
-    Mask read_matrices() {
-        qplayer::Pack zeros[LANES] = {};
-        const int n = p->n;
-        if (p->has_H) read_H(zeros);
-        for (int i = 0; i < p->stored; i++) {
-            const int of_C = i - rows.sizes.n_eq;
-            const auto put = [&](int j, Pack entry) { p->row[i].G[j] = entry; };
-            if (of_C < 0) read(rows.A, i * n, n, zeros, put);
-            else read(rows.C, of_C * n, n, zeros, put);
-        }
-        transpose(zeros);
-        Pack sum{};
-        for (const qplayer::Pack& zero : zeros) sum += Vector(zero);
-        return sum == 0.0;
-    }
-
     // Reads the problems; those that can be solved here.
     Mask read_problems(const Forward& call) {
-        Mask usable = read_matrices();
-        qplayer::Pack zeros[LANES] = {};  // of sides, which may be infinite
+        Pack zeros{}, infinite{};  // of what must be finite, and of sides, which need not be
+        const Sizes& sizes = rows.sizes;
+        if (p->has_H) read_H(zeros);
+        if (sizes.n_eq) read(rows.A, sizes.n_eq, p->n, zeros, [&](int i, int j, Pack entry) { p->row[i].G[j] = entry; });
+        Row<N>* const C = p->row + sizes.n_eq;
+        if (sizes.n_in) read(rows.C, sizes.n_in, p->n, zeros, [&](int i, int j, Pack entry) { C[i].G[j] = entry; });
         const auto of_columns = [&](const Array& array, Pack Column::*to) {
-            if (array.data) read(array, 0, p->n, zeros, [&](int j, Pack numbers) { p->column[j].*to = numbers; });
+            if (array.data) read(array, 1, p->n, zeros, [&](int, int j, Pack numbers) { p->column[j].*to = numbers; });
             else for (Column& column : p->column) column.*to = 0.0;
         };
         const auto of_rows = [&](const Array& array, Pack Row<N>::*to) {
-            if (array.data) read(array, 0, p->m, zeros, [&](int i, Pack numbers) { p->row[i].*to = numbers; });
+            if (array.data) read(array, 1, p->m, infinite, [&](int, int i, Pack numbers) { p->row[i].*to = numbers; });
             else for (Row<N>& row : p->rows()) row.*to = 0.0;
         };
         of_columns(rows.g, &Column::g), of_columns(call.x_start, &Column::x);
         of_rows(rows.lo, &Row<N>::lo), of_rows(rows.hi, &Row<N>::hi), of_rows(call.z_start, &Row<N>::z);
-        if (call.s_start.data) read(call.s_start, 0, p->m, zeros, [&](int, Pack s) { usable &= s == 0.0; });
-        for (const Column& column : p->column) usable &= is_finite(column.g);
+        Mask usable = zeros == 0.0;
+        if (call.s_start.data) read(call.s_start, 1, p->m, infinite, [&](int, int, Pack s) { usable &= s == 0.0; });
         for (const Row<N>& row : p->rows()) usable &= (row.lo < INF) & (row.hi > -INF);
         return usable;
     }
@@ -117,8 +110,9 @@ struct Group {
         st.rho = options.rho, st.rho_floor = RHO_FLOOR * pick((p->of.h > 0.0) & (p->of.h < 1.0), p->of.h, 1.0);
         st.eta_out = FIRST_ETA_OUT, st.eta_in = FIRST_ETA_IN;
         set_omega(*p, st);
-        hessian_two(*p);
-        rows_two(*p);
+        for (Column& column : p->column) column.Hx = 0.0;
+        for (Row<N>& row : p->rows()) row.Gx = 0.0;
+        if (any(st.settled)) hessian_two(*p), rows_two(*p);
         for (Column& column : p->column) column.x_k = column.x, column.Hx_k = column.Hx;
         for (Row<N>& row : p->rows()) row.z_k = row.z, row.Gx_k = row.Gx;
     }
@@ -213,6 +207,7 @@ struct Group {
         for (int64_t k; count < LANES && (k = client.next()) >= 0; count++) problem[count] = k, present.set(count, true);
         for (int lane = count; lane < LANES; lane++) problem[lane] = problem[0];
         if (!count) return false;
+        next = problem[count - 1] + 1, halves = 0;
         const Mask usable = read_problems(client.call);
         begin(present);
         begin_alone(~usable, client);
@@ -220,8 +215,31 @@ struct Group {
         return true;
     }
 
+    // Has memory fetched that is probably read next, that of half a problem: more at a time would keep what a step needs
+    // waiting.
+    void fetch() {
+        const int64_t k = next + halves / 2;
+        if (halves == 2 * LANES || k >= rows.batch) return;
+        const int n = p->n, n_eq = rows.sizes.n_eq;
+        if (halves++ % 2) {
+            fetch(rows.H, k, n * n);
+        } else {
+            fetch(rows.A, k, n_eq * n), fetch(rows.C, k, (p->stored - n_eq) * n);
+            fetch(rows.g, k, n), fetch(rows.lo, k, p->m), fetch(rows.hi, k, p->m);
+        }
+    }
+
+    QP_FN static void fetch(const Array& array, int64_t k, int count) {
+        constexpr int LINE = 8;  // numbers
+        if (array.stride)
+            for (int i = 0; i < count; i += LINE) __builtin_prefetch(array.data + k * array.stride + i, 0, 2);
+    }
+
     void step(Client& client) {
-        begin_alone(newton_step(*p, st), client);
+        fetch();
+        const Mask failed = newton_step(*p, st);
+        fetch();
+        begin_alone(failed, client);
         look(client);
     }
 };
