@@ -24,21 +24,28 @@ using Triangle = Pack[tile_at(TILES<N>, 0)];
 // The power of a few numbers that come again and again.
 class Power {
     static constexpr int SLOTS = 64;
-    double base[SLOTS], value[SLOTS];  // zeros at first
+    double base[SLOTS], value[SLOTS];
+    int known;  // zero at first
+
+    void learn(Pack numbers, double exponent, Mask where) {
+        for (int lane = 0; lane < LANES; lane++)
+            if (where[lane]) base[known] = numbers[lane];
+        value[known] = pow(base[known], exponent);
+        known++;
+    }
 
   public:
-    // In some lanes.
+    // In some lanes, of numbers that are not NaN.
     Pack of(Pack numbers, double exponent, Mask where) {
-        for (int lane = 0; lane < LANES; lane++) {
-            if (!where[lane]) continue;
-            const double number = numbers[lane];
-            int64_t bits;
-            memcpy(&bits, &number, sizeof bits);
-            const int slot = bits >> 52 & (SLOTS - 1);
-            if (base[slot] != number) base[slot] = number, value[slot] = pow(number, exponent);
-            numbers.v[lane] = value[slot];
+        Pack powers = numbers;
+        for (int slot = 0; any(where); slot++) {
+            if (slot == SLOTS) slot = known = 0;
+            if (slot == known) learn(numbers, exponent, where);
+            const Mask found = where & (numbers == base[slot]);
+            powers = pick(found, value[slot], powers);
+            where &= ~found;
         }
-        return numbers;
+        return powers;
     }
 };
 
