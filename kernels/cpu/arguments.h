@@ -311,7 +311,8 @@ struct Pullback {
                 of_s = b_s[i - stored], of_z = b_z[i - stored];
             }
             const double log_w = call.q_z[k * m + i] * of_z - call.ws[k * m + i] * of_s;
-            const double found = !at.regular[k] || (hard && hard[i]) ? 0 : log_w / w[i];  // 0 times a NaN of the matrices is NaN
+            const bool is_zero = !at.regular[k] || (hard && hard[i]);  // 0 times a NaN of the matrices is NaN
+            const double found = is_zero ? 0 : log_w / w[i];
             if (i < n_eq) put(ARG_w_eq, k, i, found);
             else if (i < stored) put(ARG_w_in, k, i - n_eq, found);
             else put(ARG_w_box, k, i - stored, found);
