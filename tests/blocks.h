@@ -74,6 +74,9 @@ inline double __longlong_as_double(long long bits) {
     memcpy(&v, &bits, sizeof v);
     return v;
 }
+inline int __double2hiint(double v) { return int(__double_as_longlong(v) >> 32); }
+inline int __double2loint(double v) { return int(__double_as_longlong(v)); }
+inline double __hiloint2double(int high, int low) { return __longlong_as_double((long long)(high) << 32 | unsigned(low)); }
 inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long v) {
     return __atomic_fetch_add(to, v, __ATOMIC_RELAXED);
 }

@@ -1,4 +1,5 @@
-// The factor on the tensor cores: K = LL' in blocks of 8 x 8, with the inverses of those on the diagonal in their place.
+// The factor on the tensor cores: K = LL' in blocks of 8 x 8, with the inverses of those on the diagonal in their place,
+// and with those below negated: so are K and what is left of it, as then products are added, not taken off.
 //
 // Left-looking, by panels of one column of blocks, which the warps share: a block is assembled, and the products of all
 // panels before are taken off; one warp factors and inverts the diagonal block, and all multiply with the inverse. S and
@@ -27,12 +28,10 @@ struct Factor {
 
 template <class F>
 QP_FN void clear(Block block, const Factor<F>& f, F* S) {
-    QP_EACH_NUMBER(i, lower(f.tiles, 0)) S[i] = 0;
+    const int pairs = lower(f.tiles, 0) / 2;
+    QP_EACH_NUMBER(i, pairs) reinterpret_cast<Tile*>(S)[i] = {};
     block.sync();
 }
-
-constexpr int GROUP = 4;  // blocks in a row that a warp has in its registers at once
-constexpr bool IS_SMALL = Block::size == GROUP * TILE;  // then there are no more, and what is rolled else is not
 
 // Adds weighted rows to the blocks I ... by J ... of a sum, a group each, which are the same ones where DIAGONAL; what is
 // beyond n gets numbers that do not count.
@@ -101,7 +100,8 @@ QP_FN double inverse_of_root(double d) {
 
 constexpr int HALF = TILE / 2;
 
-// Puts the inverse of the factor of a diagonal block's quarter, from (AT, AT) on, in its place; its last entry.
+// Puts the inverse of the factor of a diagonal block's quarter, from (AT, AT) on, in its place; its last entry. The block
+// is that of -K.
 //
 // Every lane factors it, as that needs no other lane's numbers, and each of the first four has a column of the inverse. A
 // pivot that is not positive leaves no number in those after it.
@@ -121,16 +121,15 @@ QP_FN double invert_quarter(Block block, const Lane& lane, double* tile) {
     block.sync_lanes();
 #pragma unroll
     for (int p = 0; p < HALF; p++) {
-        root = inverse_of_root(a[p][p]);
-        const double inverse = fma(-root, root, 0.0);  // less zero, or its sign would go to each product
+        root = inverse_of_root(-a[p][p]);
+        column[p] *= root;
 #pragma unroll
         for (int r = p + 1; r < HALF; r++) {
-            const double multiplier = a[r][p] * inverse;
-            column[r] = fma(multiplier, column[p], column[r]);
+            a[r][p] *= root;
+            column[r] = fma(a[r][p], column[p], column[r]);
 #pragma unroll
-            for (int c = p + 1; c <= r; c++) a[r][c] = fma(multiplier, a[c][p], a[r][c]);
+            for (int c = p + 1; c <= r; c++) a[r][c] = fma(a[r][p], a[c][p], a[r][c]);
         }
-        column[p] *= root;
     }
     if (lane.row == 0)
 #pragma unroll
@@ -144,8 +143,8 @@ struct Quarters {
     int first, transposed, right, below, last;
     QP_FN explicit Quarters(const Lane& lane) {
         const int t = lane.row / 2, q = lane.q;
-        first = place(t, q), transposed = place(q, t), right = place(t, HALF + q), below = place(HALF + t, q);
-        last = place(HALF + t, HALF + q);
+        first = place(t, q), transposed = place(q, t), right = first ^ HALF;
+        below = (first ^ TILE) + HALF * TILE, last = below ^ HALF;
     }
 };
 
@@ -156,48 +155,45 @@ QP_FN double product_of_quarters(double a, double b, double sum = 0) {
     return sum;
 }
 
-// Puts the inverse of a diagonal block's factor in its place, by quarters; false where it is not positive definite.
+// Puts the inverse of the factor of a diagonal block, that of -K, in its place, by quarters; false where K is not positive
+// definite.
 QP_FN bool invert_factor(Block block, const Lane& lane, const Quarters& at, double* tile) {
     const bool writes = lane.row % 2 == 0;
     invert_quarter<0>(block, lane, tile);
     const double L = product_of_quarters(tile[at.below], tile[at.first]);
-    const double rest = product_of_quarters(-L, L, tile[at.last]);
+    const double rest = product_of_quarters(L, L, tile[at.last]);
     const double by_columns = product_of_quarters(tile[at.transposed], L);
     block.sync_lanes();
     if (writes) tile[at.last] = rest;
     block.sync_lanes();
     const double root = invert_quarter<HALF>(block, lane, tile);
-    const double below = product_of_quarters(-tile[at.last], by_columns);
+    const double below = product_of_quarters(tile[at.last], by_columns);
     if (writes) tile[at.below] = below, tile[at.right] = 0;
-    return root > 0 && root < INFINITY;
+    return root < INFINITY;
 }
 
-// Block (I, k) of K, which is at `at` in S; the padding is that of a unit matrix.
+// Block (I, k) of K, which is at `at` in S; rows beyond n are those of a unit matrix, and above the diagonal is anything.
 template <class F>
 QP_FN Tile assembled(const Lane& lane, const Terms<F>& terms, int n, int I, int k, int at) {
     const int i = I * TILE + lane.row, j = k * TILE + 2 * lane.q, own = at + 2 * lane.rank(), last = n - 1;
-    const bool whole = (I + 1) * TILE <= n;
     Tile K;
     if (terms.S) {
         const Tile S = *reinterpret_cast<const Tile*>(terms.S + own), T = *reinterpret_cast<const Tile*>(terms.T + own);
         K = {fma(terms.b, T.x, terms.a * S.x), fma(terms.b, T.y, terms.a * S.y)};
     }
     if (terms.H) {
-        const double* H = terms.H + unsigned(at_most(i, last) * n + at_most(j, last));
-        K.x += H[0], K.y += H[j < last];
+        const double* H = terms.H + unsigned(at_most(i, last) * n + (I == k ? at_most(j, last) : j));
+        K.x += H[0], K.y += H[I != k || j < last];
     }
+    if (i >= n) K = {};
     if (I == k) {
-        const double diagonal = terms.diagonal ? terms.diagonal[at_most(i, last)] : 0;
+        const double diagonal = i >= n ? 1 : terms.diagonal ? terms.diagonal[i] : 0;
         K.x += i == j ? diagonal : 0, K.y += i == j + 1 ? diagonal : 0;
-    }
-    if (!whole) {
-        K.x = i < n && j < n ? K.x : i == j;
-        K.y = i < n && j < last ? K.y : i == j + 1;
     }
     return K;
 }
 
-// The blocks (I, k) and (I + step, k) of K, less the products of the panels before.
+// The blocks (I, k) and (I + step, k) of -K, with the products of the panels before.
 template <class F>
 QP_FN void reduce(const Lane& lane, const Factor<F>& f, const Terms<F>& terms, int I, int step, int k, Tile (&rest)[2]) {
     Tile sum[2];
@@ -212,7 +208,7 @@ QP_FN void reduce(const Lane& lane, const Factor<F>& f, const Terms<F>& terms, i
     }
 #pragma unroll
     for (int u = 0; u < 2; u++)
-        if (u == 0 || I + step < f.tiles) rest[u] = assembled(lane, terms, f.n, I + u * step, k, at[u] + end) - sum[u];
+        if (u == 0 || I + step < f.tiles) rest[u] = sum[u] - assembled(lane, terms, f.n, I + u * step, k, at[u] + end);
 }
 
 // Panel k of the factor: false where K is not positive definite.
@@ -275,7 +271,7 @@ QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& of)
     } else {
         QP_ROLLED for (int k = 0; k < f.tiles; k++) positive &= factor_panel(block, lane, quarters, f, terms, k);
     }
-    return !block.any(!positive);
+    return Block::warps == 1 ? positive : !block.any(!positive);
 }
 
 // f.r <- (LL')^-1 f.r. One warp does it, by groups of blocks; a vector is each row of the left factor, and of the result.
@@ -301,26 +297,26 @@ QP_PART void substitute(Block block, const Factor<F>& of) {
         return even + odd;
     };
     const int groups = IS_SMALL ? GROUP : lane.warp == 0 ? f.tiles : 0;
+    const int last = IS_SMALL ? 0 : (groups - 1) & -GROUP;
+    Tile r[GROUP];
     QP_ROLLED for (int first = 0; first < groups; first += GROUP) {
-        Tile r[GROUP];
         each(first, [&](int u) { r[u] = pair(first + u); });
         QP_ROLLED for (int k = 0; k < first; k++) {
-            const Tile y = -pair(k);
+            const Tile y = pair(k);
             each(first, [&](int u) { add_product(r[u], y, lane.load(f.L + lower(first + u, k))); });
         }
         each(first, [&](int u) {
             r[u] = solved(r[u], lane.load(f.L + lower(first + u, first + u)));
             each(first, [&](int v) {
-                if (v > u) add_product(r[v], -r[u], lane.load(f.L + lower(first + v, first + u)));
+                if (v > u) add_product(r[v], r[u], lane.load(f.L + lower(first + v, first + u)));
             });
         });
-        store(first, r);
+        if (first < last) store(first, r);  // of the last, which comes next, lanes have the numbers
     }
-    QP_ROLLED for (int first = (groups - 1) & -GROUP; first >= 0; first -= GROUP) {
-        Tile r[GROUP];
-        each(first, [&](int u) { r[u] = pair(first + u); });
-        QP_ROLLED for (int k = first + GROUP; k < f.tiles; k++) {
-            const Tile x = -pair(k);
+    QP_ROLLED for (int first = last; first >= 0; first -= GROUP) {
+        if (first < last) each(first, [&](int u) { r[u] = pair(first + u); });
+        QP_ROLLED for (int k = first + GROUP; k < (IS_SMALL ? 0 : f.tiles); k++) {
+            const Tile x = pair(k);
             each(first, [&](int u) { add_product(r[u], x, lane.transposed(f.L + lower(k, first + u))); });
         }
 #pragma unroll
@@ -329,7 +325,7 @@ QP_PART void substitute(Block block, const Factor<F>& of) {
                 r[u] = solved(r[u], lane.transposed(f.L + lower(first + u, first + u)));
 #pragma unroll
                 for (int v = 0; v < u; v++)
-                    add_product(r[v], -r[u], lane.transposed(f.L + lower(first + u, first + v)));
+                    add_product(r[v], r[u], lane.transposed(f.L + lower(first + u, first + v)));
             }
         store(first, r);
     }

@@ -73,13 +73,20 @@ QP_FN Pack fold(const Pack (&v)[1]) { return v[0]; }
 // over k of a_ik b_jk for j = 2 q, 2 q + 1 added to x and y.
 QP_FN void add_quarter(double& x, double& y, double a, double b) {
 #ifdef __CUDACC__
-    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
-        : "+d"(x), "+d"(y)
-        : "d"(a), "d"(b));
+    const double before[2] = {x, y};  // not in place, or each sum that begins with zeros would copy them
+    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%4, %5};"
+        : "=d"(x), "=d"(y)
+        : "d"(a), "d"(b), "d"(before[0]), "d"(before[1]));
 #else
     blocks::add_quarter(x, y, a, b);
 #endif
 }
+#endif
+
+#if defined(QP_TENSOR) && QP_THREADS == 32
+#define QP_TOTAL QP_FN  // the total of a warp is shorter than a call
+#else
+#define QP_TOTAL QP_CALL
 #endif
 
 // Totals: each thread adds to its own, and gather(block, ...) makes those of all threads of them, the same bits in each.
@@ -91,16 +98,17 @@ struct Most {
     QP_FN static long long join(long long a, long long b) { return a > b ? a : b; }
     QP_FN void add(Pack v) { most = join(most, __double_as_longlong(fabs(v))); }
     QP_FN double total() const { return __longlong_as_double(most); }
-    QP_CALL double value(Block block);
+    QP_TOTAL double value(Block block);
     template <int among>
     QP_FN double gathered() const {
         return __longlong_as_double(Block::gather<among>(most, join));
     }
     QP_FN long long total_of_lanes() const {
 #ifdef QP_TENSOR
-        const unsigned mine = unsigned(most >> 32), high = __reduce_max_sync(Block::lanes(), mine);
-        const unsigned low = __reduce_max_sync(Block::lanes(), mine == high ? unsigned(most) : 0);
-        return (long long)(high) << 32 | low;
+        const double mine = total();
+        const unsigned high = __double2hiint(mine), top = __reduce_max_sync(Block::lanes(), high);
+        const unsigned low = __reduce_max_sync(Block::lanes(), high == top ? unsigned(most) : 0);
+        return __double_as_longlong(__hiloint2double(top, low));
 #else
         return Block::gather<Block::width>(most, join);
 #endif
@@ -113,7 +121,7 @@ struct Sum {
     QP_FN static double join(double a, double b) { return a + b; }
     QP_FN void add(Pack v) { sum += v; }
     QP_FN double total() const { return sum; }
-    QP_CALL double value(Block block);
+    QP_TOTAL double value(Block block);
     template <int among>
     QP_FN double gathered() const {
         return Block::gather<among>(sum, join);
@@ -136,7 +144,7 @@ struct Any {
     QP_FN static long long join(long long a, long long b) { return a | b; }
     QP_FN void add(Mask m) { any |= m; }
     QP_FN bool total() const { return any != 0; }
-    QP_CALL bool value(Block block);
+    QP_TOTAL bool value(Block block);
     QP_FN long long total_of_lanes() const { return __ballot_sync(Block::lanes(), any != 0); }
     QP_FN long long& own() { return any; }
 };
@@ -175,9 +183,9 @@ QP_FN Total gathered(Block block, Total total) {
     gather(block, total);
     return total;
 }
-QP_CALL double Most::value(Block block) { return qplayer::gathered(block, *this).total(); }
-QP_CALL double Sum::value(Block block) { return qplayer::gathered(block, *this).total(); }
-QP_CALL bool Any::value(Block block) { return qplayer::gathered(block, *this).total(); }
+QP_TOTAL double Most::value(Block block) { return qplayer::gathered(block, *this).total(); }
+QP_TOTAL double Sum::value(Block block) { return qplayer::gathered(block, *this).total(); }
+QP_TOTAL bool Any::value(Block block) { return qplayer::gathered(block, *this).total(); }
 QP_FN double Block::sum(double v) const { return Sum{v}.value(*this); }
 QP_FN bool Block::any(bool v) const { return Any{v}.value(*this); }
 
@@ -199,7 +207,7 @@ QP_FN void each_row(Block block, int count, int np, At at, Done done) {
 template <class Keep>
 QP_FN int list_those(Block block, int count, int* list, Keep keep) {
     int found = 0;
-    if (block.rank < WARP) {
+    if (Block::size <= WARP || block.rank < WARP) {
         QP_ROLLED for (int first = 0; first < count; first += Block::width) {
             const int i = first + block.rank;
             const bool kept = i < count && keep(i);

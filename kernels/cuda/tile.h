@@ -10,13 +10,14 @@ namespace qplayer {
 
 constexpr int TILE = 8;
 constexpr int TILE_NUMBERS = TILE * TILE;
+constexpr int GROUP = 4;  // blocks in a row that a warp has in its registers at once
+constexpr bool IS_SMALL = Block::size == GROUP * TILE;  // then there are no more, and what is rolled else is not
 
 struct __align__(16) Tile {
     double x = 0, y = 0;
 };
 
 QP_FN Tile operator+(Tile a, Tile b) { return {a.x + b.x, a.y + b.y}; }
-QP_FN Tile operator-(Tile a) { return {-a.x, -a.y}; }
 QP_FN Tile operator-(Tile a, Tile b) { return {a.x - b.x, a.y - b.y}; }
 
 QP_FN void add_quarter(Tile& c, double a, double b) { add_quarter(c.x, c.y, a, b); }
@@ -29,7 +30,7 @@ QP_FN void add_product(Tile& c, Tile a, Tile b) {
 
 // Where a block in shared memory has its number (r, c): a lane's two numbers lie together, and neither they nor those
 // of a column (a block's transpose) meet in a bank.
-QP_FN constexpr int place(int r, int c) { return (r ^ (r >> 2 & 1)) * TILE + (c ^ (r >> 1 & 1) << 2); }
+QP_FN constexpr int place(int r, int c) { return (r * TILE + c) ^ (r & 6) << 1; }
 
 // What a thread is to the blocks.
 struct Lane {
@@ -38,7 +39,7 @@ struct Lane {
     QP_FN explicit Lane(Block block)
         : warp(Block::warps == 1 ? 0 : block.rank / WARP), row(unsigned(block.rank) % WARP / 4), q(block.rank & 3) {
         place = qplayer::place(row, 2 * q);
-        across[0] = qplayer::place(2 * q, row), across[1] = qplayer::place(2 * q + 1, row);
+        across[0] = qplayer::place(2 * q, row), across[1] = across[0] ^ TILE;
     }
     QP_FN Tile load(const double* tile) const { return *reinterpret_cast<const Tile*>(tile + place); }
     QP_FN void store(double* tile, Tile v) const { *reinterpret_cast<Tile*>(tile + place) = v; }
