@@ -32,7 +32,7 @@ INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d\s+)?(\w+)", re.M
 CUPY_S = ("-ftz=true", "--device-as-default-execution-space")  # options that CuPy adds
 SPILL = 512  # bytes that a thread may put aside, in all functions together
 STEP_SPILL = 128  # the same, in those of a step
-STEP = r"\d(newton_step|factorize|substitute|add_rows|update_sums|columns|measure|exact_line_search)[A-Z]"
+STEP = r"\d(newton_step|factorize|substitute|add_rows|update_sums|columns|columns_two|measure|exact_line_search)[A-Z]"
 FUNCTION = re.compile(r"Function properties for (\S+)\n.*?(\d+) bytes spill stores")
 
 

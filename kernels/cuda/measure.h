@@ -30,6 +30,13 @@ QP_FN Pack rounding_of_rows(const Workspace<F>& work, double size_x, int i) {
 // The larger one, NaN if either is.
 QP_FN double larger(double a, double b) { return a > b || a != a ? a : b; }
 
+// What row i pushes with: omega violation, or z of the hard rows of phase SHIFT.
+template <class F>
+QP_FN Pack pushing(const Workspace<F>& work, const State& st, int i, Pack violation, Pack z) {
+    Pack push = load(work.omega + i) * violation;
+    return st.phase == SHIFT ? pick(load(work.hard + i) != 0, z, push) : push;
+}
+
 // The residuals, of which the rows' needs nothing else, and x's needs Gz; writes the violation Gx - clamp(Gx, low, high).
 // The tolerance of the gap.
 template <class F>
@@ -45,9 +52,16 @@ __device__ double measure_residuals(Problem<F>& p, const State& st, Measure& at)
         Pack inner = v - clamp(v, low, high) - z * inverse;
         Pack slack = pick(z == 0, all(0), Gx - pick(z > 0, high, low));
         store(work.violation + i, violation);
+        if (TWO_COLUMNS) store(work.t_m + i, pushing(work, st, i, violation, z));
         primal.add(violation), scaled_violation.add(E * violation), size_rows.add(Gx);
         inner_scaled.add(E * inner), inner_absolute.add(inner), multiplier.add(magnitude(z) * load(work.E_inverse + i));
         gap.add(magnitude(z) * magnitude(slack));
+    }
+    if (TWO_COLUMNS) {
+        block.sync();
+        columns_two(block, p.matrices, work.z, work.t_m, work.Gz, work.push);
+    } else {
+        columns(block, p.matrices, work.z, work.Gz);
     }
     QP_EACH(j, mat.np) {
         Pack Hx = load(work.Hx + j), g = load(work.g + j), Gz = load(work.Gz + j), x = load(work.x + j);
@@ -94,19 +108,17 @@ __device__ void measure_worst(Problem<F>& p, Measure& at, double gap_tolerance) 
 
 template <class F>
 QP_PART void measure(Problem<F>& p, const State& st, Measure& at) {
-    columns(p.block, p.matrices, p.work.z, p.work.Gz);
     measure_worst(p, at, measure_residuals(p, st, at));
 }
 
-// push = G' (omega violation), with z for the hard rows of phase SHIFT; t_m gets what is pushed.
+// push = G' of what pushes, at the point that was measured last; t_m gets what pushes. measure() has done it where it is
+// next to free.
 template <class F>
 __device__ void measure_push(Problem<F>& p, const State& st) {
+    if (TWO_COLUMNS) return;
     QP_PARTS(p);
-    QP_EACH(i, p.matrices.mp) {
-        Pack push = load(work.omega + i) * load(work.violation + i);
-        if (st.phase == SHIFT) push = pick(load(work.hard + i) != 0, load(work.z + i), push);
-        store(work.t_m + i, push);
-    }
+    QP_EACH(i, p.matrices.mp)
+    store(work.t_m + i, pushing(work, st, i, load(work.violation + i), load(work.z + i)));
     block.sync();
     columns(block, p.matrices, work.t_m, work.push);
 }

@@ -48,13 +48,13 @@ QP_PART bool update_sums(Problem<F>& p, State& st) {
     QP_EACH(i, mat.sp) {
         Pack now = pick((load(work.is_firm + i) != 0) | (load(work.side + i) == 0), all(0), all(1));
         members.add(now);
-        store(work.t_m + i, now);
+        store(work.t_m + i, pick(now != load(work.member + i), all(1), all(0)));
+        store(work.member + i, now);
     }
     const int count = int(members.value(block));
     block.sync();
-    int changed = list_those(block, mat.stored, work.list, [&](int i) { return work.t_m[i] != work.member[i]; });
+    int changed = list_those(block, mat.stored, work.list, [&](int i) { return work.t_m[i] != 0; });
     if (!anew && !changed) return false;
-    copy(block, work.member, work.t_m, mat.sp);
     if (anew || changed >= count) {  // without rounding errors of rows that left
         changed = list_those(block, mat.stored, work.list, [&](int i) { return work.member[i] != 0; });
         clear(block, work.factor, work.T);
@@ -191,12 +191,17 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
     const bool diagonal_changed = prepare_step(p, st);
     bool failed = !factor_step(p, st, diagonal_changed);
     if (!failed) solve(p, work.dx);
-    Most step_size, size;
-    QP_EACH(j, mat.np) step_size.add(load(work.dx + j)), size.add(load(work.x + j) * load(work.D_inverse + j));
-    gather(block, step_size, size);
-    failed |= !isfinite(step_size.total());
+    Any endless;
+    Most size;
+    QP_EACH(j, mat.np) {
+        Pack dx = load(work.dx + j), zero = dx - dx;
+        endless.add(zero != zero);
+        size.add(load(work.x + j) * load(work.D_inverse + j));
+    }
+    gather(block, endless, size);
+    failed |= endless.total();
     if (failed) set(block, work.dx, mat.np, 0);
-    hessian_two(block, p.matrices, work.x, work.dx, work.Hx, work.Hdx);
+    products_two(block, p.matrices, work.x, work.dx, work.Hx, work.Hdx, work.Gx, work.Gdx);
     if (st.bend != 0) {
         QP_EACH(j, mat.np) {
             Pack bend = st.bend * load(work.metric_x + j);
@@ -205,7 +210,6 @@ QP_PART void newton_step(Problem<F>& p, State& st) {
         }
         block.sync();
     }
-    rows_two(block, p.matrices, work.x, work.dx, work.Gx, work.Gdx);
 
     const int wrong = full_step(p, size.total());
     const bool same = wrong == 0;

@@ -161,11 +161,12 @@ struct Sum {
 struct Any {
     Mask any{};
     QP_FN void add(Mask m) { any |= m; }
-    QP_FN bool value(Block) const {
+    QP_FN bool total() const {
         int64_t bits = 0;
         for (int lane = 0; lane < LANES; lane++) bits |= any[lane];
         return bits != 0;
     }
+    QP_FN bool value(Block) const { return total(); }
 };
 
 // Nothing: a block is one thread.

@@ -49,45 +49,24 @@ QP_PART void hessian(Block block, const Matrices& mat, const double* x, double* 
         set(block, y, mat.np, 0);
 }
 
-// y = H a and z = H b from column j on, by WIDTH packs of columns at a time: H is symmetric, so these are parts of its lines.
-template <int WIDTH>
-QP_FN void combine_lines(const Matrices& mat, const double* a, const double* b, double* y, double* z, int j) {
-    for (; j + WIDTH * LANES <= mat.np; j += WIDTH * LANES) {
-        Pack s[WIDTH] = {}, t[WIDTH] = {};
-        for (int i = 0; i < mat.n; i++)
-            for (int v = 0; v < WIDTH; v++) {
-                Pack entry = load(mat.H + i * mat.np + j + v * LANES);
-                s[v] += a[i] * entry, t[v] += b[i] * entry;
-            }
-        for (int v = 0; v < WIDTH; v++) store(y + j + v * LANES, s[v]), store(z + j + v * LANES, t[v]);
-    }
-    if constexpr (WIDTH > 1) combine_lines<WIDTH / 2>(mat, a, b, y, z, j);
-}
-
-QP_FN void hessian_two(Block block, const Matrices& of, const double* a, const double* b, double* y, double* z) {
-    const Matrices mat = of;  // in registers
-    if (!mat.H) {
-        set(block, y, mat.np, 0);
-        set(block, z, mat.np, 0);
-    } else if constexpr (LANES == 1) {
-        multiply_two(block, [&](int i, int j = 0) { return mat.H + unsigned(i * mat.np + j); }, mat.np, mat.np, a, b, y, z);
-    } else {
-        combine_lines<4>(mat, a, b, y, z, 0);
-    }
-}
-
 // y = G x
 QP_PART void rows(Block block, const Matrices& mat, const double* x, double* y) {
     multiply(block, [&](int i, int j = 0) { return mat.line(i, j); }, mat.sp, mat.np, x, y);
     copy(block, y + mat.sp, x, mat.mp - mat.sp);
 }
 
-QP_FN void rows_two(Block block, const Matrices& of, const double* a, const double* b, double* y, double* z) {
+// Ha = H a and Hb = H b, Ga = G a and Gb = G b
+QP_FN void products_two(Block block, const Matrices& of, const double* a, const double* b, double* Ha, double* Hb,
+                        double* Ga, double* Gb) {
     const Matrices mat = of;  // in registers
-    multiply_two(block, [&](int i, int j = 0) { return mat.line(i, j); }, mat.sp, mat.np, a, b, y, z);
+    if (!mat.H) {
+        set(block, Ha, mat.np, 0);
+        set(block, Hb, mat.np, 0);
+    }
+    multiply_two(block, mat, a, b, Ha, Hb, Ga, Gb);
     QP_EACH(j, mat.mp - mat.sp) {
-        store(y + mat.sp + j, load(a + j));
-        store(z + mat.sp + j, load(b + j));
+        store(Ga + mat.sp + j, load(a + j));
+        store(Gb + mat.sp + j, load(b + j));
     }
     block.sync();
 }
