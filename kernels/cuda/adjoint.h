@@ -130,9 +130,9 @@ __device__ void adjoint(Problem<F>& posed, bool same_matrices) {
             store(work.s + i, load(work.grad_s + i) / load(work.w + i));
         }
         block.sync();
-        fit(p, work.in_W, work.v, work.dx, work.Gx);
+        fit(p, work.in_W, work.v, work.gradient, work.Gx);
         fit(p, work.in_W, work.s, work.b_s, work.z_trial);
-        QP_EACH(j, mat.np) store(work.b_s + j, load(work.b_s + j) + load(work.dx + j));
+        QP_EACH(j, mat.np) store(work.b_s + j, load(work.b_s + j) + load(work.gradient + j));
     }
     QP_EACH(i, mat.mp) {
         Pack in_W = load(work.in_W + i);

@@ -5,18 +5,21 @@
 
 namespace qplayer {
 
-// y = (the factor's K)^-1 r
+// y = (the factor's K)^-1 r; dx may be where the factor has its right-hand side, and is solved with there.
 template <class F>
 __device__ void apply_factor(Problem<F>& p, const double* r, double* y) {
     Block block = p.block;
     const Factor<F>& f = p.work.factor;
-    QP_EACH_NUMBER(j, f.np) {
+    bool in_place = false;
+    if constexpr (!IS_SINGLE<F>) in_place = r == f.r;
+    QP_ROLLED for (int j = (in_place ? f.n : 0) + block.rank; j < f.np; j += block.size) {
         double number = j < f.n ? r[j] : 0;
         if constexpr (IS_SINGLE<F>) number *= j < f.n ? f.scale[j] : 0;
         f.r[j] = F(number);
     }
     block.sync();
     substitute(block, f);
+    if (in_place) return;
     QP_EACH_NUMBER(j, f.n) {
         y[j] = f.r[j];
         if constexpr (IS_SINGLE<F>) y[j] *= f.scale[j];

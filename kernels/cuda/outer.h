@@ -30,23 +30,24 @@ __device__ bool is_suspect(Problem<F>& p, const State& st, const Measure& at) {
     return gaping && imbalance <= SUSPICION * fmin(st.calm / CALM, 1.0);
 }
 
-// The last step d of the centre, scaled: its largest entry, d'd and d'Hd.
+// The last step d of the centre, scaled: its largest entry, d'd and d'Hd; and the largest entry of the proximal term.
 struct Ray {
-    double size, square, curvature;
+    double size, square, curvature, proximal;
 };
 
 template <class F>
-__device__ Ray last_step(Problem<F>& p) {
+__device__ Ray last_step(Problem<F>& p, const State& st) {
     QP_PARTS(p);
-    Most size;
+    Most size, proximal;
     Sum square, curvature;
     QP_EACH(j, mat.np) {
         Pack d = load(work.x + j) - load(work.x_k + j), scaled = d * load(work.D_inverse + j);
         size.add(scaled), square.add(scaled * scaled);
         curvature.add(p.c * d * (load(work.Hx + j) - load(work.Hx_k + j)));
+        proximal.add(st.rho * load(work.metric_x + j) * d);
     }
-    const double largest_entry = size.value(block), squares = square.value(block);
-    return {largest_entry, squares, curvature.value(block)};
+    gather(block, size, square, curvature, proximal);
+    return {size.total(), square.total(), curvature.total(), proximal.total()};
 }
 
 // Whether the last step d of the centre is a ray: the objective falls along it without curvature, to no side.
@@ -71,6 +72,7 @@ __device__ bool is_unbounded(Problem<F>& p, const State& st, const Measure& at, 
 template <class F>
 __device__ void bend(Problem<F>& p, State& st, const Measure& at, const Ray& d) {
     QP_PARTS(p);
+    if (!(d.curvature < 0)) return;
     const double curvature = d.curvature / d.square, noise = FLAT * p.h * fmax(d.size, at.size_x) / d.size;
     if (!(curvature < -noise)) return;
     const double more = -BEND * curvature;
@@ -158,13 +160,11 @@ __device__ void begin_from_start(Problem<F>& p, State& st, const Measure& at) {
     block.sync();
 }
 
-// Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu.
+// Accepts the multipliers where the primal residual meets its target or mu is at its floor, else shrinks mu. `proximal` is
+// the largest entry of the proximal term, which does not matter in phase SHIFT.
 template <class F>
-__device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
+__device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at, double proximal) {
     QP_PARTS(p);
-    const double proximal = largest(block, p.matrices.np, [&](int j) {
-        return st.rho * load(work.metric_x + j) * (load(work.x + j) - load(work.x_k + j));
-    });
     const bool searches = st.phase == SHIFT;  // what may be violated there has no multipliers
     double violation = at.scaled_violation;
     if (searches)
@@ -188,7 +188,8 @@ __device__ void move_multipliers(Problem<F>& p, State& st, const Measure& at) {
             store(work.z_k + i, searches ? pick(load(work.hard + i) != 0, z, load(work.z_k + i)) : z);
         }
         block.sync();
-        st.eta_out *= exp(ETA_ACCEPT_POWER * log(mu));
+        if (mu != st.accepted_mu) st.accepted_mu = mu, st.tightening = exp(ETA_ACCEPT_POWER * log(mu));
+        st.eta_out *= st.tightening;
         st.eta_in *= mu;
         if (!slow && st.kept && !searches && p.h > 0) try_rows(p, st);  // without H the active rows seldom suffice
     } else {
@@ -301,17 +302,17 @@ QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
         const bool found = is_shift_found(p, st, at), late = !found && st.steps > st.entered + SHIFT_STEPS;
         const bool holds = late && (!p.has_hard || hard_violation(p) <= at.primal_tolerance);
         const bool overdue = late && (holds || st.mu_in <= st.mu_floor);
-        if (ended && !found && p.has_hard) move_multipliers(p, st, at);
+        if (ended && !found && p.has_hard) move_multipliers(p, st, at, 0);
         if (ended && !found) shrink_rho(st, st.rho_floor * SHIFT_RHO);
         if (ended || found) centre(p, st, at);
         if (found || overdue) end_search(p, st, at, found);
         if ((found || overdue) && st.status == RUNNING) enter(p, st, SHIFTED);
     } else if (ended) {
-        const Ray d = last_step(p);
+        const Ray d = last_step(p, st);
         if (is_unbounded(p, st, at, d)) st.status = UNBOUNDED;
         bend(p, st, at, d);
         const bool suspect = !st.is_shifted && is_suspect(p, st, at);
-        if (!suspect) move_multipliers(p, st, at);
+        if (!suspect) move_multipliers(p, st, at, d.proximal);
         centre(p, st, at);
         if (suspect) enter(p, st, SHIFT);
     }

@@ -60,6 +60,7 @@ struct Workspace {
         S = arena.take<F>(Factor<F>::square(sizes.n)), T = arena.take<F>(Factor<F>::square(sizes.n));
         factor.take(sizes.n, factor_is_near ? near : arena, near);
         for (double** a : of_x) *a = arena.take<double>(np);
+        if constexpr (LANES == 1 && !IS_SINGLE<F>) dx = factor.r;  // what is solved for most often, where it is solved
         for (double** a : of_rows) *a = arena.take<double>(mp);
         list = arena.take<int>(sp);
     }

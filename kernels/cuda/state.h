@@ -29,6 +29,7 @@ struct State {
     double mu_eq_k, mu_in_k;         // the penalties before the trial
     double eta_out = FIRST_ETA_OUT;  // primal residual that accepts the multipliers, scaled
     double eta_in = FIRST_ETA_IN;    // residual that ends the inner loop, scaled
+    double accepted_mu = NAN, tightening;  // mu at the last acceptance, and what eta_out is times at one
 };
 
 // The accepted multipliers; in phase SHIFT only hard rows have some, those of a start wait in z_k.
