@@ -149,10 +149,10 @@ MIXED_STEPS = 200  # Newton steps after which float64 takes over
 
 # ---- ADMM (OSQP: Stellato et al., Mathematical Programming Computation 2020, which has the three after the first)
 ADMM_RHO = 0.6  # the first penalty, scaled
-ADMM_SIGMA = 1e-6  # the weight of the proximal term on x, scaled
+ADMM_SIGMA = 1e-6  # the weight of the proximal term on the way from the measured point, scaled
 ADMM_RELAXATION = 1.6
 ADMM_EQUALITY = 1e3  # times rho: the penalty of equalities
-ADMM_SIGMA_MIXED = 1e-4  # as ADMM_SIGMA, with iterations in float32
+ADMM_SIGMA_MIXED = 1e-5  # as ADMM_SIGMA, with iterations in float32
 ADMM_FREE = 1e-6  # times rho: the penalty of rows without sides
 ADMM_CHECK = 20  # iterations from one measurement to the next; rho is looked at after 1, 2, 4, 8 ... of them
 ADMM_APPROACH = (20, 40)  # the same, where the augmented Lagrangian begins with what they find

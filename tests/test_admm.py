@@ -1,5 +1,6 @@
 """ADMM: solved, with the statuses of the augmented Lagrangian, to the tolerances asked for; its iteration is OSQP's."""
 
+import itertools
 import math
 
 import families as f
@@ -11,6 +12,7 @@ from helpers import HARD_ROWS, KERNEL_CASES, admm_paying, as_rows, leaves_of, on
 
 import qplayer_gpu as qp
 from qplayer_gpu.kernels import numbers
+from qplayer_gpu.kernels.reference import splitting
 from qplayer_gpu.kernels.reference.admm import State
 from qplayer_gpu.kernels.reference.products import Matrices
 from qplayer_gpu.kernels.reference.scaling import measure_scaling
@@ -85,16 +87,21 @@ def test_shared_matrices_have_one_inverse():
         assert len(operators(matrices, Metric.of(rows.lo, rows.hi, scaling, rows.share_matrices), rho).inverse) == batch
 
 
-def textbook(rows, rho, count):
-    """The iteration as the paper has it, by its quasi-definite system, without scaling: x, z and y."""
+def textbook(rows, rho, counts):
+    """The iteration as the paper has it, by its quasi-definite system, without scaling: x, z and y.
+
+    But for the proximal term, which draws x to where the last count of iterations has ended.
+    """
     H, G = rows.H, torch.cat([rows.A, rows.C], 1)
     B, m, n = *G.shape[:2], rows.n
     r = rho * (1 + 999 * (rows.lo == rows.hi).double())
     eye = torch.eye(n).double().expand(B, n, n)
     K = torch.cat([torch.cat([H + 1e-6 * eye, G.mT], 2), torch.cat([G, -torch.diag_embed(1 / r)], 2)], 1)
     x, z, y = torch.zeros(B, n).double(), torch.zeros(B, m).double().clamp(rows.lo, rows.hi), torch.zeros(B, m).double()
-    for _ in range(count):
-        found = torch.linalg.solve(K, torch.cat([1e-6 * x - rows.g, z - y / r], 1))
+    for k in range(sum(counts)):
+        if k in (0, *itertools.accumulate(counts)):
+            centre = x
+        found = torch.linalg.solve(K, torch.cat([1e-6 * centre - rows.g, z - y / r], 1))
         tilde = z + (found[:, n:] - y) / r
         x = 1.6 * found[:, :n] - 0.6 * x
         moved = 1.6 * tilde - 0.6 * z
@@ -103,9 +110,11 @@ def textbook(rows, rho, count):
     return x, z, y
 
 
+@pytest.mark.parametrize("by_rows", [True, False], ids=["by rows", "by columns"])
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
-def test_the_iteration_is_the_textbook_s(precision):
+def test_the_iteration_is_the_textbook_s(monkeypatch, precision, by_rows):
     """Also where it is interrupted and told anew from the point that it has reached."""
+    monkeypatch.setattr(splitting, "by_rows", lambda matrices: by_rows)
     rows = as_rows(f.feasible(4, 9, two_sided=True))
     matrices = Matrices.of(rows, precision == torch.float32)
     scaling = measure_scaling(matrices, rows.g, rows.lo, rows.hi, False)
@@ -116,13 +125,14 @@ def test_the_iteration_is_the_textbook_s(precision):
     )
     x, z = torch.zeros(4, 9).double(), torch.zeros_like(rows.lo)
     v = z.clamp(rows.lo, rows.hi)
-    for count in (7, 1, 12):
+    counts = (7, 1, 12)
+    for count in counts:
         Gx = matrices.rows(x)
         told = (matrices.hessian(x) + rows.g + matrices.columns(z), z, v - Gx, rows.lo - Gx, rows.hi - Gx)
         way = iterate(matrices.single or matrices, by, *(t.to(precision) for t in told), count)
         x, z, v = x + way.dx, z + way.dz, Gx + way.v
     accuracy = {torch.float64: 1e-10, torch.float32: 1e-2}[precision]  # its proximal weight is another in float32
-    for mine, theirs in zip((x, v, z), textbook(rows, 0.1, 20), strict=True):
+    for mine, theirs in zip((x, v, z), textbook(rows, 0.1, counts), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=accuracy)
 
 

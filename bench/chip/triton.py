@@ -25,7 +25,7 @@ from qplayer_gpu.kernels import numbers
 from qplayer_gpu.kernels.interface import Adjoint, Answer, Vectors
 from qplayer_gpu.kernels.triton import admm, linear, slots
 from qplayer_gpu.kernels.triton.adjoint import adjoint_kernel
-from qplayer_gpu.kernels.triton.advance import Point, Posed, Shape, Way, iterate_kernel, measure_kernel
+from qplayer_gpu.kernels.triton.advance import Point, Posed, advance_kernel
 from qplayer_gpu.kernels.triton.forward import forward_kernel
 from qplayer_gpu.kernels.triton.inverse import inverse_kernel
 from qplayer_gpu.kernels.triton.launch import CHUNK, MAXIMAL_REGISTERS, VERSION, WARPS
@@ -41,8 +41,12 @@ from .variants import command, write
 FILE = Path(__file__).with_name("triton.csv")
 KERNELS = {"forward": forward_kernel, "adjoint": adjoint_kernel}
 SOLVES = {"cholesky_solve": "cholesky", "sweep_solve": "sweep"}
-ITERATIONS = {"admm_shared": admm.TILE, "admm_own": 1}  # the problems of a program
-MEASURES = {"admm_shared_measure": admm.TILE, "admm_own_measure": 1}
+ITERATIONS = {  # whether they are products with the response of the rows, and the problems have matrices of their own
+    "admm_shared": (True, False),
+    "admm_shared_bounds": (False, False),
+    "admm_own": (True, True),
+    "admm_own_bounds": (False, True),
+}
 ROWS = {8: (16,), 16: (32,), 32: (64,), 64: (128, 256)}  # padded rows by padded n
 ARCHITECTURES = (80, 90)
 NUMBERS, COUNTS, FLAGS = "*fp64", "*i64", "*i1"
@@ -117,9 +121,8 @@ def variants() -> Iterator[Variant]:
             for precision in ("float64", "float32"):
                 yield from (Variant(kernel, precision, n, 0, architecture) for kernel in SOLVES)
                 if n in admm.WARPS:
-                    some = MEASURES if precision == "float64" else {}
-                    some = (*ITERATIONS, *some, "admm_inverse")
-                    yield from (Variant(kernel, precision, n, 2 * n, architecture) for kernel in some)
+                    some = (*ITERATIONS, "admm_inverse")
+                    yield from (Variant(kernel, precision, n, 5 * n // 4, architecture) for kernel in some)
 
 
 def compiled(v: Variant) -> Any:
@@ -145,11 +148,11 @@ def called(v: Variant) -> tuple[Any, dict[str, Any], int]:
     if v.kernel in KERNELS:
         return KERNELS[v.kernel], {"cfg": Config(v.n, v.n, v.m, CHUNK[v.n], True, True, VERSION)}, WARPS[v.n]
     if v.kernel == "admm_inverse":
-        return inverse_kernel, {"has_h": True, "bounded": True, "N": v.n, "M": v.m}, admm.WARPS[v.n]
-    shape = Shape(
-        numbers.ADMM_RELAXATION, (ITERATIONS | MEASURES)[v.kernel], v.n, v.m, True, True, admm.PRECISION, VERSION
-    )
-    return iterate_kernel if v.kernel in ITERATIONS else measure_kernel, {"shape": shape}, admm.WARPS[v.n]
+        sizes = {"N": v.n, "M": admm.padded(v.m)}
+        return inverse_kernel, {"has_h": True, "bounded": True, **sizes}, admm.WARPS[v.n]
+    by_rows, own = ITERATIONS[v.kernel]
+    shape, warps = admm.shape_of(v.n, v.m, by_rows, True, not by_rows, own)
+    return advance_kernel, {"shape": shape}, warps
 
 
 def admm_types(pointer: str) -> dict[str, Any]:
@@ -158,7 +161,7 @@ def admm_types(pointer: str) -> dict[str, Any]:
     point = Point._make([NUMBERS] * 6)
     posed = Posed._make([*[NUMBERS] * exact, *[pointer] * 4])
     outputs = {"numbers_ptr": NUMBERS, "failed_out": FLAGS, "inverse_out": pointer}
-    return {"at": point, "to": point, "way": Way(NUMBERS, NUMBERS), "posed": posed, **outputs}
+    return {"at": point, "to": point, "posed": posed, **outputs}
 
 
 def leaves(kinds: Iterable[Any]) -> Iterator[tuple[tuple[int, ...], str]]:
@@ -193,7 +196,8 @@ def measured(v: Variant, program: Any) -> Resources:
     infeasible = "fit_again" if v.kernel == "adjoint" else ""  # is called for infeasible problems only
     kept = code.counts(extents(v), within_loop=step, skipped="factor_anew") if step else (0, 0)
     chunk = CHUNK[v.n] if v.kernel in KERNELS else 0
-    issued = code.counts(extents(v), step or v.kernel in ITERATIONS, infeasible)
+    iterations = next((at for name, at in code.labels.items() if "_iterate__" in name), 0)
+    issued = code.counts(extents(v), step or v.kernel in ITERATIONS, infeasible, iterations)
     usage = (registers, stack, program.metadata.shared, *issued, *kept)
     method = SOLVES.get(v.kernel, "" if v.kernel.startswith("admm") else "sweep")
     return Resources(triton.__version__, digest(), *astuple(v), called(v)[2], chunk, method, *usage)

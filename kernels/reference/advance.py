@@ -84,18 +84,18 @@ def advance(
     x, v = point.x + way.dx, (point.Gx + way.v).clamp(posed.lo, posed.hi)
     z = torch.where(way.dz == -z, 0.0, point.z + way.dz)  # not the rounding error of z where a row is inactive
     after = Point(x, z, v, matrices.hessian(x), matrices.rows(x), matrices.columns(z))
-    return after, measure(point, after, way.dx.double(), way.dz.double(), posed, options)
+    return after, measure(point, after, posed, options)
 
 
-def measure(before: Point, after: Point, dx: Tensor, dz: Tensor, posed: Posed, options: Options) -> Measure:
-    """That of the later point, to which dx [B, n] and dz [B, m] have led."""
+def measure(before: Point, after: Point, posed: Posed, options: Options) -> Measure:
+    """That of the later point."""
     x, z, v, Hx, Gx, Gz = vars(after).values()
     g, lo, hi, s, scaling = vars(posed).values()
     c, D, E = scaling.c, scaling.D, scaling.E
     found = residuals(x, z, Hx, Gx, Gz, g, s, lo, hi, scaling, options)
     primal = relative(*(largest(E * t) for t in (Gx - v, Gx, v)))
     dual = relative(*(largest(D * t) for t in (Hx + g + Gz, Hx, Gz, g)))
-    Gdx = E * (Gx - before.Gx)
+    dx, dz, Gdx = x - before.x, z - before.z, E * (Gx - before.Gx)
     nearing = torch.where(hi.isinf(), 0.0, Gdx.clamp(min=0)) - torch.where(lo.isinf(), 0.0, Gdx.clamp(max=0))
     return Measure(
         found.primal,

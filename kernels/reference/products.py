@@ -28,7 +28,7 @@ class Batched:
 
     def take(self: T, index: Tensor) -> T:
         """The record of the problems ``index``."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts = {f.name: part for f in fields(self) if (part := getattr(self, f.name)) is not None}
         return replace(
             self, **{k: v.take(index) if isinstance(v, Batched) else take(v, index) for k, v in parts.items()}
         )

@@ -14,15 +14,18 @@ from ..reference import advance as reference
 from ..reference.admm import Steps
 from ..reference.products import Matrices
 from ..reference.splitting import Metric, Operators, operators, weighed
-from .advance import Point, Posed, Shape, Way, iterate_kernel, measure_kernel
+from .advance import Point, Posed, advance_kernel
 from .inverse import inverse_kernel
 from .launch import VERSION, batched, built
+from .splitting import Shape
 
-TILE = 16  # problems of a program, where they share their matrices
 LEAST = 16  # the smallest side of a product of matrices
 LARGEST_N, LARGEST_K = 64, 128  # what the tiles of a program hold, bounds aside
-WARPS = {16: 4, 32: 8, 64: 8}  # by n rounded up
+WARPS = {16: 4, 32: 8, 64: 8}  # by n rounded up, where each problem has matrices of its own
+TILE = 16  # problems of a program, where they share their matrices
+TILE_ROWS = 24  # of a warp, at most, where they do
 PRECISION = "ieee"  # of the products in float32
+THREADS = 32  # of a warp
 
 
 def obstacle(rows: Rows) -> str:
@@ -42,6 +45,23 @@ def stored(matrices: Matrices, like: Tensor) -> Tensor:
     none = like.new_empty(1, 0, matrices.n)
     batch = max(len(G) for G in (none, *matrices.blocks))
     return torch.cat([G.expand(batch, -1, -1) for G in (none, *matrices.blocks)], 1)
+
+
+def parts(k: int, n: int, by_rows: bool, bounded: bool) -> tuple[int, int]:
+    """The sizes of the two parts of the rows, rounded up; the second is 0 where there is none."""
+    if by_rows:
+        first = max(LEAST, padded(k + 1) // 2)
+        return first, padded(k - first) if k > first else 0
+    return padded(k), padded(n) if bounded else 0
+
+
+def shape_of(n: int, k: int, by_rows: bool, has_h: bool, bounded: bool, own: bool) -> tuple[Shape, int]:
+    """The variant for such problems, with or without matrices of their own, and its warps."""
+    N, (M, L) = padded(n), parts(k, n, by_rows, bounded)
+    tile = 1 if own else TILE
+    warps = WARPS[N] if own else triton.next_power_of_2(triton.cdiv(M + L, TILE_ROWS))
+    measured = THREADS * warps // tile
+    return Shape(numbers.ADMM_RELAXATION, tile, N, M, L, measured, by_rows, has_h, bounded, PRECISION, VERSION), warps
 
 
 def inverses(matrices: Matrices, metric: Metric, rho: Tensor) -> Operators:
@@ -66,7 +86,7 @@ def inverses(matrices: Matrices, metric: Metric, rho: Tensor) -> Operators:
             padded(G.shape[1]),
             **built(WARPS[N]),
         )
-    return Operators(inverse, by_row, sigma, failed)
+    return Operators.of(matrices, inverse, by_row, failed)
 
 
 def advance(
@@ -77,36 +97,27 @@ def advance(
     options: Options,
     count: int,
 ) -> tuple[reference.Point, reference.Measure]:
-    """As the reference's, in two launches."""
+    """As the reference's, in a launch."""
     B, n = point.x.shape
     point = reference.Point(*(t.contiguous() for t in vars(point).values()))
     after = reference.Point(*(torch.empty_like(t) for t in vars(point).values()))
     found = point.x.new_empty(len(fields(reference.Measure)), B)
     rows = stored(matrices, point.x)
+    k, scaling, by_rows = rows.shape[1], posed.scaling, by.response is not None
     inexact = rows if matrices.single is None else stored(matrices.single, by.inverse)
     H = rows if matrices.H is None else matrices.H
-    scaling, N = posed.scaling, padded(n)
+    response = by.inverse if by.response is None else by.response
     vectors = (posed.g, posed.lo, posed.hi, posed.s, scaling.D, scaling.E, scaling.c, scaling.h)
-    matrices_of = (H, rows, by.inverse, inexact, by.rho, by.sigma)
-    given = Posed._make(t.contiguous() for t in (*vectors, *matrices_of))
+    given = Posed._make(t.contiguous() for t in (*vectors, H, rows, inexact, by.inverse, response, by.rho))
     own = max(len(H), len(rows), len(by.inverse)) > 1
-    shape = Shape(
-        numbers.ADMM_RELAXATION,
-        1 if own else TILE,
-        N,
-        padded(rows.shape[1]),
-        matrices.H is not None,
-        matrices.bounded,
-        PRECISION,
-        VERSION,
-    )
-    way = Way(torch.empty_like(point.x), torch.empty_like(point.z))
-    arrays = (Point._make(vars(point).values()), Point._make(vars(after).values()), way, given)
-    sizes = (batched(given), B, n, rows.shape[1])
-    grid = (triton.cdiv(B, shape.T),)
+    shape, warps = shape_of(n, k, by_rows, matrices.H is not None, matrices.bounded, own)
+    share = 1 - (1 - numbers.ADMM_RELAXATION) ** count
     with torch.cuda.device_of(point.x):  # Triton launches on the current device
-        iterate_kernel[grid](*arrays, *sizes, count, shape, **built(WARPS[N]))
-        measure_kernel[grid](*arrays, found, *sizes, options.eps_abs, options.eps_rel, shape, **built(WARPS[N]))
+        advance_kernel[(triton.cdiv(B, shape.T),)](
+            *(Point._make(vars(point).values()), Point._make(vars(after).values()), given, found),
+            *(batched(given), B, n, k, count, share, options.eps_abs, options.eps_rel, shape),
+            **built(warps),
+        )
     return after, reference.Measure(*found)
 
 

@@ -1,4 +1,8 @@
-"""Where T problems stand after iterations of ADMM: the numbers of the reference's advance.Measure, for each problem."""
+"""Where T problems stand after iterations of ADMM: the numbers of the reference's advance.Measure, for each problem.
+
+A few columns or rows of each problem are looked at at a time, T by C entries in all, one for each thread; what the
+threads have found is put together once, at the end.
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,46 +10,50 @@ import triton
 import triton.language as tl
 
 from .. import numbers
-from .vectors import at_least
-
-
-class Lines(NamedTuple):
-    """A part of the rows, stored or bounds, of T problems at a point; what is beyond their number weighs nothing."""
-
-    z: Any  # [T, M] and the rest
-    v: Any
-    Gx: Any
-    lo: Any
-    hi: Any
-    s: Any
-    E: Any
-    dz: Any  # from the last measured point
-    Gdx: Any
+from .splitting import flag, tile
+from .vectors import INF, at_least
 
 
 class Columns(NamedTuple):
-    """The vectors of x of T problems at a point."""
+    """What is found of columns: the largest entries, or at the end, sums: [T, C]."""
 
-    x: Any  # [T, N] and the rest
+    far: Any  # x / D
     Hx: Any
-    Gz: Any
     g: Any
-    D: Any
-    dx: Any  # from the last measured point
-    Hdx: Any
-    Gdz: Any
+    Gz: Any
+    DHx: Any
+    Dg: Any
+    DGz: Any
+    stationarity: Any  # H x + g + G'z
+    apart: Any  # D (H x + g + G'z)
+    stride: Any  # dx / D
+    curvature: Any  # D H dx
+    size: Any  # |x / D|
+    unknown: Any  # 0, or not a number
+    objective: Any
+    slope: Any  # g'dx
+    pull: Any  # |D G'dz|
+
+
+class Lines(NamedTuple):
+    """The same of rows."""
+
+    Gx: Any
+    EGx: Any
+    Ev: Any
+    apart: Any  # E (G x - v)
+    violation: Any
+    nearing: Any  # E |G dx|, towards sides that there are
+    size: Any  # |z / E|
+    gap: Any
+    room: Any  # |z| (|G x| + |s|)
+    support: Any  # max(lo dz, hi dz)
 
 
 @triton.jit
 def most(V):
-    """``max |v_i|`` of each problem: [T, N] -> [T]."""
-    return tl.max(tl.abs(V), axis=1)
-
-
-@triton.jit
-def total(V):
-    """``sum |v_i|`` of each problem: [T, N] -> [T]."""
-    return tl.sum(tl.abs(V), axis=1)
+    """The largest entry of each problem: [T, C] -> [T]."""
+    return tl.max(V, axis=1)
 
 
 @triton.jit
@@ -56,30 +64,107 @@ def next_to(residual, term):
 
 
 @triton.jit
-def sizes_of_rows(r):
-    """The largest of ``G x``, ``E G x``, ``E v`` and ``E (G x - v)``, and the sum of ``z / E``: [T] each."""
-    return most(r.Gx), most(r.E * r.Gx), most(r.E * r.v), most(r.E * (r.Gx - r.v)), total(r.z / r.E)
+def seen_columns(a, at, to, posed, batched, first, batch, j, n, T: tl.constexpr, C: tl.constexpr):
+    """What is found with columns j to j + C too."""
+    x = tile(to.x, first, batch, j, n, n - j, 0.0, T, C)
+    Hx = tile(to.Hx, first, batch, j, n, n - j, 0.0, T, C)
+    Gz = tile(to.Gz, first, batch, j, n, n - j, 0.0, T, C)
+    g = tile(posed.g, first, batch, j, n * flag(batched, 0), n - j, 0.0, T, C)
+    D = tile(posed.D, first, batch, j, n * flag(batched, 4), n - j, 1.0, T, C)
+    dx = x - tile(at.x, first, batch, j, n, n - j, 0.0, T, C)
+    Hdx = Hx - tile(at.Hx, first, batch, j, n, n - j, 0.0, T, C)
+    Gdz = Gz - tile(at.Gz, first, batch, j, n, n - j, 0.0, T, C)
+    far, stationarity = tl.abs(x / D), tl.abs(Hx + g + Gz)
+    return Columns(
+        tl.maximum(a.far, far),
+        tl.maximum(a.Hx, tl.abs(Hx)),
+        tl.maximum(a.g, tl.abs(g)),
+        tl.maximum(a.Gz, tl.abs(Gz)),
+        tl.maximum(a.DHx, D * tl.abs(Hx)),
+        tl.maximum(a.Dg, D * tl.abs(g)),
+        tl.maximum(a.DGz, D * tl.abs(Gz)),
+        tl.maximum(a.stationarity, stationarity),
+        tl.maximum(a.apart, D * stationarity),
+        tl.maximum(a.stride, tl.abs(dx / D)),
+        tl.maximum(a.curvature, D * tl.abs(Hdx)),
+        a.size + far,
+        a.unknown + (x - x),
+        a.objective + x * (0.5 * Hx + g),
+        a.slope + g * dx,
+        a.pull + D * tl.abs(Gdz),
+    )
 
 
 @triton.jit
-def residuals_of_rows(r, far, tolerance):
-    """The violation, the same next to what it may be, the gap and what rounding may leave of it: [T] each."""
-    terms = numbers.ROUNDING * (far[:, None] / r.E + tl.abs(r.Gx) + tl.abs(r.s))
-    violation = tl.abs(r.Gx - tl.minimum(tl.maximum(r.Gx, r.lo), r.hi))
-    slack = tl.where(r.z == 0, 0.0, r.Gx - tl.where(r.z > 0, r.hi, r.lo))
-    z = tl.abs(r.z)
-    worst = tl.max(violation / (tolerance[:, None] + terms), axis=1)
-    return tl.max(violation, axis=1), worst, tl.sum(z * tl.abs(slack), axis=1), tl.sum(z * terms, axis=1)
+def row_terms(posed, batched, where, Gx, far, i, T: tl.constexpr, C: tl.constexpr):
+    """What rounding leaves of ``G x`` next to sides, without its factor: [T, C]."""
+    first, batch, m = where
+    s = tile(posed.s, first, batch, i, m * flag(batched, 3), m - i, 0.0, T, C)
+    E = tile(posed.E, first, batch, i, m * flag(batched, 5), m - i, 1.0, T, C)
+    return far[:, None] / E + tl.abs(Gx) + tl.abs(s)
 
 
 @triton.jit
-def way_of_rows(r):
-    """``sum max(lo dz, hi dz)``, and how much nearer the rows have come to sides: [T] each."""
-    support = r.dz * tl.where(r.dz > 0, r.hi, tl.where(r.dz < 0, r.lo, 0.0))
-    Gdx = r.E * r.Gdx
-    up = tl.where(tl.abs(r.hi) == float("inf"), 0.0, tl.maximum(Gdx, 0.0))
-    down = tl.where(tl.abs(r.lo) == float("inf"), 0.0, tl.minimum(Gdx, 0.0))
-    return tl.sum(support, axis=1), tl.max(up - down, axis=1)
+def sides_of(posed, batched, where, i, T: tl.constexpr, C: tl.constexpr):
+    """Of rows i to i + C: [T, C] each."""
+    first, batch, m = where
+    lo = tile(posed.lo, first, batch, i, m * flag(batched, 1), m - i, -INF, T, C)
+    return lo, tile(posed.hi, first, batch, i, m * flag(batched, 2), m - i, INF, T, C)
+
+
+@triton.jit
+def seen_rows(a, at, to, posed, batched, where, far, i, T: tl.constexpr, C: tl.constexpr):
+    """What is found with rows i to i + C too."""
+    first, batch, m = where
+    Gx = tile(to.Gx, first, batch, i, m, m - i, 0.0, T, C)
+    z = tile(to.z, first, batch, i, m, m - i, 0.0, T, C)
+    v = tile(to.v, first, batch, i, m, m - i, 0.0, T, C)
+    E = tile(posed.E, first, batch, i, m * flag(batched, 5), m - i, 1.0, T, C)
+    lo, hi = sides_of(posed, batched, where, i, T, C)
+    dz = z - tile(at.z, first, batch, i, m, m - i, 0.0, T, C)
+    Gdx = E * (Gx - tile(at.Gx, first, batch, i, m, m - i, 0.0, T, C))
+    up = tl.where(hi == INF, 0.0, tl.maximum(Gdx, 0.0))
+    down = tl.where(lo == -INF, 0.0, tl.minimum(Gdx, 0.0))
+    slack = tl.where(z == 0, 0.0, Gx - tl.where(z > 0, hi, lo))
+    return Lines(
+        tl.maximum(a.Gx, tl.abs(Gx)),
+        tl.maximum(a.EGx, E * tl.abs(Gx)),
+        tl.maximum(a.Ev, E * tl.abs(v)),
+        tl.maximum(a.apart, E * tl.abs(Gx - v)),
+        tl.maximum(a.violation, tl.abs(Gx - tl.minimum(tl.maximum(Gx, lo), hi))),
+        tl.maximum(a.nearing, up - down),
+        a.size + tl.abs(z / E),
+        a.gap + tl.abs(z * slack),
+        a.room + tl.abs(z) * row_terms(posed, batched, where, Gx, far, i, T, C),
+        a.support + dz * tl.where(dz > 0, hi, tl.where(dz < 0, lo, 0.0)),
+    )
+
+
+@triton.jit
+def worst_of_rows(to, posed, batched, where, far, tolerance, T: tl.constexpr, C: tl.constexpr):
+    """The violation next to what it may be, of each problem: [T]."""
+    first, batch, m = where
+    worst = tl.zeros((T, C), tl.float64)
+    for i in range(0, m, C):
+        Gx = tile(to.Gx, first, batch, i, m, m - i, 0.0, T, C)
+        lo, hi = sides_of(posed, batched, where, i, T, C)
+        terms = numbers.ROUNDING * row_terms(posed, batched, where, Gx, far, i, T, C)
+        violation = tl.abs(Gx - tl.minimum(tl.maximum(Gx, lo), hi))
+        worst = tl.maximum(worst, violation / (tolerance[:, None] + terms))
+    return most(worst)
+
+
+@triton.jit
+def worst_of_columns(to, posed, batched, first, batch, n, tolerance, terms, T: tl.constexpr, C: tl.constexpr):
+    """The same of the stationarity."""
+    worst = tl.zeros((T, C), tl.float64)
+    for j in range(0, n, C):
+        Hx = tile(to.Hx, first, batch, j, n, n - j, 0.0, T, C)
+        Gz = tile(to.Gz, first, batch, j, n, n - j, 0.0, T, C)
+        g = tile(posed.g, first, batch, j, n * flag(batched, 0), n - j, 0.0, T, C)
+        D = tile(posed.D, first, batch, j, n * flag(batched, 4), n - j, 1.0, T, C)
+        worst = tl.maximum(worst, tl.abs(Hx + g + Gz) / (tolerance[:, None] + terms[:, None] / D))
+    return most(worst)
 
 
 @triton.jit
@@ -89,53 +174,59 @@ def put_numbers(out, b, inside, batch, values):
         tl.store(out + k * batch + b, values[k], mask=inside)
 
 
-@triton.jit
-def measure(out, b, inside, batch, q, r, bounds, c, h, eps_abs, eps_rel, bounded: tl.constexpr):
+@triton.jit(noinline=True)
+def measure(out, at, to, posed, batched, batch, n, k, eps_abs, eps_rel, shape: tl.constexpr):
     """Writes what :class:`Measure` has, in its order; a maximum leaves out what is not a number, a sum does not."""
-    unknown = tl.sum(q.x - q.x, axis=1)
-    far = most(q.x / q.D) + unknown
-    size_Gx, EGx, Ev, apart, sum_z = sizes_of_rows(r)
-    if bounded:
-        more_Gx, more_EGx, more_Ev, more_apart, more_z = sizes_of_rows(bounds)
-        size_Gx, sum_z = tl.maximum(size_Gx, more_Gx), sum_z + more_z
-        EGx, Ev, apart = tl.maximum(EGx, more_EGx), tl.maximum(Ev, more_Ev), tl.maximum(apart, more_apart)
-    tolerance = eps_abs + eps_rel * size_Gx
-    primal, primal_worst, gap, room = residuals_of_rows(r, far, tolerance)
-    support, nearing = way_of_rows(r)
-    if bounded:
-        more_primal, more_worst, more_gap, more_room = residuals_of_rows(bounds, far, tolerance)
-        more_support, more_nearing = way_of_rows(bounds)
-        primal, primal_worst = tl.maximum(primal, more_primal), tl.maximum(primal_worst, more_worst)
-        gap, room, support = gap + more_gap, room + more_room, support + more_support
-        nearing = tl.maximum(nearing, more_nearing)
-    stationarity = tl.abs(q.Hx + q.g + q.Gz)
-    DHx, Dg, DGz = most(q.D * q.Hx), most(q.D * q.g), most(q.D * q.Gz)
-    terms = numbers.ROUNDING * tl.maximum(tl.maximum(h / c * total(q.x / q.D), sum_z), tl.maximum(DHx, Dg))
-    dual_tolerance = eps_abs + eps_rel * tl.maximum(most(q.Hx), tl.maximum(most(q.g), most(q.Gz)))
-    dual_worst = tl.max(stationarity / (dual_tolerance[:, None] + terms[:, None] / q.D), axis=1)
-    objective = tl.abs(tl.sum(q.x * (0.5 * q.Hx + q.g), axis=1))
-    gap_tolerance = eps_abs + tl.maximum(eps_abs * objective, eps_rel * objective)
-    balance = next_to(apart, tl.maximum(EGx, Ev))
-    balance /= next_to(tl.max(q.D * stationarity, axis=1), tl.maximum(DHx, tl.maximum(Dg, DGz)))
+    tl.debug_barrier()
+    T: tl.constexpr = shape.T
+    C: tl.constexpr = shape.C
+    first = tl.program_id(0).to(tl.int64) * T
+    where = (first, batch, k + n if shape.bounded else k)
+    b = first + tl.arange(0, T)
+    inside = b < batch
+    c = tl.load(posed.c + b * flag(batched, 6), mask=inside, other=1.0)
+    h = tl.load(posed.h + b * flag(batched, 7), mask=inside, other=0.0)
+    none = tl.zeros((T, C), tl.float64)
+
+    q = Columns(none, none, none, none, none, none, none, none, none, none, none, none, none, none, none, none)
+    for j in range(0, n, C):
+        q = seen_columns(q, at, to, posed, batched, first, batch, j, n, T, C)
+    unknown = tl.sum(q.unknown, axis=1)
+    far = most(q.far) + unknown
+    r = Lines(none, none, none, none, none, none, none, none, none, none)
+    for i in range(0, where[2], C):
+        r = seen_rows(r, at, to, posed, batched, where, far, i, T, C)
+
+    primal_tolerance = eps_abs + eps_rel * most(r.Gx)
+    primal_worst = worst_of_rows(to, posed, batched, where, far, primal_tolerance, T, C)
+    Hx, g, Gz, DHx, Dg = most(q.Hx), most(q.g), most(q.Gz), most(q.DHx), most(q.Dg)
+    terms = tl.maximum(h / c * tl.sum(q.size, axis=1), tl.maximum(tl.sum(r.size, axis=1), tl.maximum(DHx, Dg)))
+    dual_tolerance = eps_abs + eps_rel * tl.maximum(Hx, tl.maximum(g, Gz))
+    terms *= numbers.ROUNDING
+    dual_worst = worst_of_columns(to, posed, batched, first, batch, n, dual_tolerance, terms, T, C)
+    objective = tl.abs(tl.sum(q.objective, axis=1))
+    gap, gap_tolerance = tl.sum(r.gap, axis=1), eps_abs + tl.maximum(eps_abs * objective, eps_rel * objective)
+    balance = next_to(most(r.apart), tl.maximum(most(r.EGx), most(r.Ev)))
+    balance /= next_to(most(q.apart), tl.maximum(DHx, tl.maximum(Dg, most(q.DGz))))
     put_numbers(
         out,
         b,
         inside,
         batch,
         (
-            primal,
-            tl.max(stationarity, axis=1),
+            most(r.violation),
+            most(q.stationarity),
             gap,
             primal_worst + unknown,
             dual_worst + unknown,
-            gap / (gap_tolerance + room) + unknown,
+            gap / (gap_tolerance + numbers.ROUNDING * tl.sum(r.room, axis=1)) + unknown,
             far,
             balance,
-            support,
-            total(q.D * q.Gdz),
-            most(q.dx / q.D),
-            c * tl.sum(q.g * q.dx, axis=1),
-            c * most(q.D * q.Hdx),
-            nearing,
+            tl.sum(r.support, axis=1),
+            tl.sum(q.pull, axis=1),
+            most(q.stride),
+            c * tl.sum(q.slope, axis=1),
+            c * most(q.curvature),
+            most(r.nearing),
         ),
     )

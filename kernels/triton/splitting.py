@@ -1,9 +1,12 @@
 """The iteration of ADMM, as ``kernels/reference/splitting.py`` has it, for T problems of a program.
 
-Where problems share their matrices, a program takes a tile of them: the inverse and the rows stay on the chip, and an
-iteration is three products of matrices, in double precision by the tensor cores, in single precision as its name says
-("ieee", on the ordinary units, or "tf32x3", three products of the tensor cores for one). A problem with matrices of its
-own has a program to itself, T = 1. With matrices in float32 no instruction of an iteration is in double precision.
+Where problems share their matrices, a program takes a tile of them, and their matrices stay on the chip: products are
+those of the tensor cores in double precision, and in single precision as the name says ("ieee", on the ordinary units,
+or "tf32x3", three products of the tensor cores for one). A problem with matrices of its own has a program to itself,
+T = 1. With matrices in float32 no instruction of an iteration is in double precision.
+
+The rows are in two parts, each padded to a power of two: where iterations are products with the response, as many
+rows as fit the first and the rest of them, or else the stored rows and the bounds. The second may be missing.
 """
 
 from typing import Any, NamedTuple
@@ -15,14 +18,32 @@ from .vectors import INF
 
 
 class Part(NamedTuple):
-    """Of a tile of problems the stored rows, or the bounds: where they are, next to the measured point."""
+    """Of a tile of problems some of the rows: where they are, next to the measured point."""
 
-    z: Any  # [T, M] at that point
-    dz: Any  # [T, M] and the rest: now
-    v: Any  # [T, M]
-    lo: Any  # [T, M]
-    hi: Any  # [T, M]
+    w: Any  # [T, M] and the rest
+    v: Any
+    pushes: Any  # their relaxed sum
+    base: Any  # where the rows would be with no push
+    held: Any  # z / rho at that point
+    lo: Any
+    hi: Any
     rho: Any  # [1, M]
+
+
+class Shape(NamedTuple):
+    """What a variant is compiled for."""
+
+    alpha: float  # over-relaxation
+    T: int  # problems of a program
+    N: int  # n rounded up
+    M: int  # and the first part of the rows
+    L: int  # and the second, 0 where there is none
+    C: int  # entries of a problem that are measured at once
+    by_rows: bool  # whether an iteration is a product with the response
+    has_h: bool
+    bounded: bool
+    precision: str  # of products in float32
+    version: str  # of the numbers, which Triton's own key of a variant does not see
 
 
 @triton.jit
@@ -50,11 +71,11 @@ def put_tile(pointer, value, first, count, offset, stride, width):
 
 
 @triton.jit
-def matrix(pointer, rows, columns, M: tl.constexpr, N: tl.constexpr):
+def matrix(pointer, rows, columns, stride, M: tl.constexpr, N: tl.constexpr):
     """[rows, columns] -> [M, N], zero beyond."""
     i, j = tl.arange(0, M), tl.arange(0, N)
     inside = (i[:, None] < rows) & (j[None, :] < columns)
-    return tl.load(pointer + (i[:, None] * columns + j[None, :]), mask=inside, other=0.0)
+    return tl.load(pointer + (i[:, None] * stride + j[None, :]), mask=inside, other=0.0)
 
 
 @triton.jit
@@ -83,30 +104,106 @@ def times_transposed(X, M, precision: tl.constexpr):
 
 
 @triton.jit
-def told(at, posed, rho_ptr, batched, where, offset, width, kind: tl.constexpr, T: tl.constexpr, M: tl.constexpr):
+def extents(n, k, shape: tl.constexpr):
+    """The rows of the first part, and where the second begins and ends."""
+    if shape.by_rows:
+        first = tl.minimum(k, shape.M)
+        return first, first, k
+    else:
+        return k, k, k + n if shape.bounded else k
+
+
+@triton.jit
+def rows_of(x, G, n, k, shape: tl.constexpr):
+    """``G x`` of both parts: [T, N] -> [T, M], [T, L]; the second as the first where there is none."""
+    first, begin, end = extents(n, k, shape)
+    moved = times_transposed(x, matrix(G, first, n, n, shape.M, shape.N), shape.precision)
+    if shape.L == 0:
+        return moved, moved
+    elif shape.by_rows:
+        return moved, times_transposed(x, matrix(G + begin * n, end - begin, n, n, shape.L, shape.N), shape.precision)
+    else:
+        return moved, x
+
+
+@triton.jit
+def columns_of(p, q, G, n, k, shape: tl.constexpr):
+    """``G' p`` of both parts: [T, M], [T, L] -> [T, N]."""
+    first, begin, end = extents(n, k, shape)
+    pulled = times(p, matrix(G, first, n, n, shape.M, shape.N), shape.precision)
+    if shape.L == 0:
+        return pulled
+    elif shape.by_rows:
+        return pulled + times(q, matrix(G + begin * n, end - begin, n, n, shape.L, shape.N), shape.precision)
+    else:
+        return pulled + q
+
+
+@triton.jit
+def told(at, posed, rho_ptr, batched, where, base, offset, width, T: tl.constexpr, M: tl.constexpr):
     """A part of the rows at the measured point, in the precision of the iterations."""
     first, batch, m = where
-    z, Gx = (
-        tile(at.z, first, batch, offset, m, width, 0.0, T, M),
-        tile(at.Gx, first, batch, offset, m, width, 0.0, T, M),
-    )
-    v = tile(at.v, first, batch, offset, m, width, 0.0, T, M) - Gx
-    lo = tile(posed.lo, first, batch, offset, m * flag(batched, 1), width, -INF, T, M) - Gx
-    hi = tile(posed.hi, first, batch, offset, m * flag(batched, 2), width, INF, T, M) - Gx
+    kind: tl.constexpr = base.dtype
     rho = weights(rho_ptr + offset, width, M)
-    return Part(z.to(kind), tl.zeros((T, M), kind), v.to(kind), lo.to(kind), hi.to(kind), rho)
+    held = tile(at.z, first, batch, offset, m, width, 0.0, T, M).to(kind) / rho
+    Gx = tile(at.Gx, first, batch, offset, m, width, 0.0, T, M)
+    v = (tile(at.v, first, batch, offset, m, width, 0.0, T, M) - Gx).to(kind)
+    lo = (tile(posed.lo, first, batch, offset, m * flag(batched, 1), width, -INF, T, M) - Gx).to(kind)
+    hi = (tile(posed.hi, first, batch, offset, m * flag(batched, 2), width, INF, T, M) - Gx).to(kind)
+    return Part(v, v, tl.zeros((T, M), kind), base, held, lo, hi, rho)
+
+
+@triton.jit
+def within(part, push, moved, alpha: tl.constexpr):
+    """The part after an iteration, whose rows were pushed by [T, M] and have moved to [T, M]."""
+    kind: tl.constexpr = moved.dtype
+    w = tl.fma(moved - part.v, tl.full((), alpha, kind), part.w)
+    v = tl.minimum(tl.maximum(w + part.held, part.lo), part.hi)
+    pushes = tl.fma(part.pushes, tl.full((), 1 - alpha, kind), push)
+    return Part(w, v, pushes, part.base, part.held, part.lo, part.hi, part.rho)
 
 
 @triton.jit
 def pushed(part):
-    """What the rows of a part push x by: [T, M]."""
-    return part.rho * part.v - part.dz
+    """What the rows of a part push x by, next to their rho: [T, M]."""
+    return tl.fma(part.v, tl.full((), 2.0, part.v.dtype), -part.w)
 
 
 @triton.jit
-def within(part, moved):
-    """The part after an iteration, whose rows have moved to [T, M]."""
-    free = moved + (part.z + part.dz) / part.rho
-    v = tl.minimum(tl.maximum(free, part.lo), part.hi)
-    dz = tl.where(v == free, -part.z, part.dz + part.rho * (moved - v))
-    return Part(part.z, dz, v, part.lo, part.hi, part.rho)
+def iterated_by_rows(r, q, response, n, k, count, shape: tl.constexpr):
+    """``count`` iterations of both parts, by the response."""
+    M: tl.constexpr = shape.M
+    L: tl.constexpr = shape.L
+    first, begin, end = extents(n, k, shape)
+    own = matrix(response, first, first, k, M, M)
+    if L > 0:
+        there = matrix(response + begin, first, end - begin, k, M, L)
+        back = matrix(response + begin * k, end - begin, first, k, L, M)
+        rest = matrix(response + begin * k + begin, end - begin, end - begin, k, L, L)
+    for _ in range(count):
+        push, other = pushed(r), pushed(q)
+        if L > 0:
+            reached = q.base + times(push, there, shape.precision) + times(other, rest, shape.precision)
+            q = within(q, other, reached, shape.alpha)
+        moved = r.base + times(push, own, shape.precision)
+        if L > 0:
+            moved += times(other, back, shape.precision)
+        r = within(r, push, moved, shape.alpha)
+    return r, q
+
+
+@triton.jit
+def iterated_by_columns(r, q, inverse, G, n, k, count, shape: tl.constexpr):
+    """The same by the inverse of K and by G."""
+    K = matrix(inverse, n, n, n, shape.N, shape.N)
+    G = matrix(G, k, n, n, shape.M, shape.N)
+    for _ in range(count):
+        push, other = pushed(r), pushed(q)
+        pulled = times(r.rho * push, G, shape.precision)
+        if shape.bounded:
+            pulled += q.rho * other
+        step = times(pulled, K, shape.precision)
+        r = within(r, push, r.base + times_transposed(step, G, shape.precision), shape.alpha)
+        if shape.bounded:
+            q = within(q, other, q.base + step, shape.alpha)
+    return r, q

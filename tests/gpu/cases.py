@@ -21,7 +21,14 @@ from qplayer_gpu.kernels.reference.scaling import measure_scaling
 
 CPU = torch.device("cpu")
 CASES = ("qp", "lp", "hard", "weighted", "warm")
-ADMM = ("admm", "admm in float32", "admm, own matrices", "admm, own matrices in float32")
+ADMM = (
+    "admm",
+    "admm in float32",
+    "admm, no bounds",
+    "admm, no bounds, in float32",
+    "admm, own matrices",
+    "admm, own matrices, no bounds, in float32",
+)
 SAME = 1e-9  # of a vector, next to its length: rounding errors of other orders of summation
 SAME_FITTED = 5e-6  # of a fit: along the null space of its rows, rounding of 64 terms over a damping of 1e-8 is 1.4e-6
 SAME_MIXED = 1e-7  # eps_abs through the conditioning of the problems
@@ -105,10 +112,8 @@ def differences_of_iterations(steps: Steps, rows: Rows, single: bool) -> dict[st
     ours, measured = steps.advance(*first, OPTIONS, ITERATIONS)
     theirs, _ = exact, _ = REFERENCE.advance(*first, OPTIONS, ITERATIONS)
     if single:
-        wide = splitting.Operators(
-            *(t.double() for t in (first.by.inverse, first.by.rho, first.by.sigma)), first.by.failed
-        )
         double = replace(first.matrices, single=None)
+        wide = splitting.Operators.of(double, first.by.inverse.double(), first.by.rho.double(), first.by.failed)
         exact, _ = REFERENCE.advance(first.point, first.posed, double, wide, OPTIONS, ITERATIONS)
     found = {}
     for name, v in vars(ours).items():
@@ -116,8 +121,7 @@ def differences_of_iterations(steps: Steps, rows: Rows, single: bool) -> dict[st
         rounding = (getattr(theirs, name) - getattr(exact, name)).norm() / size
         allowed = SAME_SINGLE * rounding + 1e-6 if single else SAME
         found[name] = ((v - getattr(exact, name)).norm() / size / allowed).item()
-    way = ours.x - first.point.x, ours.z - first.point.z
-    expected = measure(first.point, ours, *way, first.posed, OPTIONS)
+    expected = measure(first.point, ours, first.posed, OPTIONS)
     for name, number in vars(measured).items():
         other = getattr(expected, name)
         far = torch.where(number == other, 0.0, (number - other).abs() / (1 + other.abs()))
@@ -128,7 +132,10 @@ def differences_of_iterations(steps: Steps, rows: Rows, single: bool) -> dict[st
 def error_of_inverses(steps: Steps, rows: Rows, single: bool) -> float:
     """How far ``K inverse`` is from the unit matrix, next to what it may be by the reference's."""
     ours, theirs = (first_of(rows, single, by) for by in (steps, REFERENCE))
-    K = Matrices.of(rows, False).gram(ours.by.rho.double(), ours.by.sigma.double().expand(len(ours.by.rho), -1), None)
+    metric = splitting.Metric.of(rows, ours.posed.scaling)
+    matrices = Matrices.of(rows, single)
+    _, sigma, _ = splitting.weighed(matrices, metric, ours.by.rho[:, :1])
+    K = matrices.gram(ours.by.rho.double(), sigma.double().expand(len(ours.by.rho), -1), None)
     mine, other = ((K @ each.by.inverse.double() - torch.eye(rows.n)).norm() for each in (ours, theirs))
     return (mine / (SAME_INVERSE * other + 1e-15)).item() if not ours.by.failed.any() else math.inf
 
@@ -145,6 +152,8 @@ def wrong_iterations(case: str, n: int, batch: int) -> list[str]:
     from qplayer_gpu.kernels.triton import admm  # which a process without Triton does not have
 
     rows = rows_of("qp", n, batch) if "own" in case else shared_rows(n, batch)
+    if "no bounds" in case:
+        rows = rows._replace(lo=rows.lo[:, :-n], hi=rows.hi[:, :-n], w=None, hard=None)
     single = "float32" in case
     found = differences_of_iterations(admm.STEPS, rows, single)
     found["inverse"] = error_of_inverses(admm.STEPS, rows, single)
