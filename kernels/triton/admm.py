@@ -21,9 +21,11 @@ from .splitting import Shape
 
 LEAST = 16  # the smallest side of a product of matrices
 LARGEST_N, LARGEST_K = 64, 128  # what the tiles of a program hold, bounds aside
-WARPS = {16: 4, 32: 8, 64: 8}  # by n rounded up, where each problem has matrices of its own
+WARPS = {16: 4, 32: 8, 64: 8}  # of an inverse, by n rounded up
 TILE = 16  # problems of a program, where they share their matrices
 TILE_ROWS = 24  # of a warp, at most, where they do
+ENTRIES = 64  # of a thread, where they do not: of all matrices, that of the rows in two layouts
+MOST_WARPS = 8  # with more a thread would have less than half the registers that there may be
 PRECISION = "ieee"  # of the products in float32
 THREADS = 32  # of a warp
 
@@ -59,7 +61,11 @@ def shape_of(n: int, k: int, by_rows: bool, has_h: bool, bounded: bool, own: boo
     """The variant for such problems, with or without matrices of their own, and its warps."""
     N, (M, L) = padded(n), parts(k, n, by_rows, bounded)
     tile = 1 if own else TILE
-    warps = WARPS[N] if own else triton.next_power_of_2(triton.cdiv(M + L, TILE_ROWS))
+    if own:
+        entries = (M + L) ** 2 if by_rows else N * (N + 2 * M)
+        warps = min(MOST_WARPS, triton.next_power_of_2(triton.cdiv(entries, THREADS * ENTRIES)))
+    else:  # with one tile of a product, each warp would have all of it
+        warps = 1 if M == LEAST else triton.next_power_of_2(triton.cdiv(M + L, TILE_ROWS))
     measured = THREADS * warps // tile
     return Shape(numbers.ADMM_RELAXATION, tile, N, M, L, measured, by_rows, has_h, bounded, PRECISION, VERSION), warps
 

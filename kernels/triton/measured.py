@@ -11,7 +11,7 @@ import triton.language as tl
 
 from .. import numbers
 from .splitting import flag, tile
-from .vectors import INF, at_least
+from .vectors import INF, at_least, at_most
 
 
 class Columns(NamedTuple):
@@ -76,17 +76,17 @@ def seen_columns(a, at, to, posed, batched, first, batch, j, n, T: tl.constexpr,
     Gdz = Gz - tile(at.Gz, first, batch, j, n, n - j, 0.0, T, C)
     far, stationarity = tl.abs(x / D), tl.abs(Hx + g + Gz)
     return Columns(
-        tl.maximum(a.far, far),
-        tl.maximum(a.Hx, tl.abs(Hx)),
-        tl.maximum(a.g, tl.abs(g)),
-        tl.maximum(a.Gz, tl.abs(Gz)),
-        tl.maximum(a.DHx, D * tl.abs(Hx)),
-        tl.maximum(a.Dg, D * tl.abs(g)),
-        tl.maximum(a.DGz, D * tl.abs(Gz)),
-        tl.maximum(a.stationarity, stationarity),
-        tl.maximum(a.apart, D * stationarity),
-        tl.maximum(a.stride, tl.abs(dx / D)),
-        tl.maximum(a.curvature, D * tl.abs(Hdx)),
+        at_least(a.far, far),
+        at_least(a.Hx, tl.abs(Hx)),
+        at_least(a.g, tl.abs(g)),
+        at_least(a.Gz, tl.abs(Gz)),
+        at_least(a.DHx, D * tl.abs(Hx)),
+        at_least(a.Dg, D * tl.abs(g)),
+        at_least(a.DGz, D * tl.abs(Gz)),
+        at_least(a.stationarity, stationarity),
+        at_least(a.apart, D * stationarity),
+        at_least(a.stride, tl.abs(dx / D)),
+        at_least(a.curvature, D * tl.abs(Hdx)),
         a.size + far,
         a.unknown + (x - x),
         a.objective + x * (0.5 * Hx + g),
@@ -123,16 +123,16 @@ def seen_rows(a, at, to, posed, batched, where, far, i, T: tl.constexpr, C: tl.c
     lo, hi = sides_of(posed, batched, where, i, T, C)
     dz = z - tile(at.z, first, batch, i, m, m - i, 0.0, T, C)
     Gdx = E * (Gx - tile(at.Gx, first, batch, i, m, m - i, 0.0, T, C))
-    up = tl.where(hi == INF, 0.0, tl.maximum(Gdx, 0.0))
-    down = tl.where(lo == -INF, 0.0, tl.minimum(Gdx, 0.0))
+    up = tl.where(hi == INF, 0.0, at_least(Gdx, 0.0))
+    down = tl.where(lo == -INF, 0.0, at_most(Gdx, 0.0))
     slack = tl.where(z == 0, 0.0, Gx - tl.where(z > 0, hi, lo))
     return Lines(
-        tl.maximum(a.Gx, tl.abs(Gx)),
-        tl.maximum(a.EGx, E * tl.abs(Gx)),
-        tl.maximum(a.Ev, E * tl.abs(v)),
-        tl.maximum(a.apart, E * tl.abs(Gx - v)),
-        tl.maximum(a.violation, tl.abs(Gx - tl.minimum(tl.maximum(Gx, lo), hi))),
-        tl.maximum(a.nearing, up - down),
+        at_least(a.Gx, tl.abs(Gx)),
+        at_least(a.EGx, E * tl.abs(Gx)),
+        at_least(a.Ev, E * tl.abs(v)),
+        at_least(a.apart, E * tl.abs(Gx - v)),
+        at_least(a.violation, tl.abs(Gx - at_most(at_least(Gx, lo), hi))),
+        at_least(a.nearing, up - down),
         a.size + tl.abs(z / E),
         a.gap + tl.abs(z * slack),
         a.room + tl.abs(z) * row_terms(posed, batched, where, Gx, far, i, T, C),
@@ -149,8 +149,8 @@ def worst_of_rows(to, posed, batched, where, far, tolerance, T: tl.constexpr, C:
         Gx = tile(to.Gx, first, batch, i, m, m - i, 0.0, T, C)
         lo, hi = sides_of(posed, batched, where, i, T, C)
         terms = numbers.ROUNDING * row_terms(posed, batched, where, Gx, far, i, T, C)
-        violation = tl.abs(Gx - tl.minimum(tl.maximum(Gx, lo), hi))
-        worst = tl.maximum(worst, violation / (tolerance[:, None] + terms))
+        violation = tl.abs(Gx - at_most(at_least(Gx, lo), hi))
+        worst = at_least(worst, violation / (tolerance[:, None] + terms))
     return most(worst)
 
 
@@ -163,7 +163,7 @@ def worst_of_columns(to, posed, batched, first, batch, n, tolerance, terms, T: t
         Gz = tile(to.Gz, first, batch, j, n, n - j, 0.0, T, C)
         g = tile(posed.g, first, batch, j, n * flag(batched, 0), n - j, 0.0, T, C)
         D = tile(posed.D, first, batch, j, n * flag(batched, 4), n - j, 1.0, T, C)
-        worst = tl.maximum(worst, tl.abs(Hx + g + Gz) / (tolerance[:, None] + terms[:, None] / D))
+        worst = at_least(worst, tl.abs(Hx + g + Gz) / (tolerance[:, None] + terms[:, None] / D))
     return most(worst)
 
 

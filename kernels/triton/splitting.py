@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from .vectors import INF
+from .vectors import INF, at_least, at_most
 
 
 class Part(NamedTuple):
@@ -154,19 +154,20 @@ def told(at, posed, rho_ptr, batched, where, base, offset, width, T: tl.constexp
 
 
 @triton.jit
-def within(part, push, moved, alpha: tl.constexpr):
-    """The part after an iteration, whose rows were pushed by [T, M] and have moved to [T, M]."""
-    kind: tl.constexpr = moved.dtype
-    w = tl.fma(moved - part.v, tl.full((), alpha, kind), part.w)
-    v = tl.minimum(tl.maximum(w + part.held, part.lo), part.hi)
+def pushed(part, alpha: tl.constexpr):
+    """What the rows of a part push x by, next to their rho: [T, M]; and the part with it in the sum."""
+    kind: tl.constexpr = part.v.dtype
+    push = tl.fma(part.v, tl.full((), 2.0, kind), -part.w)
     pushes = tl.fma(part.pushes, tl.full((), 1 - alpha, kind), push)
-    return Part(w, v, pushes, part.base, part.held, part.lo, part.hi, part.rho)
+    return push, Part(part.w, part.v, pushes, part.base, part.held, part.lo, part.hi, part.rho)
 
 
 @triton.jit
-def pushed(part):
-    """What the rows of a part push x by, next to their rho: [T, M]."""
-    return tl.fma(part.v, tl.full((), 2.0, part.v.dtype), -part.w)
+def within(part, moved, alpha: tl.constexpr):
+    """The part after an iteration, whose rows have moved to [T, M]."""
+    w = tl.fma(moved - part.v, tl.full((), alpha, moved.dtype), part.w)
+    v = at_most(at_least(w + part.held, part.lo), part.hi)
+    return Part(w, v, part.pushes, part.base, part.held, part.lo, part.hi, part.rho)
 
 
 @triton.jit
@@ -181,14 +182,15 @@ def iterated_by_rows(r, q, response, n, k, count, shape: tl.constexpr):
         back = matrix(response + begin * k, end - begin, first, k, L, M)
         rest = matrix(response + begin * k + begin, end - begin, end - begin, k, L, L)
     for _ in range(count):
-        push, other = pushed(r), pushed(q)
+        push, r = pushed(r, shape.alpha)
         if L > 0:
+            other, q = pushed(q, shape.alpha)
             reached = q.base + times(push, there, shape.precision) + times(other, rest, shape.precision)
-            q = within(q, other, reached, shape.alpha)
+            q = within(q, reached, shape.alpha)
         moved = r.base + times(push, own, shape.precision)
         if L > 0:
             moved += times(other, back, shape.precision)
-        r = within(r, push, moved, shape.alpha)
+        r = within(r, moved, shape.alpha)
     return r, q
 
 
@@ -198,12 +200,13 @@ def iterated_by_columns(r, q, inverse, G, n, k, count, shape: tl.constexpr):
     K = matrix(inverse, n, n, n, shape.N, shape.N)
     G = matrix(G, k, n, n, shape.M, shape.N)
     for _ in range(count):
-        push, other = pushed(r), pushed(q)
+        push, r = pushed(r, shape.alpha)
         pulled = times(r.rho * push, G, shape.precision)
         if shape.bounded:
+            other, q = pushed(q, shape.alpha)
             pulled += q.rho * other
         step = times(pulled, K, shape.precision)
-        r = within(r, push, r.base + times_transposed(step, G, shape.precision), shape.alpha)
+        r = within(r, r.base + times_transposed(step, G, shape.precision), shape.alpha)
         if shape.bounded:
-            q = within(q, other, q.base + step, shape.alpha)
+            q = within(q, q.base + step, shape.alpha)
     return r, q
