@@ -6,8 +6,8 @@ python -m bench.methods --draw      # the picture alone
 It takes about a minute. The model is the largest of three times of a multiprocessor: of the warp instructions that
 the rows of bench/chip say are executed (`gpu.counts`, `gpu.iterations`), at four a clock; of the products of matrices,
 at the rate of the tensor cores; of the accesses to shared memory, a clock or, in double precision, two each. To a
-measurement of ADMM the bytes are added that its two kernels, and torch between them, read and write, at the rate of
-the memory. Waits are not in it, nor launches.
+measurement of ADMM the bytes are added that its kernel, and torch after it, read and write, at the rate of the
+memory. Waits are not in it, nor launches.
 """
 
 from __future__ import annotations
@@ -99,10 +99,12 @@ def iterations_of(n: int, matrices: str, precision: str) -> dict[str, float]:
 def moved(n: int, own: bool) -> float:
     """Bytes that a measurement of a problem reads and writes: vectors, those copied as others end, its matrices."""
     m = n + n // 4
-    kernels = (4 * n + 5 * m) + (3 * n + 4 * m) + (7 * n + 8 * m) + (2 * n + m)  # reads, writes; reads, writes
+    point, posed = 3 * n + 3 * m, n + 2 * m
     numbers_of = 60  # of each problem, by torch
-    matrices = 2 * (n * n + m * n) if own else 0
-    return DOUBLE * (kernels + numbers_of + COPIED * (2 * (6 * n + 6 * m) + matrices) + matrices)
+    matrices = 2 * n * n + n * m + m * m if own else 0
+    metric = 2 * n + 3 * m if own else 0
+    copied = 2 * (point + posed + metric + matrices)
+    return DOUBLE * (2 * point + posed + metric + matrices + numbers_of + COPIED * copied)
 
 
 def modelled(problems: str, n: int, name: str, iterations: float) -> float | None:

@@ -90,7 +90,7 @@ class State(Batched):
         no = torch.zeros(rows.batch, dtype=torch.bool, device=lo.device)
         return cls(
             index=torch.arange(rows.batch, device=lo.device),
-            posed=Posed(rows.g, lo, hi, torch.zeros_like(point.z), scaling),
+            posed=Posed(rows.g, lo, hi, lo.new_zeros(1, rows.m), scaling),
             point=point,
             rho=lo.new_full((1 if rows.share_matrices else rows.batch, 1), numbers.ADMM_RHO),
             calm=lo.new_ones(rows.batch),
@@ -104,7 +104,7 @@ class State(Batched):
     @property
     def vectors(self) -> Vectors:
         """The present iterates."""
-        return Vectors(self.point.x, self.point.z, self.posed.s)
+        return Vectors(self.point.x, self.point.z, self.posed.s.expand_as(self.point.z))
 
 
 @dataclass
@@ -218,7 +218,8 @@ class Splitting:
         rows = self.rows.take(st.index[part])._replace(lo=posed.lo[part], hi=posed.hi[part])
         scaling = posed.scaling.take(part)
         found = find_shift(rows, st.point.x[part], st.calm[part], self.matrices.take(part), scaling, self.options)
-        lo, hi, s = (getattr(posed, t).index_copy(0, part, getattr(found, t)) for t in ("lo", "hi", "s"))
+        sides = (getattr(posed, t).expand_as(posed.lo) for t in ("lo", "hi", "s"))
+        lo, hi, s = (t.index_copy(0, part, new) for t, new in zip(sides, (found.lo, found.hi, found.s), strict=True))
         st.posed = replace(posed, lo=lo, hi=hi, s=s)
         st.point = replace(st.point, v=st.point.v.clamp(lo, hi))
         st.calm = st.calm.index_copy(0, part, found.calm)

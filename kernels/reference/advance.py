@@ -45,7 +45,7 @@ class Posed(Batched):
     g: Tensor  # [B|1, n]
     lo: Tensor  # [B, m]
     hi: Tensor  # [B, m]
-    s: Tensor  # [B, m] by which the sides are shifted
+    s: Tensor  # [B|1, m] by which the sides are shifted
     scaling: Scaling
 
 

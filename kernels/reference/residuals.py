@@ -42,7 +42,7 @@ def residuals(
     Gx: Tensor,  # [B, m]
     Gz: Tensor,  # [B, n] G'z
     g: Tensor,  # [B|1, n]
-    s: Tensor,  # [B, m]
+    s: Tensor,  # [B|1, m]
     lo: Tensor,  # [B, m] and hi: the sides, shifted by s
     hi: Tensor,  # [B, m]
     scaling: Scaling,

@@ -10,6 +10,7 @@ works in the units of the data; the scaling enters only as the metric in which i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,12 +21,23 @@ from .products import Batched, Matrices, largest
 
 @dataclass
 class Scaling(Batched):
-    """The metric of a batch of problems."""
+    """The metric of a batch of problems; what the matrices alone say is shared where they are."""
 
-    D: Tensor  # [B|1, n]
-    E: Tensor  # [B|1, m]
+    columns: Tensor  # [B|1, n] D in the unit of x
+    rows: Tensor  # [B|1, m] E times that unit
+    unit: Tensor  # [B|1, 1] of x
     c: Tensor  # [B|1, 1]
     h: Tensor  # [B|1, 1] the largest entry of c D H D, 0 without H
+
+    @cached_property
+    def D(self) -> Tensor:  # noqa: N802
+        """[B|1, n]."""
+        return self.unit * self.columns
+
+    @cached_property
+    def E(self) -> Tensor:  # noqa: N802
+        """[B|1, m]."""
+        return self.rows / self.unit
 
     def row_unit(self, w: Tensor) -> Tensor:
         """The factor that brings the weights w [B|1, m] of shifts to about E^2, as equilibrated rows have: [B|1, 1]."""
@@ -47,7 +59,7 @@ def measure_scaling(matrices: Matrices, g: Tensor, lo: Tensor, hi: Tensor, equil
         unit = _unit(E, lo, hi, confined, curvature, slope)
         size = unit * torch.maximum(unit * curvature, slope)
         c = torch.where(size > 0, 1 / size, 1 / unit)
-    return Scaling(unit * D, E / unit, c, c * unit.square() * sizes.amax(-1, keepdim=True))
+    return Scaling(D, E, unit, c, c * unit.square() * sizes.amax(-1, keepdim=True))
 
 
 def _ruiz(matrices: Matrices, D: Tensor, passes: int) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,7 @@ def advance(
     inexact = rows if matrices.single is None else stored(matrices.single, by.inverse)
     H = rows if matrices.H is None else matrices.H
     response = by.inverse if by.response is None else by.response
-    vectors = (posed.g, posed.lo, posed.hi, posed.s, scaling.D, scaling.E, scaling.c, scaling.h)
+    vectors = (posed.g, posed.lo, posed.hi, posed.s, scaling.columns, scaling.rows, scaling.unit, scaling.c, scaling.h)
     given = Posed._make(t.contiguous() for t in (*vectors, H, rows, inexact, by.inverse, response, by.rho))
     own = max(len(H), len(rows), len(by.inverse)) > 1
     shape, warps = shape_of(n, k, by_rows, matrices.H is not None, matrices.bounded, own)

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from .measured import measure
 from .splitting import (
+    blocks,
     columns_of,
     extents,
     flag,
@@ -40,8 +41,9 @@ class Posed(NamedTuple):
     lo: Any  # [B|1, m]
     hi: Any  # [B|1, m]
     s: Any  # [B|1, m]
-    D: Any  # [B|1, n]
-    E: Any  # [B|1, m]
+    D: Any  # [B|1, n] in the unit of x
+    E: Any  # [B|1, m] times that
+    unit: Any  # [B|1, 1]
     c: Any  # [B|1, 1]
     h: Any  # [B|1, 1]
     H: Any  # [B|1, n, n] and the rest: of one problem for a tile, or of each
@@ -74,25 +76,25 @@ def iterate(at, to, posed, batched, batch, n, k, count, share, shape: tl.constex
     first = tl.program_id(0).to(tl.int64) * T
     size, begin, end = extents(n, k, shape)
     where = (first, batch, k + n if shape.bounded else k)
-    inverse = posed.inverse + first * flag(batched, 11) * n * n
-    G = posed.inexact + first * flag(batched, 10) * k * n
-    rho_ptr = posed.rho + first * flag(batched, 13) * (k + n if shape.bounded else k)
+    inverse = posed.inverse + first * flag(batched, 12) * n * n
+    rho_ptr = posed.rho + first * flag(batched, 14) * (k + n if shape.bounded else k)
     kind: tl.constexpr = posed.inverse.dtype.element_ty
 
+    G = blocks(posed.inexact + first * flag(batched, 11) * k * n, n, k, shape)
     dual = tile(at.Hx, first, batch, 0, n, n, 0.0, T, N) + tile(at.Gz, first, batch, 0, n, n, 0.0, T, N)
     dual += tile(posed.g, first, batch, 0, n * flag(batched, 0), n, 0.0, T, N)
     unpushed = times((-dual).to(kind), matrix(inverse, n, n, n, N, N), shape.precision)
     x = tile(at.x, first, batch, 0, n, n, 0.0, T, N) + share * unpushed.to(tl.float64)
     put_tile(to.x, x, first, batch, 0, n, n)  # not kept on the chip
-    base, other = rows_of(unpushed, G, n, k, shape)
+    base, other = rows_of(unpushed, G, shape)
     r = told(at, posed, rho_ptr, batched, where, base, 0, size, T, shape.M)
     q = told(at, posed, rho_ptr, batched, where, other, begin, end - begin, T, shape.L) if shape.L > 0 else r
     if shape.by_rows:
-        r, q = iterated_by_rows(r, q, posed.response + first * flag(batched, 12) * k * k, n, k, count, shape)
+        r, q = iterated_by_rows(r, q, posed.response + first * flag(batched, 13) * k * k, n, k, count, shape)
     else:
-        r, q = iterated_by_columns(r, q, inverse, G, n, k, count, shape)
+        r, q = iterated_by_columns(r, q, inverse, G, n, count, shape)
     tl.debug_barrier()
-    pulled = columns_of(r.rho * r.pushes, q.rho * q.pushes, G, n, k, shape)
+    pulled = columns_of(r.rho * r.pushes, q.rho * q.pushes, G, shape)
     step = times(pulled, matrix(inverse, n, n, n, N, N), shape.precision)
     x = tile(to.x, first, batch, 0, n, n, 0.0, T, N) + shape.alpha * step.to(tl.float64)
     tl.debug_barrier()
@@ -113,17 +115,15 @@ def put_products(to, posed, batched, batch, n, k, shape: tl.constexpr):
     x = tile(to.x, first, batch, 0, n, n, 0.0, T, shape.N)
     z = tile(to.z, first, batch, 0, m, size, 0.0, T, shape.M)
     other = tile(to.z, first, batch, begin, m, end - begin, 0.0, T, shape.L) if shape.L > 0 else z
-    G = posed.rows + first * flag(batched, 9) * k * n
-    Hx = tl.zeros_like(x)
-    if shape.has_h:
-        H = posed.H + first * flag(batched, 8) * n * n
-        Hx = times(x, matrix(H, n, n, n, shape.N, shape.N), shape.precision)
-    put_tile(to.Hx, Hx, first, batch, 0, n, n)
-    Gx, rest = rows_of(x, G, n, k, shape)
+    G, H = blocks(posed.rows + first * flag(batched, 10) * k * n, n, k, shape), tl.zeros_like(x)
+    Gx, rest = rows_of(x, G, shape)
+    put_tile(to.Gz, columns_of(z, other, G, shape), first, batch, 0, n, n)
     put_tile(to.Gx, Gx, first, batch, 0, m, size)
     if shape.L > 0:
         put_tile(to.Gx, rest, first, batch, begin, m, end - begin)
-    put_tile(to.Gz, columns_of(z, other, G, n, k, shape), first, batch, 0, n, n)
+    if shape.has_h:
+        H = times(x, matrix(posed.H + first * flag(batched, 9) * n * n, n, n, n, shape.N, shape.N), shape.precision)
+    put_tile(to.Hx, H, first, batch, 0, n, n)
 
 
 @triton.jit(do_not_specialize=["batched", "batch", "n", "k", "count"])

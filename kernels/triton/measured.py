@@ -15,9 +15,9 @@ from .vectors import INF, at_least, at_most
 
 
 class Columns(NamedTuple):
-    """What is found of columns: the largest entries, or at the end, sums: [T, C]."""
+    """What is found of columns, with D in the unit of x: the largest entries, and at the end sums: [T, C]."""
 
-    far: Any  # x / D
+    size: Any  # x / D
     Hx: Any
     g: Any
     Gz: Any
@@ -28,7 +28,7 @@ class Columns(NamedTuple):
     apart: Any  # D (H x + g + G'z)
     stride: Any  # dx / D
     curvature: Any  # D H dx
-    size: Any  # |x / D|
+    sizes: Any  # |x / D|
     unknown: Any  # 0, or not a number
     objective: Any
     slope: Any  # g'dx
@@ -36,7 +36,7 @@ class Columns(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """The same of rows."""
+    """The same of rows, with E times the unit of x."""
 
     Gx: Any
     EGx: Any
@@ -44,7 +44,7 @@ class Lines(NamedTuple):
     apart: Any  # E (G x - v)
     violation: Any
     nearing: Any  # E |G dx|, towards sides that there are
-    size: Any  # |z / E|
+    sizes: Any  # |z / E|
     gap: Any
     room: Any  # |z| (|G x| + |s|)
     support: Any  # max(lo dz, hi dz)
@@ -74,9 +74,9 @@ def seen_columns(a, at, to, posed, batched, first, batch, j, n, T: tl.constexpr,
     dx = x - tile(at.x, first, batch, j, n, n - j, 0.0, T, C)
     Hdx = Hx - tile(at.Hx, first, batch, j, n, n - j, 0.0, T, C)
     Gdz = Gz - tile(at.Gz, first, batch, j, n, n - j, 0.0, T, C)
-    far, stationarity = tl.abs(x / D), tl.abs(Hx + g + Gz)
+    size, stationarity = tl.abs(x / D), tl.abs(Hx + g + Gz)
     return Columns(
-        at_least(a.far, far),
+        at_least(a.size, size),
         at_least(a.Hx, tl.abs(Hx)),
         at_least(a.g, tl.abs(g)),
         at_least(a.Gz, tl.abs(Gz)),
@@ -87,7 +87,7 @@ def seen_columns(a, at, to, posed, batched, first, batch, j, n, T: tl.constexpr,
         at_least(a.apart, D * stationarity),
         at_least(a.stride, tl.abs(dx / D)),
         at_least(a.curvature, D * tl.abs(Hdx)),
-        a.size + far,
+        a.sizes + size,
         a.unknown + (x - x),
         a.objective + x * (0.5 * Hx + g),
         a.slope + g * dx,
@@ -96,12 +96,12 @@ def seen_columns(a, at, to, posed, batched, first, batch, j, n, T: tl.constexpr,
 
 
 @triton.jit
-def row_terms(posed, batched, where, Gx, far, i, T: tl.constexpr, C: tl.constexpr):
-    """What rounding leaves of ``G x`` next to sides, without its factor: [T, C]."""
+def row_terms(posed, batched, where, Gx, size, i, T: tl.constexpr, C: tl.constexpr):
+    """What rounding leaves of ``G x`` next to sides, without its factor, for an x of some size [T]: [T, C]."""
     first, batch, m = where
     s = tile(posed.s, first, batch, i, m * flag(batched, 3), m - i, 0.0, T, C)
     E = tile(posed.E, first, batch, i, m * flag(batched, 5), m - i, 1.0, T, C)
-    return far[:, None] / E + tl.abs(Gx) + tl.abs(s)
+    return size[:, None] / E + tl.abs(Gx) + tl.abs(s)
 
 
 @triton.jit
@@ -113,7 +113,7 @@ def sides_of(posed, batched, where, i, T: tl.constexpr, C: tl.constexpr):
 
 
 @triton.jit
-def seen_rows(a, at, to, posed, batched, where, far, i, T: tl.constexpr, C: tl.constexpr):
+def seen_rows(a, at, to, posed, batched, where, size, i, T: tl.constexpr, C: tl.constexpr):
     """What is found with rows i to i + C too."""
     first, batch, m = where
     Gx = tile(to.Gx, first, batch, i, m, m - i, 0.0, T, C)
@@ -133,22 +133,22 @@ def seen_rows(a, at, to, posed, batched, where, far, i, T: tl.constexpr, C: tl.c
         at_least(a.apart, E * tl.abs(Gx - v)),
         at_least(a.violation, tl.abs(Gx - at_most(at_least(Gx, lo), hi))),
         at_least(a.nearing, up - down),
-        a.size + tl.abs(z / E),
+        a.sizes + tl.abs(z / E),
         a.gap + tl.abs(z * slack),
-        a.room + tl.abs(z) * row_terms(posed, batched, where, Gx, far, i, T, C),
+        a.room + tl.abs(z) * row_terms(posed, batched, where, Gx, size, i, T, C),
         a.support + dz * tl.where(dz > 0, hi, tl.where(dz < 0, lo, 0.0)),
     )
 
 
 @triton.jit
-def worst_of_rows(to, posed, batched, where, far, tolerance, T: tl.constexpr, C: tl.constexpr):
+def worst_of_rows(to, posed, batched, where, size, tolerance, T: tl.constexpr, C: tl.constexpr):
     """The violation next to what it may be, of each problem: [T]."""
     first, batch, m = where
     worst = tl.zeros((T, C), tl.float64)
     for i in range(0, m, C):
         Gx = tile(to.Gx, first, batch, i, m, m - i, 0.0, T, C)
         lo, hi = sides_of(posed, batched, where, i, T, C)
-        terms = numbers.ROUNDING * row_terms(posed, batched, where, Gx, far, i, T, C)
+        terms = numbers.ROUNDING * row_terms(posed, batched, where, Gx, size, i, T, C)
         violation = tl.abs(Gx - at_most(at_least(Gx, lo), hi))
         worst = at_least(worst, violation / (tolerance[:, None] + terms))
     return most(worst)
@@ -184,25 +184,26 @@ def measure(out, at, to, posed, batched, batch, n, k, eps_abs, eps_rel, shape: t
     where = (first, batch, k + n if shape.bounded else k)
     b = first + tl.arange(0, T)
     inside = b < batch
-    c = tl.load(posed.c + b * flag(batched, 6), mask=inside, other=1.0)
-    h = tl.load(posed.h + b * flag(batched, 7), mask=inside, other=0.0)
+    unit = tl.load(posed.unit + b * flag(batched, 6), mask=inside, other=1.0)
+    c = tl.load(posed.c + b * flag(batched, 7), mask=inside, other=1.0)
+    h = tl.load(posed.h + b * flag(batched, 8), mask=inside, other=0.0)
     none = tl.zeros((T, C), tl.float64)
 
     q = Columns(none, none, none, none, none, none, none, none, none, none, none, none, none, none, none, none)
     for j in range(0, n, C):
         q = seen_columns(q, at, to, posed, batched, first, batch, j, n, T, C)
     unknown = tl.sum(q.unknown, axis=1)
-    far = most(q.far) + unknown
+    size = most(q.size) + unknown  # next to E: the units are those of G x
     r = Lines(none, none, none, none, none, none, none, none, none, none)
     for i in range(0, where[2], C):
-        r = seen_rows(r, at, to, posed, batched, where, far, i, T, C)
+        r = seen_rows(r, at, to, posed, batched, where, size, i, T, C)
 
     primal_tolerance = eps_abs + eps_rel * most(r.Gx)
-    primal_worst = worst_of_rows(to, posed, batched, where, far, primal_tolerance, T, C)
+    primal_worst = worst_of_rows(to, posed, batched, where, size, primal_tolerance, T, C)
     Hx, g, Gz, DHx, Dg = most(q.Hx), most(q.g), most(q.Gz), most(q.DHx), most(q.Dg)
-    terms = tl.maximum(h / c * tl.sum(q.size, axis=1), tl.maximum(tl.sum(r.size, axis=1), tl.maximum(DHx, Dg)))
+    terms = h / c * tl.sum(q.sizes, axis=1) / (unit * unit)
+    terms = numbers.ROUNDING * tl.maximum(terms, tl.maximum(tl.sum(r.sizes, axis=1), tl.maximum(DHx, Dg)))
     dual_tolerance = eps_abs + eps_rel * tl.maximum(Hx, tl.maximum(g, Gz))
-    terms *= numbers.ROUNDING
     dual_worst = worst_of_columns(to, posed, batched, first, batch, n, dual_tolerance, terms, T, C)
     objective = tl.abs(tl.sum(q.objective, axis=1))
     gap, gap_tolerance = tl.sum(r.gap, axis=1), eps_abs + tl.maximum(eps_abs * objective, eps_rel * objective)
@@ -220,13 +221,13 @@ def measure(out, at, to, posed, batched, batch, n, k, eps_abs, eps_rel, shape: t
             primal_worst + unknown,
             dual_worst + unknown,
             gap / (gap_tolerance + numbers.ROUNDING * tl.sum(r.room, axis=1)) + unknown,
-            far,
+            size / unit,
             balance,
             tl.sum(r.support, axis=1),
-            tl.sum(q.pull, axis=1),
-            most(q.stride),
+            unit * tl.sum(q.pull, axis=1),
+            most(q.stride) / unit,
             c * tl.sum(q.slope, axis=1),
-            c * most(q.curvature),
-            most(r.nearing),
+            unit * c * most(q.curvature),
+            most(r.nearing) / unit,
         ),
     )

@@ -114,27 +114,36 @@ def extents(n, k, shape: tl.constexpr):
 
 
 @triton.jit
-def rows_of(x, G, n, k, shape: tl.constexpr):
-    """``G x`` of both parts: [T, N] -> [T, M], [T, L]; the second as the first where there is none."""
+def blocks(G, n, k, shape: tl.constexpr):
+    """The stored rows: [M, N] and [L, N], the first twice where the second part has none."""
     first, begin, end = extents(n, k, shape)
-    moved = times_transposed(x, matrix(G, first, n, n, shape.M, shape.N), shape.precision)
+    rows = matrix(G, first, n, n, shape.M, shape.N)
+    if shape.by_rows and shape.L > 0:
+        return rows, matrix(G + begin * n, end - begin, n, n, shape.L, shape.N)
+    else:
+        return rows, rows
+
+
+@triton.jit
+def rows_of(x, G, shape: tl.constexpr):
+    """``G x`` of both parts: [T, N] -> [T, M], [T, L]; the second as the first where there is none."""
+    moved = times_transposed(x, G[0], shape.precision)
     if shape.L == 0:
         return moved, moved
     elif shape.by_rows:
-        return moved, times_transposed(x, matrix(G + begin * n, end - begin, n, n, shape.L, shape.N), shape.precision)
+        return moved, times_transposed(x, G[1], shape.precision)
     else:
         return moved, x
 
 
 @triton.jit
-def columns_of(p, q, G, n, k, shape: tl.constexpr):
+def columns_of(p, q, G, shape: tl.constexpr):
     """``G' p`` of both parts: [T, M], [T, L] -> [T, N]."""
-    first, begin, end = extents(n, k, shape)
-    pulled = times(p, matrix(G, first, n, n, shape.M, shape.N), shape.precision)
+    pulled = times(p, G[0], shape.precision)
     if shape.L == 0:
         return pulled
     elif shape.by_rows:
-        return pulled + times(q, matrix(G + begin * n, end - begin, n, n, shape.L, shape.N), shape.precision)
+        return pulled + times(q, G[1], shape.precision)
     else:
         return pulled + q
 
@@ -195,18 +204,17 @@ def iterated_by_rows(r, q, response, n, k, count, shape: tl.constexpr):
 
 
 @triton.jit
-def iterated_by_columns(r, q, inverse, G, n, k, count, shape: tl.constexpr):
+def iterated_by_columns(r, q, inverse, G, n, count, shape: tl.constexpr):
     """The same by the inverse of K and by G."""
     K = matrix(inverse, n, n, n, shape.N, shape.N)
-    G = matrix(G, k, n, n, shape.M, shape.N)
     for _ in range(count):
         push, r = pushed(r, shape.alpha)
-        pulled = times(r.rho * push, G, shape.precision)
+        other = push
         if shape.bounded:
             other, q = pushed(q, shape.alpha)
-            pulled += q.rho * other
-        step = times(pulled, K, shape.precision)
-        r = within(r, r.base + times_transposed(step, G, shape.precision), shape.alpha)
+        step = times(columns_of(r.rho * push, q.rho * other, G, shape), K, shape.precision)
+        moved, there = rows_of(step, G, shape)
+        r = within(r, r.base + moved, shape.alpha)
         if shape.bounded:
-            q = within(q, q.base + step, shape.alpha)
+            q = within(q, q.base + there, shape.alpha)
     return r, q
