@@ -132,7 +132,7 @@ def differences_of_iterations(steps: Steps, rows: Rows, single: bool) -> dict[st
 def error_of_inverses(steps: Steps, rows: Rows, single: bool) -> float:
     """How far ``K inverse`` is from the unit matrix, next to what it may be by the reference's."""
     ours, theirs = (first_of(rows, single, by) for by in (steps, REFERENCE))
-    metric = splitting.Metric.of(rows, ours.posed.scaling)
+    metric = splitting.Metric.of(rows.lo, rows.hi, ours.posed.scaling, rows.share_matrices)
     matrices = Matrices.of(rows, single)
     _, sigma, _ = splitting.weighed(matrices, metric, ours.by.rho[:, :1])
     K = matrices.gram(ours.by.rho.double(), sigma.double().expand(len(ours.by.rho), -1), None)
