@@ -17,7 +17,7 @@ import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
 from qplayer_gpu import direct
 from qplayer_gpu.kernels import cpu, reference
-from qplayer_gpu.kernels.cpu import build, running
+from qplayer_gpu.kernels.cpu import build, library, running
 from qplayer_gpu.kernels.interface import Answer, Status, Vectors
 
 ROOT = Path(__file__).parents[1]
@@ -173,6 +173,12 @@ def test_numbers_that_overflow_end():
     huge = cpu.forward(rows._replace(H=1e200 * rows.H, C=1e250 * rows.C), OPTIONS._replace(max_iter=50))
     solved = huge.status <= Status.SOLVED_CLOSEST_FEASIBLE
     assert huge.x[solved].isfinite().all()
+
+
+def test_mixed_precision_is_compiled_when_it_is_asked_for():
+    """It takes seconds to compile, and few ask for it on a CPU."""
+    assert not hasattr(cpu.load(), "qplayer_forward_mixed")
+    assert hasattr(library.load_mixed(), "qplayer_forward_mixed")
 
 
 @pytest.mark.parametrize("how", ["directly", "watched"])

@@ -10,7 +10,7 @@ from ..call import Array, BackwardCall, ForwardCall, Pointers
 from ..interface import Adjoint, Answer, Options, Rows, Vectors
 from ..numbers import MIXED_STEPS, Status
 from .build import BuildError
-from .library import load
+from .library import load, load_mixed
 from .running import run, seconds
 
 __all__ = ["BuildError", "adjoint", "forward", "load", "obstacle"]
@@ -37,7 +37,7 @@ def forward(rows: Rows, options: Options, start: Vectors | None = None) -> Answe
         _run(load().qplayer_forward, call, given)
         return answer
     call.rows.options.max_iter = min(options.max_iter, MIXED_STEPS)
-    _run(load().qplayer_forward_mixed, call, given)
+    _run(load_mixed().qplayer_forward_mixed, call, given)
     unsolved = (answer.status == Status.MAX_ITERATIONS) | (answer.status == Status.NUMERICAL_ERROR)
     if options.max_iter > MIXED_STEPS and unsolved.any():
         call.rows.options.max_iter, call.again = options.max_iter - MIXED_STEPS, 1

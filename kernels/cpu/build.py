@@ -1,4 +1,4 @@
-"""Compiles ``main.cpp`` with the user's compiler for the user's processor, once.
+"""Compiles ``main.cpp``, or ``mixed.cpp``, with the user's compiler for the user's processor, once.
 
 A library built elsewhere could not use what this processor has, or would use what it has not; so it is built where it
 runs, at first use, and kept (kernels/cache.py). Its name is a digest of all that it depends on: the sources, the flags
@@ -20,7 +20,7 @@ from pathlib import Path
 from .. import numbers
 from ..cache import found, kept
 
-MAIN = Path(__file__).with_name("main.cpp")
+MAIN, MIXED = (Path(__file__).with_name(name) for name in ("main.cpp", "mixed.cpp"))
 HEADERS = (MAIN.parent, Path(__file__).parents[1] / "cuda")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-Wno-psabi")
 FOR_THIS_PROCESSOR = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler knows
@@ -33,7 +33,7 @@ class BuildError(RuntimeError):
     """The library cannot be compiled here."""
 
 
-def build(check: Callable[[Path], object], extra: tuple[str, ...] = ()) -> Path:
+def build(check: Callable[[Path], object], main: Path = MAIN, extra: tuple[str, ...] = ()) -> Path:
     """The path of the library, compiled with extra flags if it is not kept yet; ``check`` raises where it is no good.
 
     Raises:
@@ -41,8 +41,8 @@ def build(check: Callable[[Path], object], extra: tuple[str, ...] = ()) -> Path:
     """
     flags = (*FLAGS, *extra)
     headers = (header for folder in HEADERS for header in sorted(folder.glob("*.h")))
-    files = (file.read_bytes() for file in (MAIN, *headers))
-    stem = f"qplayer_{_digest(source().encode(), *files, *map(str.encode, (*flags, *_processor())))}"
+    files = (file.read_bytes() for file in (main, *headers))
+    stem = f"qplayer_{_digest(source(main).encode(), *files, *map(str.encode, (*flags, *_processor())))}"
     named = _named()
     if not named:
         if path := found(stem, ".so"):
@@ -51,7 +51,7 @@ def build(check: Callable[[Path], object], extra: tuple[str, ...] = ()) -> Path:
     command, identity = _compiler(named)
 
     def make(path: Path) -> None:
-        _compile([*command, *flags], path)
+        _compile([*command, *flags], source(main), path)
         check(path)
 
     return kept(f"{stem}_{_digest(shlex.join(command).encode(), identity)}", ".so", make)
@@ -61,9 +61,9 @@ def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
 
 
-def source() -> str:
-    """What is compiled: the numbers of the method, and main.cpp."""
-    return f'{numbers.cpp()}#include "{MAIN}"\n'
+def source(main: Path = MAIN) -> str:
+    """What is compiled: the numbers of the method, and the file."""
+    return f'{numbers.cpp()}#include "{main}"\n'
 
 
 def _processor() -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[byte
         raise BuildError(f"{command[0]} does not run ({error}): {ADVICE}") from error
 
 
-def _compile(command: list[str], library: Path) -> None:
-    done = _run([*command, "-o", str(library), "-x", "c++", "-"], source())
+def _compile(command: list[str], text: str, library: Path) -> None:
+    done = _run([*command, "-o", str(library), "-x", "c++", "-"], text)
     if done.returncode:
         raise BuildError(f"{shlex.join(command)} fails:\n{done.stderr.decode(errors='replace')[-2000:]}\n{ADVICE}")
