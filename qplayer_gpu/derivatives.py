@@ -69,12 +69,21 @@ def _rows(A: Tensor, C: Tensor, x: Tensor, box: Tensor) -> Tensor:
 
 def _all_rows(rows: Rows, x: Tensor) -> Tensor:
     """``G x``: [B, n] -> [B, m]."""
-    return _rows(rows.A, rows.C, x, x[..., : rows.m - rows.n_eq - rows.n_in])
+    return _rows(rows.A, rows.C, x, x if rows.bounded else x[..., :0])
+
+
+def _parts(A: Tensor, C: Tensor, z: Tensor) -> Sequence[Tensor]:
+    """What of the rows [..., m] is of A, of C and of the bounds.
+
+    A slice that takes all would not do: the batched gradients of ``torch.autograd.grad`` have no rule for it.
+    """
+    stored = A.shape[-2], C.shape[-2]
+    return z.split((*stored, z.shape[-1] - sum(stored)), -1)
 
 
 def _stored_columns(A: Tensor, C: Tensor, z: Tensor) -> Tensor:
-    n_eq, n_in = A.shape[-2], C.shape[-2]
-    return _product(A.mT, z[..., :n_eq]) + _product(C.mT, z[..., n_eq : n_eq + n_in])
+    y, z_in, _ = _parts(A, C, z)
+    return _product(A.mT, y) + _product(C.mT, z_in)
 
 
 class Linearized:
@@ -134,7 +143,7 @@ class Linearized:
     def columns(self, z: Tensor) -> Tensor:
         """``G'z``: [B, m] -> [B, n]."""
         stored = _stored_columns(self.rows.A, self.rows.C, z)
-        return stored + z[..., -self.rows.n :] if self.rows.bounded else stored
+        return stored + _parts(self.rows.A, self.rows.C, z)[2] if self.rows.bounded else stored
 
     def times(self, x: Tensor) -> Tensor:
         """``W x``: [B, n] -> [B, m], zero off W."""
@@ -181,12 +190,13 @@ class Linearized:
         ws = W * fitted.p - fitted.q_z
         left = torch.stack([a.p, grad_z, ws, -a.q_z], 1)
         right = torch.stack([v.b_x, a.b_x, a.b_s, eta], 1)
-        rows, n_eq = self.rows, self.rows.n_eq
+        rows = self.rows
+        of_A, of_C, _ = _parts(rows.A, rows.C, left)
         log_w = a.q_z * (self.times(eta) + grad_q_z) - ws * self.times(a.b_s)
         of_rows = rows._replace(
             H=None if rows.H is None else outer_symmetric(v.b_x, a.b_x, rows.H),
-            A=outer(left[..., :n_eq], right, rows.A),
-            C=outer(left[..., n_eq : n_eq + rows.n_in], right, rows.C),
+            A=outer(of_A, right, rows.A),
+            C=outer(of_C, right, rows.C),
             w=None if rows.w is None else summed(self.soft * log_w / rows.w, rows.w),
         )
         return of_rows, Vectors(v.b_x, grad_z, self.times(v.b_x) - W * grad_p)
@@ -217,8 +227,8 @@ def gradients(rows: Rows, needed: Sequence[bool], x: Tensor, z: Tensor, adjoint:
     if need["A"] or need["C"]:
         left = torch.stack([adjoint.z, adjoint.p, adjoint.ws, -adjoint.q_z], 1)
         right = torch.stack([adjoint.b_x, x, adjoint.b_s, adjoint.b_z], 1)
-        found["A"] = outer(left[..., : rows.n_eq], right, rows.A)
-        found["C"] = outer(left[..., rows.n_eq : rows.n_eq + rows.n_in], right, rows.C)
+        of_A, of_C, _ = _parts(rows.A, rows.C, left)
+        found["A"], found["C"] = outer(of_A, right, rows.A), outer(of_C, right, rows.C)
     for name, side in (("lo", rows.lo), ("hi", rows.hi)):
         if need[name]:
             found[name] = summed(adjoint.p * share(name == "hi", rows, z, adjoint.ws), side)
@@ -247,7 +257,8 @@ def outer(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
     """
     if like.shape[0] == left.shape[0]:
         return -(left.mT @ right)
-    return -(left.flatten(0, 1).mT @ right.flatten(0, 1)).unsqueeze(0)
+    left, right = (t.reshape(t.shape[0] * t.shape[1], t.shape[2]) for t in (left, right))
+    return -(left.mT @ right).unsqueeze(0)
 
 
 def outer_symmetric(a: Tensor, b: Tensor, like: Tensor) -> Tensor:

@@ -5,7 +5,10 @@ import pytest
 import torch
 from helpers import CASES, EXACT, one_matrix, parts_of
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.autograd.functional import hessian as hessian_by_rows
+from torch.autograd.functional import jacobian
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.utils._pytree import tree_leaves
 
 import qplayer_gpu as qp
 
@@ -56,6 +59,25 @@ def test_second_derivatives_of_shared_parameters(case):
     call, values = function_of(one_matrix(args), outputs)
     leaves = tuple(v.clone().requires_grad_() for v in values)
     assert gradgradcheck(call, leaves, atol=1e-4, rtol=1e-4, fast_mode=True)
+
+
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+@pytest.mark.parametrize(("case", "matrix"), [("positive-qp", "A"), ("excluding", "C")])
+def test_batched_gradients(case, matrix, strategy):
+    """Those of torch.autograd.functional, by rules of PyTorch that are older than torch.func and fewer."""
+    args = one_matrix(small(case)[0])
+
+    def call(g, M):
+        return qp.solve_qp(**args | {"g": g, matrix: M}, settings=EXACT).x
+
+    def loss(g, M):
+        return call(g, M).square().sum()
+
+    values = args["g"], args[matrix]
+    for function, of, option in ((jacobian, call, "strategy"), (hessian_by_rows, loss, "outer_jacobian_strategy")):
+        fast, slow = function(of, values, vectorize=True, **{option: strategy}), function(of, values)
+        for one, other in zip(tree_leaves(fast), tree_leaves(slow), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
 
 
 def test_second_derivatives_where_the_first_cotangent_is_zero():
