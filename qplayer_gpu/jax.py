@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import jax
@@ -68,8 +69,8 @@ def solve_qp(
     given = QP(*arguments)
     settings = layer.checked(settings)
     backends.check(backend)
-    arrays = {name: value for name, value in given._asdict().items() if isinstance(value, (Array, np.ndarray, Tensor))}
-    stand_ins = {name: _stand_in(name, array) for name, array in arrays.items()}
+    arrays = {name: value for name, value in given._asdict().items() if _is_array(name, value)}
+    stand_ins = {name: _stand_in(name, array, g) for name, array in arrays.items()}
     sizes = sizes_of(given._replace(**stand_ins))
     numbers = tuple((name, v) for name, v in given._asdict().items() if v is not None and name not in arrays)
     own = tuple((name, array.ndim) for name, array in arrays.items())
@@ -78,12 +79,34 @@ def solve_qp(
     return _solve(call, tuple(map(jnp.asarray, arrays.values())), start)
 
 
-def _stand_in(name: str, array: Any) -> Tensor:
-    """A tensor of the shape and the dtype of an array, without its memory, to be checked."""
-    if isinstance(array, Tensor):
+def _is_array(name: str, value: Any) -> bool:
+    """Whether an argument is an array; else it is absent or a number.
+
+    Raises:
+        ProblemTypeError: it is none of these, or may not be.
+    """
+    is_vector = name not in (*MATRICES, "g")
+    if isinstance(value, Tensor):
         raise ProblemTypeError(f"{name} is a torch.Tensor: take arrays of JAX, or call qplayer_gpu.solve_qp")
-    if str(array.dtype) not in DTYPES:
-        raise ProblemTypeError(f"{name} must be float32 or float64, not {array.dtype}: convert it with .astype()")
+    if isinstance(value, (Array, np.ndarray)):
+        return True
+    is_absent, is_number = value is None and name != "g", isinstance(value, Real) and is_vector
+    if not is_absent and not is_number:
+        number = ", or a number" if is_vector else ""
+        raise ProblemTypeError(f"{name} must be an array of JAX{number}, not {type(value).__name__}")
+    return False
+
+
+def _stand_in(name: str, array: Any, g: Any) -> Tensor:
+    """A tensor of the shape and the dtype of an array, without its memory, to be checked.
+
+    Raises:
+        ProblemTypeError: the dtype is no such one, or not that of g.
+    """
+    like_g = str(g.dtype) in DTYPES and array is not g
+    if str(array.dtype) not in DTYPES or (like_g and array.dtype != g.dtype):
+        wanted = f"{g.dtype}, like g" if like_g else "float32 or float64"
+        raise ProblemTypeError(f"{name} must be {wanted}, not {array.dtype}: convert it with .astype()")
     return torch.zeros((), dtype=DTYPES[str(array.dtype)]).expand(array.shape)
 
 
@@ -91,7 +114,7 @@ def _starting(start: Solution[Array], sizes: Sizes) -> tuple[Array, ...]:
     if not isinstance(start, Solution):
         raise ProblemTypeError(f"warm_start must be a Solution, not {type(start).__name__}")
     vectors = tuple(getattr(start, name) for name in VECTORS)
-    stand_ins = [_stand_in("warm_start", vector) for vector in vectors]
+    stand_ins = [_stand_in("warm_start", vector, vector) for vector in vectors]
     _solution(stand_ins, None, None).vectors("warm_start", sizes, torch.device("cpu"))
     return vectors
 

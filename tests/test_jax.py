@@ -207,8 +207,19 @@ def test_compiled_once():
 
 WRONG = {
     "shape": ({"u": np.ones(4)}, qp.ProblemError, r"u must have shape \(6,\)"),
-    "dtype": ({"u": np.ones(6, np.int32)}, TypeError, "u must be float32 or float64, not int32"),
-    "two dtypes": ({"u": np.ones(6, np.float32)}, TypeError, "u must be torch.float64, like g"),
+    "dtype": (
+        {"g": np.ones(6, np.int32)},
+        TypeError,
+        "g must be float32 or float64, not int32: convert it with .astype",
+    ),
+    "two dtypes": (
+        {"u": np.ones(6, np.float32)},
+        TypeError,
+        "u must be float64, like g, not float32: convert .* .astype",
+    ),
+    "list": ({"u": [1.0] * 6}, TypeError, "u must be an array of JAX, or a number, not list"),
+    "number": ({"C": 1.0}, TypeError, "C must be an array of JAX, not float"),
+    "no g": ({"g": None}, TypeError, "g must be an array of JAX, not NoneType"),
     "tensor": ({"u": torch.ones(6)}, TypeError, "u is a torch.Tensor"),
     "backend": ({"backend": "fpga"}, qp.BackendError, "backend 'fpga' is not available"),
     "settings": ({"settings": 1e-6}, qp.SettingsError, "settings must be"),
