@@ -132,7 +132,7 @@ def test_compiled_code_sees_new_settings():
 
 def test_compiled_errors_are_those_of_eager_mode():
     args = CASES["feasible"][0]
-    with pytest.raises(Exception, match="batch of 4, the arguments before it one of 3"):
+    with pytest.raises(Exception, match="u has a batch of 4, H one of 3"):
         compiler()[0](**{**args, "u": torch.zeros(4, 6).double()})
 
 
