@@ -85,49 +85,59 @@ struct Arguments {
         return rest;
     }
 
-    // Entry i of a vector for problem k.
-    double entry(Name name, int64_t k, int i, double absent) const {
-        const Word word = words[name];
+    // A vector of problem k: its numbers, or one for all.
+    struct Numbers {
+        const double* data;
+        double number;
+        double operator[](int i) const { return data ? data[i] : number; }
+    };
+
+    Numbers numbers(Name name, int64_t k, double absent) const {
         const Form form = forms[name];
-        return form.kind == NUMBER ? word.number : form.kind == ARRAY ? word.data[k * form.stride + i] : absent;
+        return {form.kind == ARRAY ? words[name].data + k * form.stride : nullptr, form.kind == NUMBER ? words[name].number : absent};
     }
 
-    Sides sides(int64_t k, int i) const {
+    // Calls f(from, count, part) for the rows of A, of C and of the bounds.
+    template <class F>
+    void each_part(F f) const {
         const Sizes& sizes = rows.sizes;
-        const int of_C = i - sizes.n_eq, of_x = of_C - sizes.n_in;
-        auto given = [&](Name eq, Name in, Name box, double absent) {
-            const double v = of_C < 0   ? entry(eq, k, i, absent)
-                             : of_x < 0 ? entry(in, k, of_C, absent)
-                                        : entry(box, k, of_x, absent);
-            return std::abs(v) >= ABSENT_SIDE ? v * INFINITY : v;
-        };
-        return {given(ARG_b, ARG_l, ARG_lb, -INFINITY), given(ARG_b, ARG_u, ARG_ub, INFINITY)};
+        f(0, sizes.n_eq, 0), f(sizes.n_eq, sizes.n_in, 1), f(sizes.stored(), sizes.m() - sizes.stored(), 2);
     }
 
-    double weight(int64_t k, int i) const {
-        const Sizes& sizes = rows.sizes;
-        const int of_C = i - sizes.n_eq, of_x = of_C - sizes.n_in;
-        return of_C < 0 ? entry(ARG_w_eq, k, i, 1) : of_x < 0 ? entry(ARG_w_in, k, of_C, 1) : entry(ARG_w_box, k, of_x, 1);
+    static double side(double v) { return std::abs(v) >= ABSENT_SIDE ? v * INFINITY : v; }
+
+    void pack_sides(const Places& at, int64_t k) const {
+        double *const lo = at.lo + k * rows.lo.stride, *const hi = at.hi + k * rows.lo.stride;
+        double* const crossing = at.crossing + k * rows.lo.stride;
+        each_part([&](int from, int count, int part) {
+            constexpr Name LOWER[] = {ARG_b, ARG_l, ARG_lb}, UPPER[] = {ARG_b, ARG_u, ARG_ub};
+            const Numbers lower = numbers(LOWER[part], k, -INFINITY), upper = numbers(UPPER[part], k, INFINITY);
+            for (int i = 0; i < count; i++) {
+                const Sides given{side(lower[i]), side(upper[i])};
+                const bool crossed = given.crossed();
+                lo[from + i] = crossed ? given.halfway() : given.lower;
+                hi[from + i] = crossed ? given.halfway() : given.upper;
+                crossing[from + i] = given.crossing();
+            }
+        });
+    }
+
+    void pack_weights(const Places& at, int64_t k) const {
+        each_part([&](int from, int count, int part) {
+            constexpr Name OF[] = {ARG_w_eq, ARG_w_in, ARG_w_box};
+            const Numbers weights = numbers(OF[part], k, 1);
+            for (int i = 0; i < count; i++) {
+                const bool hard = at.hard && weights[i] == INFINITY;
+                at.w[k * rows.w.stride + from + i] = hard ? 1.0 : weights[i];
+                if (at.hard) at.hard[k * rows.hard.stride + from + i] = hard;
+            }
+        });
     }
 
     // The rows of problem k; `shared`: only what the batch shares, else only what it does not.
     void pack(const Places& at, int64_t k, bool shared) const {
-        const int m = rows.sizes.m();
-        if (shared == (rows.lo.stride == 0))
-            for (int i = 0; i < m; i++) {
-                const Sides given = sides(k, i);
-                const bool crossed = given.crossed();
-                at.lo[k * rows.lo.stride + i] = crossed ? given.halfway() : given.lower;
-                at.hi[k * rows.hi.stride + i] = crossed ? given.halfway() : given.upper;
-                at.crossing[k * rows.lo.stride + i] = given.crossing();
-            }
-        if (at.w && shared == (rows.w.stride == 0))
-            for (int i = 0; i < m; i++) {
-                const double w = weight(k, i);
-                const bool hard = at.hard && w == INFINITY;
-                at.w[k * rows.w.stride + i] = hard ? 1.0 : w;
-                if (at.hard) at.hard[k * rows.hard.stride + i] = hard;
-            }
+        if (shared == (rows.lo.stride == 0)) pack_sides(at, k);
+        if (at.w && shared == (rows.w.stride == 0)) pack_weights(at, k);
     }
 
     // What the sides of row i of problem k cross by, where that is more than the tolerance.

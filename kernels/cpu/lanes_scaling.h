@@ -116,10 +116,14 @@ inline Pack measure_unit(Problems<N>& p, Pack curvature, Pack slope) {
     return pick((size > 0.0) & (size < INF), power_of_two(size), 1.0);
 }
 
-// D, E, c and h of each problem, and the metrics of x and of its rows.
+// D, E, c and h of each problem, and the metrics of x and of its rows; D and E are kept where the matrices are those
+// of the problems before.
 template <int N>
-inline void measure_scaling(Problems<N>& p) {
-    measure_rows(p);
+inline void measure_scaling(Problems<N>& p, bool same_matrices) {
+    if (same_matrices)
+        change_unit(p, 1.0 / p.of.unit);
+    else
+        measure_rows(p);
     Pack slope{}, curvature{}, largest{}, unit = 1.0;
     sizes_of_H(p);
     for (const Column& column : p.column) {

@@ -32,6 +32,8 @@ struct Group {
     Problems<N>* const p;
     State st{};
     int64_t problem[LANES];
+    bool has_matrices = false;
+    Mask finite{};     // where the matrices are
     int64_t next = 0;  // after those that have been read
     int halves = 0;    // of the problems from there on that have been fetched
 
@@ -72,14 +74,21 @@ struct Group {
             for (int j = i / TILE * TILE; j < i; j++) *place(i, j) = *place(j, i) = 0.5 * (*place(i, j) + *place(j, i));
     }
 
-    // Reads the problems; those that can be solved here.
-    Mask read_problems(const Forward& call) {
-        Pack zeros{}, infinite{};  // of what must be finite, and of sides, which need not be
+    // Reads the matrices; where all their numbers are finite.
+    Mask read_matrices() {
+        Pack zeros{};
         const Sizes& sizes = rows.sizes;
+        Row<N>* const C = p->row + sizes.n_eq;
         if (p->has_H) read_H(zeros);
         if (sizes.n_eq) read(rows.A, sizes.n_eq, p->n, zeros, [&](int i, int j, Pack entry) { p->row[i].G[j] = entry; });
-        Row<N>* const C = p->row + sizes.n_eq;
         if (sizes.n_in) read(rows.C, sizes.n_in, p->n, zeros, [&](int i, int j, Pack entry) { C[i].G[j] = entry; });
+        return zeros == 0.0;
+    }
+
+    // Reads the problems but for matrices that are here; those that can be solved here.
+    Mask read_problems(const Forward& call, bool same_matrices) {
+        if (!same_matrices) finite = read_matrices();
+        Pack zeros{}, infinite{};  // of what must be finite, and of sides, which need not be
         const auto of_columns = [&](const Array& array, Pack Column::*to) {
             if (array.data) read(array, 1, p->n, zeros, [&](int, int j, Pack numbers) { p->column[j].*to = numbers; });
             else for (Column& column : p->column) column.*to = 0.0;
@@ -90,16 +99,16 @@ struct Group {
         };
         of_columns(rows.g, &Column::g), of_columns(call.x_start, &Column::x);
         of_rows(rows.lo, &Row<N>::lo), of_rows(rows.hi, &Row<N>::hi), of_rows(call.z_start, &Row<N>::z);
-        Mask usable = zeros == 0.0;
+        Mask usable = finite & (zeros == 0.0);
         if (call.s_start.data) read(call.s_start, 1, p->m, infinite, [&](int, int, Pack s) { usable &= s == 0.0; });
         for (const Row<N>& row : p->rows()) usable &= (row.lo < INF) & (row.hi > -INF);
         return usable;
     }
 
     // The first iterate, at x and z.
-    void begin(Mask running) {
+    void begin(Mask running, bool same_matrices) {
         const Options& options = rows.options;
-        measure_scaling(*p);
+        measure_scaling(*p, same_matrices);
         sum_firm_rows(*p);
         st = State{};
         st.running = running, st.sums_are_old = every();
@@ -208,8 +217,10 @@ struct Group {
         for (int lane = count; lane < LANES; lane++) problem[lane] = problem[0];
         if (!count) return false;
         next = problem[count - 1] + 1, halves = 0;
-        const Mask usable = read_problems(client.call);
-        begin(present);
+        const bool same_matrices = has_matrices && !rows.H.stride && !rows.A.stride && !rows.C.stride;
+        const Mask usable = read_problems(client.call, same_matrices);
+        begin(present, same_matrices);
+        has_matrices = true;
         begin_alone(~usable, client);
         look(client);
         return true;
