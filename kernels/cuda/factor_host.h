@@ -160,7 +160,7 @@ QP_FN bool factor_diagonal(const Factor<F>& f, const Terms<F>& terms, int i) {
         if (k + 1 < LANES) pivot = tile[k + 1][0][k + 1] - tile[k][0][k + 1] * tile[k][0][k + 1] * inverse;
         P multiplier = tile[k][0] * inverse;
 #pragma GCC unroll 8
-        for (int r = k + 1; r < LANES; r++) tile[r][0] -= multiplier[r] * tile[k][0];
+        for (int r = k + 1; r < LANES; r++) tile[r][0] -= tile[k][0][r] * multiplier;
         pack_at(f.upper + (i + k) * f.np + i) = multiplier;
     }
     return positive;
