@@ -51,8 +51,7 @@ QP_PART bool update_sums(Problem<F>& p, State& st) {
         store(work.t_m + i, pick(now != load(work.member + i), all(1), all(0)));
         store(work.member + i, now);
     }
-    const int count = int(members.value(block));
-    block.sync();
+    const int count = int(members.value(block));  // which orders what was written, too
     int changed = list_those(block, mat.stored, work.list, [&](int i) { return work.t_m[i] != 0; });
     if (!anew && !changed) return false;
     if (anew || changed >= count) {  // without rounding errors of rows that left

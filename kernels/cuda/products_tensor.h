@@ -59,7 +59,8 @@ QP_FN void multiply(Block block, Line line, int count, int n, const double* a, d
     block.sync();
 }
 
-// Ha = H a and Hb = H b, Ga = G a and Gb = G b for the stored rows: the lines of G follow on those of H.
+// Ha = H a and Hb = H b, Ga = G a and Gb = G b for the stored rows, with no barrier at the end: the lines of G follow on
+// those of H.
 QP_FN void multiply_two(Block block, const Matrices& mat, const double* a, const double* b, double* Ha, double* Hb,
                         double* Ga, double* Gb) {
     const Lane lane(block);
@@ -70,7 +71,6 @@ QP_FN void multiply_two(Block block, const Matrices& mat, const double* a, const
     double *of_H = odd ? Hb : Ha, *of_G = (odd ? Gb : Ga) - n;
     const auto to = [&](int i) -> double& { return (i < n ? of_H : of_G)[i]; };
     multiply_all(lane, line, mat.H ? 0 : n, n + mat.stored, n, odd ? b : a, 2, to);
-    block.sync();
 }
 
 // y[j ...] = (G'z)[j ...], for WIDE blocks of columns, or for those that there are; y is null in lanes that write none.
