@@ -175,6 +175,18 @@ def test_shifted_rows_weigh_as_the_equalities_that_they_are():
     assert sol.info.iterations.double().mean() <= 100  # 212 with the weight of inequalities
 
 
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+def test_excluding_rows_are_found_beside_others(precision):
+    """Whose multipliers still fall, towards no side, while those of the excluding rows grow."""
+    args = shared(8, 9, 9)
+    args["C"] = torch.cat([args["C"], -args["C"][:1]])
+    args["u"] = torch.cat([args["u"], -args["u"][:, :1] - 1], 1)
+    sol, exact = (qp.solve_qp(**args, settings=s).check() for s in (admm(1e-6, precision), qp.Settings()))
+    assert (sol.status == qp.Status.SOLVED_CLOSEST_FEASIBLE).all()
+    assert sol.info.iterations.max() <= 250  # some thousand where they are overlooked
+    torch.testing.assert_close(sol.z, exact.z, rtol=0, atol=1e-4)
+
+
 def test_a_start_from_the_answer_takes_no_iteration():
     for args in (shared(8, 12, 12), f.overdetermined(4, 6)):
         first = qp.solve_qp(**args, settings=admm(1e-6)).check()

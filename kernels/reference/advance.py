@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import numbers
 from ..interface import Options, Rows, Vectors
-from .products import Batched, Matrices, dot, largest
+from .products import Batched, Matrices, dot, largest, total
 from .residuals import residuals
 from .scaling import Scaling
 from .splitting import Operators, iterate
@@ -61,8 +61,8 @@ class Measure(Batched):
     gap_worst: Tensor
     far: Tensor  # max |x / D|
     balance: Tensor  # the primal residual next to its terms, over the dual one next to its own
-    support: Tensor  # sum max(lo dz, hi dz)
-    pull: Tensor  # sum |D G'dz|
+    support: Tensor  # sum max(lo dz, hi dz), of sides that there are
+    pull: Tensor  # sum |D G'dz|, and at most so much of the dz towards sides that there are not
     stride: Tensor  # max |dx / D|
     slope: Tensor  # c g'dx
     curvature: Tensor  # max |c D H dx|
@@ -97,6 +97,7 @@ def measure(before: Point, after: Point, posed: Posed, options: Options) -> Meas
     dual = relative(*(largest(D * t) for t in (Hx + g + Gz, Hx, Gz, g)))
     dx, dz, Gdx = x - before.x, z - before.z, E * (Gx - before.Gx)
     nearing = torch.where(hi.isinf(), 0.0, Gdx.clamp(min=0)) - torch.where(lo.isinf(), 0.0, Gdx.clamp(max=0))
+    side = torch.where(dz > 0, hi, torch.where(dz < 0, lo, 0.0))  # that a multiplier moves towards
     return Measure(
         found.primal,
         found.dual,
@@ -106,8 +107,8 @@ def measure(before: Point, after: Point, posed: Posed, options: Options) -> Meas
         found.gap_worst,
         far=largest(x / D),
         balance=primal / dual,
-        support=torch.where(dz == 0, 0.0, dz * torch.where(dz > 0, hi, lo)).sum(-1),
-        pull=(D * (Gz - before.Gz).abs()).sum(-1),
+        support=torch.where(side.isinf(), 0.0, dz * side).sum(-1),
+        pull=total(D * (Gz - before.Gz)) + x.shape[-1] * total(torch.where(side.isinf(), dz / E, 0.0)),
         stride=largest(dx / D),
         slope=c.squeeze(-1) * dot(g.expand_as(dx), dx),
         curvature=largest(c * D * (Hx - before.Hx)),

@@ -47,7 +47,8 @@ class Lines(NamedTuple):
     sizes: Any  # |z / E|
     gap: Any
     room: Any  # |z| (|G x| + |s|)
-    support: Any  # max(lo dz, hi dz)
+    support: Any  # max(lo dz, hi dz), of sides that there are
+    strayed: Any  # |dz / E|, towards sides that there are not
 
 
 @triton.jit
@@ -126,6 +127,8 @@ def seen_rows(a, at, to, posed, batched, where, size, i, T: tl.constexpr, C: tl.
     up = tl.where(hi == INF, 0.0, at_least(Gdx, 0.0))
     down = tl.where(lo == -INF, 0.0, at_most(Gdx, 0.0))
     slack = tl.where(z == 0, 0.0, Gx - tl.where(z > 0, hi, lo))
+    side = tl.where(dz > 0, hi, tl.where(dz < 0, lo, 0.0))
+    is_absent = tl.abs(side) == INF
     return Lines(
         at_least(a.Gx, tl.abs(Gx)),
         at_least(a.EGx, E * tl.abs(Gx)),
@@ -136,7 +139,8 @@ def seen_rows(a, at, to, posed, batched, where, size, i, T: tl.constexpr, C: tl.
         a.sizes + tl.abs(z / E),
         a.gap + tl.abs(z * slack),
         a.room + tl.abs(z) * row_terms(posed, batched, where, Gx, size, i, T, C),
-        a.support + dz * tl.where(dz > 0, hi, tl.where(dz < 0, lo, 0.0)),
+        a.support + tl.where(is_absent, 0.0, dz * side),
+        a.strayed + tl.where(is_absent, tl.abs(dz / E), 0.0),
     )
 
 
@@ -194,7 +198,7 @@ def measure(out, at, to, posed, batched, batch, n, k, eps_abs, eps_rel, shape: t
         q = seen_columns(q, at, to, posed, batched, first, batch, j, n, T, C)
     unknown = tl.sum(q.unknown, axis=1)
     size = most(q.size) + unknown  # next to E: the units are those of G x
-    r = Lines(none, none, none, none, none, none, none, none, none, none)
+    r = Lines(none, none, none, none, none, none, none, none, none, none, none)
     for i in range(0, where[2], C):
         r = seen_rows(r, at, to, posed, batched, where, size, i, T, C)
 
@@ -224,7 +228,7 @@ def measure(out, at, to, posed, batched, batch, n, k, eps_abs, eps_rel, shape: t
             size / unit,
             balance,
             tl.sum(r.support, axis=1),
-            unit * tl.sum(q.pull, axis=1),
+            unit * (tl.sum(q.pull, axis=1) + n * tl.sum(r.strayed, axis=1)),
             most(q.stride) / unit,
             c * tl.sum(q.slope, axis=1),
             unit * c * most(q.curvature),
