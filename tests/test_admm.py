@@ -158,6 +158,42 @@ def test_gradients_are_those_of_the_augmented_lagrangian(case):
         assert (a - b).norm() <= 1e-4 * (1 + b.norm())  # eps_abs times the conditioning of the problems
 
 
+DIFFERENTIATED = {
+    "feasible-shared": shared(6, 9, 9, bounds=True),
+    "feasible-own": f.feasible(6, 9, two_sided=True, bounds=True),
+    "infeasible-shared": one_matrix(f.excluding_halfspaces(6, 8)),
+    "infeasible-own": f.overdetermined(6, 9),
+}
+
+
+@pytest.mark.parametrize("eps", [1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("case", DIFFERENTIATED)
+def test_gradients_have_the_digits_of_the_answer(case, eps):
+    """Beside central differences of exact answers, in random directions of all arguments."""
+    args = DIFFERENTIATED[case]
+    generator = torch.Generator().manual_seed(2)
+    weights = torch.randn(args["g"].shape, generator=generator, dtype=torch.float64)
+
+    def loss(problem, settings):
+        sol = qp.solve_qp(**problem, settings=settings).check()
+        return (sol.x * weights).sum() + sol.s_in.square().sum() + sol.s_eq.square().sum()
+
+    leaves = leaves_of(args)
+    tensors = {name: t for name, t in leaves.items() if isinstance(t, torch.Tensor)}
+    gradients = torch.autograd.grad(loss(leaves, admm(eps)), list(tensors.values()))
+    found, expected = [], []
+    for _ in range(10):
+        ways = [torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in tensors.values()]
+        there, back = (
+            {n: t.detach() + h * d for (n, t), d in zip(tensors.items(), ways, strict=True)} for h in (1e-6, -1e-6)
+        )
+        exact = qp.Settings(eps_abs=1e-12)
+        expected.append((loss(args | there, exact) - loss(args | back, exact)) / 2e-6)
+        found.append(sum((g * d).sum() for g, d in zip(gradients, ways, strict=True)))
+    found, expected = torch.stack(found), torch.stack(expected)
+    assert (found - expected).norm() <= 10 * eps * expected.norm()
+
+
 @pytest.mark.parametrize("case", HARD_ROWS)
 def test_hard_rows_and_weights(case):
     args = HARD_ROWS[case]
