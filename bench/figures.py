@@ -69,6 +69,12 @@ def precision() -> str:
     return markdown(list(lines[0]), [list(line.values()) for line in lines])
 
 
+def precision_of_admm() -> str:
+    """What ADMM takes and reaches in each precision, and what it leaves of gradients."""
+    lines = read(ROWS / "precision_admm.csv")
+    return markdown(list(lines[0]), [list(line.values()) for line in lines])
+
+
 def soak() -> str:
     """How the random problems of each family ended."""
     lines = read(ROWS / "soak.csv")
@@ -78,10 +84,17 @@ def soak() -> str:
     return markdown(["family", *columns.values()], rows)
 
 
-def soak_total(what: str) -> str:
+def soak_total(what: str, method: str = "") -> str:
     """How many families there are, or problems in all, or of these with a wrong status, or unsolved."""
-    lines = read(ROWS / "soak.csv")
+    lines = read(ROWS / f"soak{method and f'_{method}'}.csv")
     return f"{len(lines) if what == 'families' else sum(int(line[what]) for line in lines):,}"
+
+
+def soak_unsolved(method: str) -> str:
+    """The families that another method does not solve altogether."""
+    lines = [line for line in read(ROWS / f"soak_{method}.csv") if int(line["unsolved"])]
+    rows = [[f"`{x['family']}`", f"{100 * int(x['unsolved']) / int(x['problems']):.2g}", x["steps"]] for x in lines]
+    return markdown(["family", "unsolved, %", "mean iterations"], rows)
 
 
 STARTS = {
@@ -303,6 +316,8 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         precision,
         soak,
         soak_total,
+        soak_unsolved,
+        precision_of_admm,
         steps,
         new_factors,
         families_of_steps,
