@@ -19,6 +19,7 @@ from .splitting import (
     tile,
     times,
     told,
+    transposed,
 )
 from .vectors import INF
 
@@ -80,22 +81,22 @@ def iterate(at, to, posed, batched, batch, n, k, count, share, shape: tl.constex
     rho_ptr = posed.rho + first * flag(batched, 14) * (k + n if shape.bounded else k)
     kind: tl.constexpr = posed.inverse.dtype.element_ty
 
-    G = blocks(posed.inexact + first * flag(batched, 11) * k * n, n, k, shape)
+    G = posed.inexact + first * flag(batched, 11) * k * n
     dual = tile(at.Hx, first, batch, 0, n, n, 0.0, T, N) + tile(at.Gz, first, batch, 0, n, n, 0.0, T, N)
     dual += tile(posed.g, first, batch, 0, n * flag(batched, 0), n, 0.0, T, N)
-    unpushed = times((-dual).to(kind), matrix(inverse, n, n, n, N, N), shape.precision)
+    unpushed = times((-dual).to(kind), matrix(inverse, n, n, n, 1, N, N), shape.precision)
     x = tile(at.x, first, batch, 0, n, n, 0.0, T, N) + share * unpushed.to(tl.float64)
     put_tile(to.x, x, first, batch, 0, n, n)  # not kept on the chip
-    base, other = rows_of(unpushed, G, shape)
+    base, other = rows_of(unpushed, transposed(G, n, k, shape), shape)
     r = told(at, posed, rho_ptr, batched, where, base, 0, size, T, shape.M)
     q = told(at, posed, rho_ptr, batched, where, other, begin, end - begin, T, shape.L) if shape.L > 0 else r
     if shape.by_rows:
         r, q = iterated_by_rows(r, q, posed.response + first * flag(batched, 13) * k * k, n, k, count, shape)
     else:
-        r, q = iterated_by_columns(r, q, inverse, G, n, count, shape)
+        r, q = iterated_by_columns(r, q, inverse, G, n, k, count, shape)
     tl.debug_barrier()
-    pulled = columns_of(r.rho * r.pushes, q.rho * q.pushes, G, shape)
-    step = times(pulled, matrix(inverse, n, n, n, N, N), shape.precision)
+    pulled = columns_of(r.rho * r.pushes, q.rho * q.pushes, blocks(G, n, k, shape), shape)
+    step = times(pulled, matrix(inverse, n, n, n, 1, N, N), shape.precision)
     x = tile(to.x, first, batch, 0, n, n, 0.0, T, N) + shape.alpha * step.to(tl.float64)
     tl.debug_barrier()
     put_tile(to.x, x, first, batch, 0, n, n)
@@ -115,18 +116,18 @@ def put_products(to, posed, batched, batch, n, k, shape: tl.constexpr):
     x = tile(to.x, first, batch, 0, n, n, 0.0, T, shape.N)
     z = tile(to.z, first, batch, 0, m, size, 0.0, T, shape.M)
     other = tile(to.z, first, batch, begin, m, end - begin, 0.0, T, shape.L) if shape.L > 0 else z
-    G, H = blocks(posed.rows + first * flag(batched, 10) * k * n, n, k, shape), tl.zeros_like(x)
-    Gx, rest = rows_of(x, G, shape)
-    put_tile(to.Gz, columns_of(z, other, G, shape), first, batch, 0, n, n)
+    G, Hx = posed.rows + first * flag(batched, 10) * k * n, tl.zeros_like(x)
+    Gx, rest = rows_of(x, transposed(G, n, k, shape), shape)
+    put_tile(to.Gz, columns_of(z, other, blocks(G, n, k, shape), shape), first, batch, 0, n, n)
     put_tile(to.Gx, Gx, first, batch, 0, m, size)
     if shape.L > 0:
         put_tile(to.Gx, rest, first, batch, begin, m, end - begin)
     if shape.has_h:
-        H = times(x, matrix(posed.H + first * flag(batched, 9) * n * n, n, n, n, shape.N, shape.N), shape.precision)
-    put_tile(to.Hx, H, first, batch, 0, n, n)
+        Hx = times(x, matrix(posed.H + first * flag(batched, 9) * n * n, n, n, n, 1, shape.N, shape.N), shape.precision)
+    put_tile(to.Hx, Hx, first, batch, 0, n, n)
 
 
-@triton.jit(do_not_specialize=["batched", "batch", "n", "k", "count"])
+@triton.jit(do_not_specialize=["batched", "batch", "count"])
 def advance_kernel(
     at,  # Point
     to,  # Point, the output

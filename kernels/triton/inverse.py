@@ -27,7 +27,7 @@ def inverse_kernel(
     b = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, N)
     m = k + n if bounded else k
-    G = matrix(rows_ptr + b * flag(batched, 1) * k * n, k, n, n, M, N)
+    G = matrix(rows_ptr + b * flag(batched, 1) * k * n, k, n, n, 1, M, N)
     diagonal = tl.load(sigma_ptr + b * flag(batched, 2) * n + index, mask=index < n, other=1.0)
     if bounded:
         diagonal += tl.load(rho_ptr + b * m + k + index, mask=index < n, other=0.0)
@@ -35,7 +35,7 @@ def inverse_kernel(
     K = tl.where(index[:, None] == index[None, :], diagonal[None, :], 0.0)
     K += tl.dot(tl.trans(G * rho[:, None]), G, input_precision="ieee", out_dtype=K.dtype)
     if has_h:
-        K += matrix(H_ptr + b * flag(batched, 0) * n * n, n, n, n, N, N)
+        K += matrix(H_ptr + b * flag(batched, 0) * n * n, n, n, n, 1, N, N)
     K, scale, positive = factored(K, n, N)
     identity = tl.where(index[:, None] == index[None, :], 2.0, 0.0)
     inverse = scale[:, None] * (identity - K) * scale[None, :]

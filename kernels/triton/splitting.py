@@ -71,11 +71,11 @@ def put_tile(pointer, value, first, count, offset, stride, width):
 
 
 @triton.jit
-def matrix(pointer, rows, columns, stride, M: tl.constexpr, N: tl.constexpr):
-    """[rows, columns] -> [M, N], zero beyond."""
+def matrix(pointer, rows, columns, down, across, M: tl.constexpr, N: tl.constexpr):
+    """[rows, columns], by the strides of both -> [M, N], zero beyond."""
     i, j = tl.arange(0, M), tl.arange(0, N)
     inside = (i[:, None] < rows) & (j[None, :] < columns)
-    return tl.load(pointer + (i[:, None] * stride + j[None, :]), mask=inside, other=0.0)
+    return tl.load(pointer + (i[:, None] * down + j[None, :] * across), mask=inside, other=0.0)
 
 
 @triton.jit
@@ -95,15 +95,6 @@ def times(X, M, precision: tl.constexpr):
 
 
 @triton.jit
-def times_transposed(X, M, precision: tl.constexpr):
-    """``X M'``: [T, N], [K, N] -> [T, K]."""
-    if X.shape[0] == 1:
-        return tl.sum(X * M, axis=1)[None, :]
-    else:
-        return tl.dot(X, tl.trans(M), input_precision=precision, out_dtype=X.dtype)
-
-
-@triton.jit
 def extents(n, k, shape: tl.constexpr):
     """The rows of the first part, and where the second begins and ends."""
     if shape.by_rows:
@@ -115,23 +106,34 @@ def extents(n, k, shape: tl.constexpr):
 
 @triton.jit
 def blocks(G, n, k, shape: tl.constexpr):
-    """The stored rows: [M, N] and [L, N], the first twice where the second part has none."""
+    """The stored rows of both parts: [M, N], [L, N]; the first twice where the second has none."""
     first, begin, end = extents(n, k, shape)
-    rows = matrix(G, first, n, n, shape.M, shape.N)
+    rows = matrix(G, first, n, n, 1, shape.M, shape.N)
     if shape.by_rows and shape.L > 0:
-        return rows, matrix(G + begin * n, end - begin, n, n, shape.L, shape.N)
+        return rows, matrix(G + begin * n, end - begin, n, n, 1, shape.L, shape.N)
     else:
         return rows, rows
 
 
 @triton.jit
+def transposed(G, n, k, shape: tl.constexpr):
+    """The same as columns: [N, M], [N, L]; read so, as the compiler would take them through shared memory thrice."""
+    first, begin, end = extents(n, k, shape)
+    columns = matrix(G, n, first, 1, n, shape.N, shape.M)
+    if shape.by_rows and shape.L > 0:
+        return columns, matrix(G + begin * n, n, end - begin, 1, n, shape.N, shape.L)
+    else:
+        return columns, columns
+
+
+@triton.jit
 def rows_of(x, G, shape: tl.constexpr):
-    """``G x`` of both parts: [T, N] -> [T, M], [T, L]; the second as the first where there is none."""
-    moved = times_transposed(x, G[0], shape.precision)
+    """``G x`` of both parts, by G transposed: [T, N] -> [T, M], [T, L]; the first twice where there is no second."""
+    moved = times(x, G[0], shape.precision)
     if shape.L == 0:
         return moved, moved
     elif shape.by_rows:
-        return moved, times_transposed(x, G[1], shape.precision)
+        return moved, times(x, G[1], shape.precision)
     else:
         return moved, x
 
@@ -185,11 +187,11 @@ def iterated_by_rows(r, q, response, n, k, count, shape: tl.constexpr):
     M: tl.constexpr = shape.M
     L: tl.constexpr = shape.L
     first, begin, end = extents(n, k, shape)
-    own = matrix(response, first, first, k, M, M)
+    own = matrix(response, first, first, k, 1, M, M)
     if L > 0:
-        there = matrix(response + begin, first, end - begin, k, M, L)
-        back = matrix(response + begin * k, end - begin, first, k, L, M)
-        rest = matrix(response + begin * k + begin, end - begin, end - begin, k, L, L)
+        there = matrix(response + begin, first, end - begin, k, 1, M, L)
+        back = matrix(response + begin * k, end - begin, first, k, 1, L, M)
+        rest = matrix(response + begin * k + begin, end - begin, end - begin, k, 1, L, L)
     for _ in range(count):
         push, r = pushed(r, shape.alpha)
         if L > 0:
@@ -204,16 +206,17 @@ def iterated_by_rows(r, q, response, n, k, count, shape: tl.constexpr):
 
 
 @triton.jit
-def iterated_by_columns(r, q, inverse, G, n, count, shape: tl.constexpr):
+def iterated_by_columns(r, q, inverse, G, n, k, count, shape: tl.constexpr):
     """The same by the inverse of K and by G."""
-    K = matrix(inverse, n, n, n, shape.N, shape.N)
+    K = matrix(inverse, n, n, n, 1, shape.N, shape.N)
+    rows, columns = blocks(G, n, k, shape), transposed(G, n, k, shape)
     for _ in range(count):
         push, r = pushed(r, shape.alpha)
         other = push
         if shape.bounded:
             other, q = pushed(q, shape.alpha)
-        step = times(columns_of(r.rho * push, q.rho * other, G, shape), K, shape.precision)
-        moved, there = rows_of(step, G, shape)
+        step = times(columns_of(r.rho * push, q.rho * other, rows, shape), K, shape.precision)
+        moved, there = rows_of(step, columns, shape)
         r = within(r, r.base + moved, shape.alpha)
         if shape.bounded:
             q = within(q, q.base + there, shape.alpha)
