@@ -36,7 +36,7 @@ QP_FN Pack& operator/=(Pack& a, Pack b) { return a = a / b; }
 
 struct Mask {
 #ifdef __AVX512F__
-    uint16_t bits;
+    __mmask8 bits;
     QP_FN bool operator[](int lane) const { return bits >> lane & 1; }
     QP_FN void set(int lane, bool to) { bits = (bits & ~(1 << lane)) | to << lane; }
     QP_FN int count() const { return __builtin_popcount(bits); }
@@ -53,7 +53,7 @@ struct Mask {
 };
 
 #ifdef __AVX512F__
-QP_FN Mask mask(int bits) { return {uint16_t(bits)}; }
+QP_FN Mask mask(int bits) { return {__mmask8(bits)}; }
 QP_FN Mask operator~(Mask a) { return mask(~a.bits & 255); }
 QP_FN bool any(Mask a) { return a.bits != 0; }
 QP_FN Pack pick(Mask where, Pack yes, Pack no) { return Vector(_mm512_mask_blend_pd(where.bits, no.v, yes.v)); }
