@@ -14,7 +14,7 @@ WITH_ADMM = ("auto", "torch", "triton")  # backends
 
 # What a start by ADMM saves on an H100, in seconds for each problem, by the least n from which it does, and what it
 # costs for each batch: estimates from executed counts (docs/choosing.md), as no GPU has run it yet.
-SAVED = {64: 255e-9, 32: 58e-9, 16: 27e-9}
+SAVED = {64: 245e-9, 32: 50e-9, 16: 22e-9}
 COST = 2.5e-3
 
 
