@@ -47,9 +47,7 @@ ROUNDING = 1e-15  # of the terms of a sum: no residual need be smaller
 ABSENT_SIDE = 1e20  # a side so far out is none, as in OSQP, HiGHS and ProxQP
 
 # ---- equilibration (Ruiz 2001)
-ZERO_ROW = (
-    1e-11  # of the largest row, bounds among them, columns scaled: a smaller one counts as zero, and is not scaled
-)
+ZERO_ROW = 1e-11  # of the largest row or any bound, columns scaled: a smaller row counts as zero, and is not scaled
 RUIZ_PASSES = 3  # ten save no more Newton steps
 UNIT_POWER = 60  # of two: the unit of x goes no farther, either way
 
@@ -106,7 +104,7 @@ BEND = 16.0  # times the negative curvature that was met is added to H
 BEND_CEILING = 1e-5  # of the largest entry of H: one that needs more is indefinite
 
 # ---- phase SHIFT
-SHIFT_FIRST_RHO = 1e-10  # the proximal term, small as there is no cost that x would run away along
+SHIFT_FIRST_RHO = 1.5e-11  # the proximal term, small as there is no cost that x would run away along
 SHIFT_FIRST_RHO_HARD = 0.1  # the same beside hard rows, next to which x would run away where the shifts are flat
 SHIFT_RHO = 0.1  # its floor, of that of rho elsewhere
 SHIFT_INNER = 1e-6  # residual that ends the inner loop, scaled

@@ -23,10 +23,11 @@ qplayer::State hand_over(const Problems<N>& p, const State& st, int lane, Proble
     for (double* vector : {work.z, work.z_k, work.Gx_k, work.s}) set(to.block, vector, sizes.mp(), 0);
     columns(&Column::D, work.D), columns(&Column::D_inverse, work.D_inverse), columns(&Column::x, work.x);
     rows(&Row<N>::E, work.E), rows(&Row<N>::E_inverse, work.E_inverse), rows(&Row<N>::z, work.z);
-    double squares = 0;
-    for (int i = 0; i < p.m; i++) squares += p.row[i].E[lane] * p.row[i].E[lane];
-    to.c = p.of.c[lane], to.h = p.of.h[lane], to.unit = p.of.unit[lane];
-    to.row_unit = p.m ? squares / p.m : 1;
+    const double unit = p.of.unit[lane];
+    double logs = 0;
+    for (int i = 0; i < p.m; i++) logs += log(p.row[i].E[lane] * unit);
+    to.c = p.of.c[lane], to.h = p.of.h[lane], to.unit = unit;
+    to.row_unit = p.m ? exp(2 * (logs / p.m)) / (unit * unit) : 1;
 
     qplayer::State at = begin(to);
     columns(&Column::x_k, work.x_k), columns(&Column::Hx_k, work.Hx_k);

@@ -79,9 +79,11 @@ inline void measure_rows(Problems<N>& p) {
         const Column& column = p.column[i - p.stored];
         p.row[i].E = column.D_inverse, p.row[i].E_inverse = column.D;
     }
-    Pack most{};
-    for (const Row<N>& row : p.rows()) most = larger(row.E_inverse, most);
-    const Pack least = 1.0 / most;
+    Pack most{}, least = INF;
+    for (int i = p.stored; i < p.m; i++) least = smaller(p.row[i].E_inverse, least);
+    if (p.bounded()) most = least;
+    for (const Row<N>& row : p.stored_rows()) most = larger(row.E_inverse, most);
+    least = 1.0 / most;
     for (Row<N>& row : p.stored_rows()) {
         const Mask zero = row.E_inverse <= ZERO_ROW * most;
         row.E = pick(zero, least, row.E), row.E_inverse = pick(zero, most, row.E_inverse);

@@ -79,7 +79,7 @@ struct Problem {
     double c = 1;                    // cost scale
     double unit = 1;                 // of x: D and E have it
     double mean_log_w = 0;
-    double mean_square_E = 1;
+    double mean_log_E = 0;
     double h = 0;  // largest entry of c D H D
     double row_unit = 1;  // brings w to about E^2, the weights of equilibrated rows
 };

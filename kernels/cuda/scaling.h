@@ -94,20 +94,22 @@ __device__ void measure_cost(Problem<F>& p) {
     block.sync();
 }
 
-// Gives rows that are next to nothing beside the largest one the E of that.
+// Gives stored rows that are next to nothing beside the largest one, or beside any bound, the E of that.
 template <class F>
 __device__ void limit_rows(Problem<F>& p) {
     QP_PARTS(p);
     set(block, work.t_m, mat.mp, 0);
     QP_EACH_NUMBER(i, mat.stored) work.t_m[i] = 1 / work.E[i];
-    if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.t_m[mat.sp + j] = work.D[j];
+    if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.t_m[mat.sp + j] = work.E[mat.sp + j];
     block.sync();
-    const double most = largest(block, mat.mp, [&](int i) { return load(work.t_m + i); });
+    double most = largest(block, mat.sp, [&](int i) { return load(work.t_m + i); });
+    if (mat.mp > mat.sp)
+        most = fmax(most, 1 / largest(block, mat.mp - mat.sp, [&](int j) { return load(work.t_m + mat.sp + j); }));
     QP_EACH_NUMBER(i, mat.stored) if (work.t_m[i] <= ZERO_ROW * most) work.E[i] = 1 / most;
     block.sync();
 }
 
-// D and E of the matrices, in unit 1, and the mean of E^2.
+// D and E of the matrices, in unit 1, and the mean of log E.
 template <class F>
 __device__ void measure_rows(Problem<F>& p) {
     QP_PARTS(p);
@@ -123,11 +125,9 @@ __device__ void measure_rows(Problem<F>& p) {
     if (mat.mp > mat.sp) QP_EACH_NUMBER(j, mat.n) work.E[mat.sp + j] = 1 / work.D[j];
     block.sync();
     limit_rows(p);
-    double squares = -(mat.mp - p.sizes.m());  // of the padding, which are 1
-    Sum sum;
-    QP_EACH(i, mat.mp) sum.add(load(work.E + i) * load(work.E + i));
-    squares += sum.value(block);
-    p.mean_square_E = squares / p.sizes.m(), p.unit = 1;
+    double logs = 0;
+    QP_EACH_NUMBER(i, mat.mp) logs += log(work.E[i]);  // 0 on the padding
+    p.mean_log_E = block.sum(logs) / p.sizes.m(), p.unit = 1;
 }
 
 // The metric of the solve; D and E are kept where the matrices are those of the problem before.
@@ -139,7 +139,7 @@ QP_PART void measure_scaling(Problem<F>& p, bool same_matrices) {
     QP_EACH(j, mat.np) store(work.D_inverse + j, 1 / load(work.D + j));
     QP_EACH(i, mat.mp) store(work.E_inverse + i, 1 / load(work.E + i));
     block.sync();
-    p.row_unit = p.sizes.m() ? p.mean_square_E / (p.unit * p.unit) / exp(p.mean_log_w) : 1;
+    p.row_unit = p.sizes.m() ? exp(2 * p.mean_log_E - p.mean_log_w) / (p.unit * p.unit) : 1;
 }
 
 }  // namespace qplayer

@@ -40,10 +40,14 @@ class Scaling(Batched):
         return self.rows / self.unit
 
     def row_unit(self, w: Tensor) -> Tensor:
-        """The factor that brings the weights w [B|1, m] of shifts to about E^2, as equilibrated rows have: [B|1, 1]."""
+        """The factor that brings the weights w [B|1, m] of shifts to about E^2, as equilibrated rows have: [B|1, 1].
+
+        In the mean of logarithms: the bounds of an x of the size 1e-10 have an E of 1e10, next to which no other shift
+        would be of a usual size.
+        """
         if not w.shape[-1]:
             return torch.ones_like(self.c)
-        return self.E.square().mean(-1, keepdim=True) / w.log().mean(-1, keepdim=True).exp()
+        return (2 * self.E.log().mean(-1, keepdim=True) - w.log().mean(-1, keepdim=True)).exp()
 
 
 def measure_scaling(matrices: Matrices, g: Tensor, lo: Tensor, hi: Tensor, equilibrate: bool) -> Scaling:
@@ -75,10 +79,10 @@ def _ruiz(matrices: Matrices, D: Tensor, passes: int) -> tuple[Tensor, Tensor]:
             columns[0] = torch.maximum(columns[0], column)
         if columns:
             D = D * _inverse_root(columns[0])
-    if matrices.bounded:
-        E.append(1 / D)
     batch = max(t.shape[0] for t in (D, *E))
-    return D, _with_ceiling(torch.cat([e.expand(batch, -1) for e in (*E, D[:, :0])], -1))
+    stored = torch.cat([e.expand(batch, -1) for e in (*E, D[:, :0])], -1)
+    bounds = (1 / D if matrices.bounded else D[:, :0]).expand(batch, -1)
+    return D, torch.cat([_with_ceiling(stored, bounds), bounds], -1)
 
 
 def _unit(E: Tensor, lo: Tensor, hi: Tensor, confined: Tensor, curvature: Tensor, slope: Tensor) -> Tensor:
@@ -97,9 +101,16 @@ def _unit(E: Tensor, lo: Tensor, hi: Tensor, confined: Tensor, curvature: Tensor
     return torch.where(known, size, 1.0).log2().round().clamp(-numbers.UNIT_POWER, numbers.UNIT_POWER).exp2()
 
 
-def _with_ceiling(E: Tensor) -> Tensor:
-    """E, but that of the largest row where a row is next to nothing beside that: [B|1, m]."""
-    least = E.amin(-1, keepdim=True) if E.shape[-1] else E
+def _with_ceiling(E: Tensor, bounds: Tensor) -> Tensor:
+    """E of the stored rows, but that of the largest where a row is next to nothing beside that or any bound: [B|1, m].
+
+    A bound is as large as the unit of its x is small: beside those of the smallest size all rows have to count.
+    """
+    if not E.shape[-1]:
+        return E
+    least = E.amin(-1, keepdim=True)
+    if bounds.shape[-1]:
+        least = torch.minimum(least, bounds.amax(-1, keepdim=True))
     return torch.where(least <= numbers.ZERO_ROW * E, least, E)
 
 

@@ -40,10 +40,14 @@ def column_sizes(M_ptr, count, scale, rows_ptr, cfg: tl.constexpr, SHRINK: tl.co
 
 @triton.jit
 def limit_rows(data, cfg: tl.constexpr):
-    """Gives a row that is next to nothing beside the largest one the E of that."""
-    scale = row_vector(data, slots.E, cfg)
-    least = tl.min(tl.where(tl.arange(0, cfg.M) < count_rows(data, cfg), scale, INF), axis=0)
-    put_rows(data, slots.E, tl.where(least <= scale * numbers.ZERO_ROW, least, scale), cfg)
+    """Gives a stored row that is next to nothing beside the largest one, or beside any bound, the E of that."""
+    scale, index = row_vector(data, slots.E, cfg), tl.arange(0, cfg.M)
+    stored = index < data.n_eq + data.n_in
+    least = tl.min(tl.where(stored, scale, INF), axis=0)
+    if cfg.bounded:
+        bound = (stored == 0) & (index < count_rows(data, cfg))
+        least = tl.minimum(least, tl.max(tl.where(bound, scale, 0.0), axis=0))
+    put_rows(data, slots.E, tl.where(stored & (least <= scale * numbers.ZERO_ROW), least, scale), cfg)
 
 
 @triton.jit
@@ -113,9 +117,8 @@ def set_shift_unit(data, cfg: tl.constexpr):
     m = count_rows(data, cfg)
     inside = tl.arange(0, cfg.M) < m
     scale, w = row_vector(data, slots.E, cfg), row_vector(data, slots.SHIFT_WEIGHT, cfg)
-    squares = tl.sum(tl.where(inside, scale * scale, 0.0), axis=0)
-    logarithms = tl.sum(tl.where(inside, tl.log(w), 0.0), axis=0)
-    unit = tl.where(m > 0, squares / m / tl.exp(logarithms / m), 1.0)
+    logarithms = tl.sum(tl.where(inside, 2.0 * tl.log(scale) - tl.log(w), 0.0), axis=0)
+    unit = tl.where(m > 0, tl.exp(logarithms / m), 1.0)
     put_number(data, slots.SHIFT_UNIT, unit / number(data, slots.C_SCALE, cfg), cfg)
 
 
