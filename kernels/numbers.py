@@ -112,6 +112,8 @@ SHIFT_STEPS = 100  # after which the search is given up, as rounding errors hide
 SHIFT_FLOOR = 0.1  # of the primal tolerance: a smaller shift of a row is none
 SHIFT_FEASIBLE = 0.5  # of what the primal residual may be: a point with less is feasible
 SHIFT_NEAR = 16.0  # the same: where it is less, rounding errors may be so many times the shift
+SHIFT_DOUBT = 1e-3  # of the size of w s, scaled, on G'(w s): with more left by rounding, not at the first alarm
+SHIFT_NEAR_DOUBT = 0.03  # the same within SHIFT_NEAR
 SHIFT_ACCURACY = 0.01  # of eps_abs, on G'(w s)
 SHIFT_BALANCE = 1e-7  # of the size of w s, scaled, on the same
 

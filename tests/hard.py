@@ -103,6 +103,20 @@ def rescaled(args: Arguments, seed: int, decades: float = 4.0) -> Arguments:
     return out
 
 
+def resized(args: Arguments, unit: torch.Tensor) -> Arguments:
+    """The same problems in unknowns x / unit, [n]."""
+    out = dict(args) | {name: args[name] / unit for name in ("lb", "ub") if args.get(name) is not None}
+    out |= {name: args[name] * unit for name in ("g", "A", "C") if args.get(name) is not None}
+    return out | {"H": None if args["H"] is None else args["H"] * unit.unsqueeze(-1) * unit}
+
+
+def boxed(B, n, seed=0):
+    """Rows that hold at the optimum, in a box that is wider."""
+    normal, uniform = _random(seed)
+    args = {"H": _hessian(normal, B, n), "g": normal(B, n), "C": normal(B, n, n), "u": uniform(B, n)}
+    return args | {"lb": torch.full((n,), -3.0).double(), "ub": torch.full((n,), 3.0).double()}
+
+
 def demand(B, n, seed=0):
     """Rows that ask for more than the box holds: C x >= l with C > 0, 0 <= x <= 1."""
     normal, uniform = _random(seed)

@@ -101,12 +101,17 @@ __device__ double hard_residual(Problem<F>& p) {
     });
 }
 
-// Whether x is feasible, or the shift s has G'(w s) = 0, up to rounding errors and next to the size of s.
+// Whether x is feasible, or the shift s has G'(w s) = 0, up to rounding errors and next to the size of s; whether that is
+// in doubt, as rounding leaves much.
+struct Search {
+    bool found, doubtful;
+};
+
 template <class F>
-__device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at) {
+__device__ Search judge_search(Problem<F>& p, const State& st, const Measure& at) {
     QP_PARTS(p);
-    if (at.primal_worst <= SHIFT_FEASIBLE) return true;
-    if (p.has_hard && !(hard_residual(p) <= SHIFT_FLOOR * at.primal_tolerance)) return false;
+    if (at.primal_worst <= SHIFT_FEASIBLE) return {true, false};
+    if (p.has_hard && !(hard_residual(p) <= SHIFT_FLOOR * at.primal_tolerance)) return {false, false};
     measure_push(p, st);
     const double unit = st.shift_unit;
     Most size, push, scaled_push;
@@ -126,8 +131,10 @@ __device__ bool is_shift_found(Problem<F>& p, const State& st, const Measure& at
     const bool again = st.steps > st.entered + 1 && st.rho < p.options.rho;
     const bool stagnant = again && at.primal >= STAGNATION * st.primal_k;
     const bool near = at.primal_worst <= SHIFT_NEAR && st.rho <= SHIFT_FIRST_RHO;
-    if (stagnant && scaled <= rounding && rounding <= (near ? SHIFT_NEAR : 1) * next_to) return true;
-    return flat && scaled <= SHIFT_BALANCE * next_to;
+    if (flat && scaled <= SHIFT_BALANCE * next_to) return {true, false};
+    const bool rounded = stagnant && scaled <= rounding && rounding <= (near ? SHIFT_NEAR : 1) * next_to;
+    const bool doubtful = st.calm == 1 && scaled > (near ? SHIFT_NEAR_DOUBT : SHIFT_DOUBT) * next_to;
+    return {rounded && !doubtful, rounded && doubtful};
 }
 
 QP_FN void shrink_rho(State& st, double floor) { st.rho = fmax(st.rho * RHO_SHRINK, floor); }
@@ -299,7 +306,8 @@ QP_PART void outer_step(Problem<F>& p, State& st, const Measure& at) {
                                     at.inner_absolute <= INNER_FLOOR * p.options.eps_abs);
     if (st.rho > RHO_CEILING) st.status = NUMERICAL_ERROR;
     if (st.phase == SHIFT) {
-        const bool found = is_shift_found(p, st, at), late = !found && st.steps > st.entered + SHIFT_STEPS;
+        const Search search = judge_search(p, st, at);
+        const bool found = search.found, late = !found && (search.doubtful || st.steps > st.entered + SHIFT_STEPS);
         const bool holds = late && (!p.has_hard || hard_violation(p) <= at.primal_tolerance);
         const bool overdue = late && (holds || st.mu_in <= st.mu_floor);
         if (ended && !found && p.has_hard) move_multipliers(p, st, at, 0);

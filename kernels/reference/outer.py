@@ -68,7 +68,7 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     st.status = torch.where(running & (st.rho > numbers.RHO_CEILING), Status.NUMERICAL_ERROR, st.status)
 
     searching = running & (st.phase == Phase.SHIFT)
-    found = searching & _shift_found(st, at, scaling, options)
+    found, doubtful = (searching & which for which in _shift_found(st, at, scaling, options))
     optimizing = ended & ~searching
     st.status = torch.where(optimizing & _unbounded(st, at, scaling), Status.UNBOUNDED, st.status)
     _bend(st, scaling, optimizing)
@@ -77,7 +77,7 @@ def outer_step(st: State, at: Measure, scaling: Scaling, options: Options) -> No
     _multipliers(st, at, scaling, optimizing & ~suspect | seeking & st.hard.any(-1), options)
     st.rho = torch.where(seeking, torch.maximum(st.rho * numbers.RHO_SHRINK, st.rho_floor * numbers.SHIFT_RHO), st.rho)
     _centre(st, at, ended | found)
-    overdue = searching & ~found & (st.steps > st.entered + numbers.SHIFT_STEPS)
+    overdue = searching & ~found & ((st.steps > st.entered + numbers.SHIFT_STEPS) | doubtful)
     overdue &= (largest(at.violation * st.hard) <= at.primal_tolerance) | (st.mu_in <= st.mu_floor)
     if (found | overdue).any():
         _end_search(st, at, scaling, found, overdue, options)
@@ -205,8 +205,12 @@ def _bend(st: State, scaling: Scaling, where: Tensor) -> None:
     st.Hx, st.Hx_k, st.bend = st.Hx + more * st.x, st.Hx_k + more * st.x_k, bend
 
 
-def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> Tensor:
-    """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
+def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> tuple[Tensor, Tensor]:
+    """Whether x is feasible, or the shift s has ``G'(w s) = 0``, and whether that is in doubt: [B] each.
+
+    It is up to rounding errors and next to the size of s. Where these errors leave much, at the first alarm, the
+    problem may as well be feasible: a search among rows or columns of very different sizes can end before x is.
+    """
     push, w = at.push / st.shift_unit, st.metric_shift / st.shift_unit
     kept = largest(_hard_residual(st, at)) <= numbers.SHIFT_FLOOR * at.primal_tolerance
     scaled, size = largest(scaling.D * push), largest(w * at.violation / scaling.E)
@@ -217,7 +221,10 @@ def _shift_found(st: State, at: Measure, scaling: Scaling, options: Options) -> 
     near = (at.primal_worst <= numbers.SHIFT_NEAR) & (st.rho <= numbers.SHIFT_FIRST_RHO)
     rounded = stagnant & (scaled <= rounding) & (rounding <= torch.where(near, numbers.SHIFT_NEAR, 1.0) * size)
     balanced = (scaled <= numbers.SHIFT_BALANCE * size) & (largest(push) <= numbers.SHIFT_ACCURACY * options.eps_abs)
-    return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
+    certain = (at.primal_worst <= numbers.SHIFT_FEASIBLE) | (balanced & kept)
+    doubtful = (st.calm == 1) & (scaled > torch.where(near, numbers.SHIFT_NEAR_DOUBT, numbers.SHIFT_DOUBT) * size)
+    rounded &= kept & ~certain
+    return certain | rounded & ~doubtful, rounded & doubtful
 
 
 def _hard_residual(st: State, at: Measure) -> Tensor:

@@ -38,7 +38,8 @@ def outer_step(data, st, at, cfg: tl.constexpr):
     ended, searching = (at.inner <= at.inner_enough) & (started == 0), phase == numbers.Phase.SHIFT
     if ended | searching:
         push = measure_push(data, st, cfg)
-        found = searching & shift_found(data, st, at, push, cfg)
+        found, doubtful = shift_found(data, st, at, push, cfg)
+        found &= searching
         optimizing = ended & (searching == 0)
         if optimizing:
             status = judge_last_step(data, st, at, status, cfg)
@@ -51,8 +52,8 @@ def outer_step(data, st, at, cfg: tl.constexpr):
         if ended | found:
             centre(data, cfg)
             put_number(data, slots.PRIMAL_K, at.primal, cfg)
-        ending, late = found, searching & (st.steps > number(data, slots.ENTERED, cfg) + numbers.SHIFT_STEPS)
-        if late:
+        ending, late = found, st.steps > number(data, slots.ENTERED, cfg) + numbers.SHIFT_STEPS
+        if searching & (late | doubtful):
             decided = number(data, slots.MU_IN, cfg) <= number(data, slots.MU_FLOOR, cfg)
             ending = found | decided | (hard_violation(data, cfg) <= at.primal_tolerance)
         if ending:
@@ -246,7 +247,7 @@ def hard_residual(data, cfg: tl.constexpr):
 
 @triton.jit
 def shift_found(data, st, at, push, cfg: tl.constexpr):
-    """Whether x is feasible, or the shift s has ``G'(w s) = 0``, up to rounding errors and next to the size of s."""
+    """Whether x is feasible, or the shift s has ``G'(w s) = 0``; whether that is in doubt, as rounding leaves much."""
     w, violation = row_vector(data, slots.SHIFT_WEIGHT, cfg), row_vector(data, slots.VIOLATION, cfg)
     rows, push = row_vector(data, slots.E, cfg), push / number(data, slots.SHIFT_UNIT, cfg)
     kept = hard_residual(data, cfg) <= at.primal_tolerance * numbers.SHIFT_FLOOR
@@ -262,7 +263,11 @@ def shift_found(data, st, at, push, cfg: tl.constexpr):
     rounded &= (rounding <= size) | (near & (rounding <= size * numbers.SHIFT_NEAR))
     flat = largest(push) <= number(data, slots.EPS_ABS, cfg) * numbers.SHIFT_ACCURACY
     balanced = (scaled <= size * numbers.SHIFT_BALANCE) & flat
-    return (at.primal_worst <= numbers.SHIFT_FEASIBLE) | ((balanced | rounded) & kept)
+    doubtful = (number(data, slots.CALM, cfg) == 1) & (scaled > size * numbers.SHIFT_DOUBT)
+    doubtful &= (near == 0) | (scaled > size * numbers.SHIFT_NEAR_DOUBT)
+    certain = (at.primal_worst <= numbers.SHIFT_FEASIBLE) | (balanced & kept)
+    rounded &= kept & (certain == 0)
+    return certain | (rounded & (doubtful == 0)), rounded & doubtful
 
 
 @triton.jit
