@@ -7,7 +7,7 @@ It takes about a minute. The model is the largest of three times of a multiproce
 the rows of bench/chip say are executed (`gpu.counts`, `gpu.iterations`), at four a clock; of the products of matrices,
 at the rate of the tensor cores; of the accesses to shared memory, a clock or, in double precision, two each. To a
 measurement of ADMM the bytes are added that its kernel, and torch after it, read and write, at the rate of the
-memory. Waits are not in it, nor launches.
+memory. Waits are not in it, nor launches, nor registers that spill.
 """
 
 from __future__ import annotations
