@@ -32,6 +32,7 @@ from qplayer_gpu.kernels import numbers
 from qplayer_gpu.kernels.reference.admm import REFERENCE
 
 from . import families
+from .chip.model import CARDS, QUARTERS
 from .pictures import COLOUR, DARK, GREY, SECOND, STYLE, WIDTH, label_ends
 from .table import parsed, read, write
 
@@ -51,9 +52,10 @@ SETTINGS = {
     "admm in float32": {"method": "admm", "precision": "mixed"},
 }
 
-# Of an H100 (SXM): multiprocessors times GHz, multiply-adds of the tensor cores of one in a clock, bytes in a ns
-CLOCKS, TENSOR, MEMORY = 132 * 1.755, 145.0, 3350.0
+CARD = CARDS[90]
+CLOCKS, MEMORY = CARD.multiprocessors * CARD.gigahertz, CARD.gbytes  # of all multiprocessors, and bytes, in a ns
 PRODUCTS = {"cuda": 8 * 8 * 4, "triton": 16 * 8 * 16}  # multiply-adds of a product that they execute
+TENSOR = QUARTERS * PRODUCTS["cuda"] / CARD.busy["product"]  # the same of a multiprocessor in a clock
 STEP_ROWS, ITERATION_ROWS = (ROOT / "bench" / "chip" / f"{name}.csv" for name in ("executed", "iterations"))
 
 
@@ -77,7 +79,7 @@ def nanoseconds(line: dict[str, str], backend: str, clocks: int = 2) -> float:
     An access of a warp to shared memory takes this many clocks.
     """
     instructions, products, shared = (float(line[name]) for name in ("instructions", "products", "shared memory"))
-    return max(instructions / 4, clocks * shared, products * PRODUCTS[backend] / TENSOR) / CLOCKS
+    return max(instructions / QUARTERS, clocks * shared, products * PRODUCTS[backend] / TENSOR) / CLOCKS
 
 
 def step(n: int) -> float:

@@ -186,7 +186,8 @@ class Solution(Record, Generic[Array]):
         if failures:
             if large := self._large():
                 failures.append(f"of {large} the answers are large, the residuals not: take Settings.eps_rel=1e-9")
-            raise SolveError(f"of {counts.total()} problems " + "; ".join(failures))
+            total = counts.total()
+            raise SolveError(f"of {total} problem{'s' * (total != 1)} " + "; ".join(failures))
         return self
 
     def _large(self) -> int:

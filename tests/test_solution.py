@@ -73,14 +73,14 @@ def message(sol):
 def test_a_cost_that_is_not_convex_is_named():
     H = torch.diag(torch.tensor([1.0, -1.0])).double()
     said = message(qp.solve_qp(H, torch.ones(2).double(), lb=-1.0, ub=1.0))
-    assert said.startswith("of 1 problems 1 NUMERICAL_ERROR: most likely the cost is not convex")
+    assert said.startswith("of 1 problem 1 NUMERICAL_ERROR: most likely the cost is not convex")
     assert torch.linalg.eigvalsh(H).min() < 0
 
 
 def test_finite_weights_are_named_where_hard_rows_exclude_each_other():
     A, b = torch.ones(2, 2).double(), torch.tensor([1.0, 3.0]).double()
     said = message(qp.solve_qp(torch.eye(2).double(), torch.zeros(2).double(), A, b, w_eq=math.inf))
-    assert said.startswith("of 1 problems 1 INFEASIBLE")
+    assert said.startswith("of 1 problem 1 INFEASIBLE")
     assert said.endswith("finite weights")
 
 
