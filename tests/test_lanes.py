@@ -136,7 +136,7 @@ def test_a_problem_that_leaves_its_lane_leaves_no_scaling_behind():
     assert all(torch.equal(ours[begins_alone], theirs[begins_alone]) for ours, theirs in zip(*answers, strict=True))
 
 
-@pytest.mark.parametrize("names", ["H", "A", "C", "H A C", "g lo hi", "H g A C lo hi"])
+@pytest.mark.parametrize("names", ["H", "A", "C", "H A", "H C", "A C", "H A C", "g lo hi", "H g A C lo hi"])
 def test_what_the_batch_shares(names):
     rows = as_rows(f.feasible(MANY, 6))
     one = {name: getattr(rows, name)[:1] for name in names.split()}
