@@ -91,6 +91,7 @@ PROBLEMS = {
     "ill-scaled": hard.ill_scaled(6, 8, decades=6),
     "degenerate": hard.degenerate(4, 7),
     "netlib-like": hard.netlib_like(4, 15),
+    "rescaled": hard.rescaled(f.lp(6, 9, 15), 15, decades=8),
     "unbounded": hard.unbounded(6, 6, 3),
     "demand": hard.demand(4, 5) | {"w_box": float("inf")},
     "budget": hard.budget(4, 6) | {"w_eq": float("inf")},
