@@ -195,7 +195,7 @@ def modelled(architecture: str) -> str:
     card = model.CARDS[int(architecture)]
     near = {**model.LATENCY, "global": model.LATENCY["local"]}
     rows = []
-    for path in (path for path in model.paths() if path.launched):
+    for path in model.launched(card).values():
         t, nearer = model.time(path, card), model.time(path, card, near)
         ratios = f"{t.best / t.floor:.3g} to {t.worst / t.floor:.3g}"
         times = [f"{v:.3g}" for v in (t.best, t.worst, nearer.best, t.floor)]
@@ -213,7 +213,7 @@ def within(architecture: str, most: str) -> str:
     """The sizes at which a QP takes at most so many times its floor, at best and at worst."""
     card = model.CARDS[int(architecture)]
     ratios = {"at best": {}, "at worst": {}}
-    for path in (path for path in model.paths() if path.launched):
+    for path in model.launched(card).values():
         t = model.time(path, card)
         ratios["at best"][path.n], ratios["at worst"][path.n] = t.best / t.floor, t.worst / t.floor
     said = {how: [str(n) for n, ratio in found.items() if ratio <= float(most)] for how, found in ratios.items()}
@@ -222,22 +222,22 @@ def within(architecture: str, most: str) -> str:
 
 def launches() -> str:
     """The time at worst by threads of a problem; the least is bold, and that of the kernels as they are is marked."""
-    threads = sorted({path.threads for path in model.paths()})
+    threads = sorted({path.threads for card in model.CARDS.values() for path in model.paths(card)})
     rows = []
     for card in model.CARDS.values():
         for n, least in model.launch_table(card).items():
-            some = {path.threads: path for path in model.paths() if path.n == n}
+            some = {path.threads: path for path in model.paths(card) if path.n == n}
             cells = {of: f"{model.time(path, card).worst:.3g}" for of, path in some.items()}
             cells[least.threads] = f"**{cells[least.threads]}**"
-            cells[model.launched(n).threads] += " x"
+            cells[model.launched(card)[n].threads] += " x"
             rows.append([card.name, n, *(cells.get(of, "") for of in threads)])
     return markdown(["card", "n", *(f"{of} threads" for of in threads)], rows)
 
 
 def chain() -> str:
-    """What the time of a problem alone consists of, in percent."""
+    """What the time of a problem alone on an H100 consists of, in percent."""
     rows = []
-    for path in (path for path in model.paths() if path.launched):
+    for path in model.launched(model.CARDS[90]).values():
         parts = {unit: getattr(path, f"on_{unit}") * latency for unit, latency in model.LATENCY.items()}
         cells = [f"{100 * part / path.cycles:.0f}" for part in (*parts.values(), path.cycles - sum(parts.values()))]
         rows.append([path.n, f"{path.cycles / path.steps:,.0f}", *cells])

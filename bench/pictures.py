@@ -144,7 +144,7 @@ def against_floor(results: Results) -> plt.Figure | None:
 def modelled(results: Results) -> plt.Figure | None:
     """The time of one QP on GPUs by the model, with the floor there, and on the CPU as it was measured."""
     on_cpu = [row for row in results.sweep("forward", BY_N).get(OURS, []) if row.device == "cpu"]
-    sizes = [path.n for path in model.paths() if path.launched]
+    sizes = list(model.launched(model.CARDS[90]))
     on_cpu = [row for row in on_cpu if row.n in sizes]
     if not on_cpu:
         return None
@@ -157,7 +157,7 @@ def modelled(results: Results) -> plt.Figure | None:
 
     for architecture, colour in ((90, COLOUR), (80, PEERS[0])):
         card = model.CARDS[architecture]
-        times = [model.time(model.launched(n), card) for n in sizes]
+        times = [model.time(path, card) for path in model.launched(card).values()]
         axes.fill_between(
             sizes, [t.best for t in times], [t.worst for t in times], color=colour, alpha=0.2, linewidth=0
         )

@@ -39,6 +39,7 @@ class Run:
     removed: int = -1  # the barrier that is left out, by its number in numbered sources
     order: int = 0  # seed of the orders in which fibers run
     near: bool = True  # whether the factor is in shared memory
+    room: int = 1024  # bytes of shared memory beyond what there must be: some of the vectors go there
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def question(rows, options, run, bytes_of):
     names = ("eps_abs", "eps_rel", "mu_eq", "mu_in", "rho", "max_iter", "equilibrate", "closest_feasible")
     sizes = rows.n, rows.n_eq, rows.n_in, rows.bounded
     parts = [
-        struct.pack("=6q", run.removed, run.order, *bytes_of, run.near, rows.batch),
+        struct.pack("=7q", run.removed, run.order, *bytes_of, run.room, run.near, rows.batch),
         struct.pack("=4i", *sizes),
         struct.pack("=5dq2i", *(getattr(options, name) for name in names)),
     ]

@@ -27,8 +27,8 @@ UNSEEN = {
     "START_RESIDUAL": "of warm starts, whose steps test_warm.py compares",
     "HOST_CHUNK": "speed alone",
     "BLOCK_CHUNK": "memory, which test_blocks.py compares",
-    "VECTORS_OF_X": "memory, which the compiler and test_blocks.py compare",
-    "VECTORS_OF_ROWS": "memory, which the compiler and test_blocks.py compare",
+    "VECTORS_OF_X": "memory, which test_blocks.py compares",
+    "VECTORS_OF_ROWS": "memory, which test_blocks.py compares",
 }
 
 

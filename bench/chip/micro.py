@@ -133,7 +133,7 @@ def times(latency: dict[str, float], architecture: int) -> Iterator[list[object]
         few = families.mixed(min(batch, FEW), n)
         arrays = few.map(lambda t, times=batch // few.batch: gpu.repeated(t.to(gpu.device()), times)).arrays()
         seconds, _ = gpu.median(lambda arrays=arrays: qplayer_gpu.solve_qp(**arrays, backend="cuda"))
-        path = model.launched(n)
+        path = model.launched(card)[n]
         by_model = (f"{model.time(path, card, by).worst:.3g}" for by in (model.LATENCY, latency))
         yield [n, path.threads, *by_model, f"{1e6 * seconds / batch:.3g}"]
 

@@ -5,9 +5,9 @@
 prints both; bench.chip.micro does, on a GPU, with the latencies that it has measured there.
 
 paths.csv has what the model starts from, written by ``PYTHONPATH=.:tests python -m gpu.paths``: the emulator, with a
-clock (tests/gpu/timing.h), solves problems of the benchmark's family "mixed" and finds how long one takes that has a
-multiprocessor to itself, how many results of each unit are on the longest chain of results that need each other, and
-for how long it keeps the units busy.
+clock (tests/gpu/timing.h), solves problems of the benchmark's family "mixed", with as many of their vectors in shared
+memory as on the card, and finds how long one takes that has a multiprocessor to itself, how many results of each unit
+are on the longest chain of results that need each other, and for how long it keeps the units busy.
 
 With P problems on a multiprocessor, each of which takes A cycles alone and keeps the busiest unit busy for U, one is
 done every max(A / P, U) cycles at best. At worst each waits until that unit has served all others once: (A + (P - 1) U)
@@ -92,6 +92,7 @@ class Path:
     """A problem of some size, solved by so many threads: a row of paths.csv, means over a few problems."""
 
     source: str  # digest of the kernels
+    architecture: int  # of the card: the more shared memory it has, the more of a problem is there
     n: int
     rows: int
     threads: int
@@ -105,7 +106,7 @@ class Path:
     product: float
     division: float
     accesses: float  # of warps, to shared, local and global memory
-    cycles: float  # alone, by the latencies above on sm_90
+    cycles: float  # alone, by the latencies above
     on_integer: float  # results on the longest chain
     on_double: float
     on_product: float
@@ -169,20 +170,20 @@ def time(path: Path, card: Card, latency: Mapping[str, float] = LATENCY) -> Time
     return Time(many, best * to_microseconds, worst * to_microseconds, path.operations / card.tflops / 1e6, limit)
 
 
-def paths() -> list[Path]:
-    """The rows of paths.csv."""
-    return table.parsed(FILE, Path)
+def paths(card: Card) -> list[Path]:
+    """The rows of paths.csv of a card."""
+    return [path for path in table.parsed(FILE, Path) if path.architecture == card.architecture]
 
 
-def launched(n: int) -> Path:
-    """The path for n variables with the threads that the kernels are launched with now."""
-    return next(path for path in paths() if path.n == n and path.launched)
+def launched(card: Card) -> dict[int, Path]:
+    """By the number of variables, the paths with the threads that the kernels are launched with now."""
+    return {path.n: path for path in paths(card) if path.launched}
 
 
 def launch_table(card: Card, latency: Mapping[str, float] = LATENCY) -> dict[int, Path]:
     """The threads for each n by which a problem takes the least time, at worst."""
     found: dict[int, list[Path]] = {}
-    for path in paths():
+    for path in paths(card):
         found.setdefault(path.n, []).append(path)
     return {n: min(some, key=lambda path: time(path, card, latency).worst) for n, some in found.items()}
 
@@ -194,7 +195,7 @@ def shown(latencies: Mapping[int, Mapping[str, float]]) -> str:
     for architecture, latency in latencies.items():
         card = CARDS[architecture]
         chosen = launch_table(card, latency).values()
-        for path in paths():
+        for path in paths(card):
             t = time(path, card, latency)
             cells = [card.name, path.n, path.threads, t.resident, f"{t.best:.3g}", f"{t.worst:.3g}"]
             lines.append([*cells, f"{t.worst / t.floor:.3g}", t.busiest, "least" if path in chosen else ""])

@@ -1,9 +1,9 @@
 // The factor on the tensor cores: K = LL' in blocks of 8 x 8, with the inverses of those on the diagonal in their place,
 // and with those below negated: so are K and what is left of it, as then products are added, not taken off.
 //
-// Left-looking, by panels of one column of blocks, which the warps share: a block is assembled, and the products of all
-// panels before are taken off; one warp factors and inverts the diagonal block, and all multiply with the inverse. S and
-// T have their blocks as the lanes of a warp hold them.
+// K is assembled in the place of its factor. Left-looking, by panels of one column of blocks, which the warps share: the
+// products of all panels before are taken off; one warp factors and inverts the diagonal block, and all multiply with
+// the inverse. S and T have their blocks as the lanes of a warp hold them.
 #pragma once
 
 #include "tile.h"
@@ -172,33 +172,45 @@ QP_FN bool invert_factor(Block block, const Lane& lane, const Quarters& at, doub
     return root < INFINITY;
 }
 
-// Block (I, k) of K, which is at `at` in S; rows beyond n are those of a unit matrix, and above the diagonal is anything.
+// Puts the lower blocks of K where those of its factor will be. Rows beyond n are those of a unit matrix, and above the
+// diagonal is anything. All that a group of blocks needs is asked for before any of it is used.
 template <class F>
-QP_FN Tile assembled(const Lane& lane, const Terms<F>& terms, int n, int I, int k, int at) {
-    const int i = I * TILE + lane.row, j = k * TILE + 2 * lane.q, own = at + 2 * lane.rank(), last = n - 1;
-    Tile K;
-    if (terms.S) {
-        const Tile S = *reinterpret_cast<const Tile*>(terms.S + own), T = *reinterpret_cast<const Tile*>(terms.T + own);
-        K = {fma(terms.b, T.x, terms.a * S.x), fma(terms.b, T.y, terms.a * S.y)};
+QP_FN void assemble(Block block, const Lane& lane, const Factor<F>& f, const Terms<F>& terms) {
+    const int last = f.n - 1;
+    QP_ROLLED for (int I = lane.warp; I < f.tiles; I += Block::warps) {
+        const int i = I * TILE + lane.row, line = lower(I, 0), own = line + 2 * lane.rank();
+        const double* H = terms.H ? terms.H + unsigned(at_most(i, last) * f.n) : nullptr;
+        const double diagonal = i > last ? 1 : terms.diagonal ? terms.diagonal[i] : 0;
+        QP_ROLLED for (int first = 0; first <= (IS_SMALL ? 0 : I); first += GROUP) {
+            Tile K[GROUP], of_H[GROUP];
+            const auto each = [&](auto done) {
+#pragma unroll
+                for (int u = 0; u < GROUP; u++)
+                    if (first + u <= I) done(u, (first + u) * TILE_NUMBERS, (first + u) * TILE + 2 * lane.q);
+            };
+            if (H) each([&](int u, int, int j) { of_H[u] = {H[at_most(j, last)], H[at_most(j + 1, last)]}; });
+            if (terms.S)
+                each([&](int u, int at, int) {
+                    const Tile S = *reinterpret_cast<const Tile*>(terms.S + own + at);
+                    const Tile T = *reinterpret_cast<const Tile*>(terms.T + own + at);
+                    K[u] = {fma(terms.b, T.x, terms.a * S.x), fma(terms.b, T.y, terms.a * S.y)};
+                });
+            each([&](int u, int at, int j) {
+                Tile v = i > last ? Tile{} : K[u] + of_H[u];
+                if (first + u == I) v.x += i == j ? diagonal : 0, v.y += i == j + 1 ? diagonal : 0;
+                lane.store(f.L + line + at, v);
+            });
+        }
     }
-    if (terms.H) {
-        const double* H = terms.H + unsigned(at_most(i, last) * n + (I == k ? at_most(j, last) : j));
-        K.x += H[0], K.y += H[I != k || j < last];
-    }
-    if (i >= n) K = {};
-    if (I == k) {
-        const double diagonal = i >= n ? 1 : terms.diagonal ? terms.diagonal[i] : 0;
-        K.x += i == j ? diagonal : 0, K.y += i == j + 1 ? diagonal : 0;
-    }
-    return K;
+    block.sync();
 }
 
 // The blocks (I, k) and (I + step, k) of -K, with the products of the panels before.
 template <class F>
-QP_FN void reduce(const Lane& lane, const Factor<F>& f, const Terms<F>& terms, int I, int step, int k, Tile (&rest)[2]) {
+QP_FN void reduce(const Lane& lane, const Factor<F>& f, int I, int step, int k, Tile (&rest)[2]) {
     Tile sum[2];
-    const int at[2] = {lower(I, 0), lower(I + step < f.tiles ? I + step : I, 0)};
-    const F *lines[2] = {f.L + at[0], f.L + at[1]}, *line = f.L + lower(k, 0);
+    const F *lines[2] = {f.L + lower(I, 0), f.L + lower(I + step < f.tiles ? I + step : I, 0)};
+    const F* line = f.L + lower(k, 0);
     const int end = k * TILE_NUMBERS;
 #pragma unroll 2
     for (int j = 0; j < end; j += TILE_NUMBERS) {
@@ -207,14 +219,13 @@ QP_FN void reduce(const Lane& lane, const Factor<F>& f, const Terms<F>& terms, i
         for (int u = 0; u < 2; u++) add_product(sum[u], lane.load(lines[u] + j), other);
     }
 #pragma unroll
-    for (int u = 0; u < 2; u++)
-        if (u == 0 || I + step < f.tiles) rest[u] = sum[u] - assembled(lane, terms, f.n, I + u * step, k, at[u] + end);
+    for (int u = 0; u < 2; u++) rest[u] = sum[u] - lane.load(lines[u] + end);
 }
 
 // Panel k of the factor: false where K is not positive definite.
 template <class F>
 QP_FN bool factor_panel(Block block, const Lane& lane, const Quarters& quarters, const Factor<F>& f,
-                        const Terms<F>& terms, int k) {
+                        int k) {
     constexpr int WARPS = Block::warps;
     F* diagonal = f.L + lower(k, k);
     const int own = k + 1 + (lane.warp - k & WARPS - 1);  // the first row of this warp below
@@ -227,7 +238,7 @@ QP_FN bool factor_panel(Block block, const Lane& lane, const Quarters& quarters,
         return X;
     };
     if (own == k + 1) {
-        reduce(lane, f, terms, k, f.tiles, k, rest);
+        reduce(lane, f, k, f.tiles, k, rest);
         store(k, rest[0]);
         block.sync_lanes();
         positive = invert_factor(block, lane, quarters, diagonal);
@@ -238,13 +249,13 @@ QP_FN bool factor_panel(Block block, const Lane& lane, const Quarters& quarters,
 #pragma unroll
         for (int I = k + 1; I < GROUP; I += 2)
             if (I < f.tiles) {
-                reduce(lane, f, terms, I, 1, k, rest);
+                reduce(lane, f, I, 1, k, rest);
                 store(I, multiplied(rest[0]));
                 if (I + 1 < f.tiles) store(I + 1, multiplied(rest[1]));
             }
     } else {
         QP_ROLLED for (int I = own; I < f.tiles; I += 2 * WARPS) {
-            reduce(lane, f, terms, I, WARPS, k, rest);
+            reduce(lane, f, I, WARPS, k, rest);
             store(I, rest[0]);
             if (I + WARPS < f.tiles) store(I + WARPS, rest[1]);
         }
@@ -263,13 +274,14 @@ QP_PART bool factorize(Block block, const Factor<F>& factor, const Terms<F>& of)
     const Terms<F> terms = of;
     const Lane lane(block);
     const Quarters quarters(lane);
+    assemble(block, lane, f, terms);
     bool positive = true;
     if constexpr (IS_SMALL) {
 #pragma unroll
         for (int k = 0; k < GROUP; k++)
-            if (k < f.tiles) positive &= factor_panel(block, lane, quarters, f, terms, k);
+            if (k < f.tiles) positive &= factor_panel(block, lane, quarters, f, k);
     } else {
-        QP_ROLLED for (int k = 0; k < f.tiles; k++) positive &= factor_panel(block, lane, quarters, f, terms, k);
+        QP_ROLLED for (int k = 0; k < f.tiles; k++) positive &= factor_panel(block, lane, quarters, f, k);
     }
     return Block::warps == 1 ? positive : !block.any(!positive);
 }

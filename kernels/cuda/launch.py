@@ -18,6 +18,7 @@ from ..call import BackwardCall, ForwardCall, memory
 from .source import at_once, digest, has_tensor_cores, options, source, threads_of
 
 STATIC_SHARED = 2048  # bytes that the kernels may have besides, for each problem at once
+GRANULE = 128  # bytes: a block's shared memory is a multiple
 
 
 class Launch(Structure):
@@ -63,16 +64,23 @@ def architecture(device: int) -> int:
     return 10 * int(attributes["ComputeCapabilityMajor"]) + int(attributes["ComputeCapabilityMinor"])
 
 
-@cache
-def blocks_at_once(name: str, threads: int, single: bool, device: int, shared: int) -> int:
-    """How many blocks of a kernel the device (the current one) runs at once."""
-    return blocks_of(kernel(name, threads, single, device).kernel.ptr, threads * at_once(threads), shared, device)
-
-
 def blocks_of(function: int, threads: int, shared: int, device: int) -> int:
     """How many blocks of so many threads and bytes of shared memory the device (the current one) runs at once."""
     each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
     return int(each) * int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
+
+
+@cache
+def at_once_with(name: str, threads: int, single: bool, device: int, least: int) -> tuple[int, int]:
+    """How many blocks of a kernel that need so many bytes of shared memory the device (the current one) runs at once.
+
+    And the bytes that each of them may then have: what is left over is shared out.
+    """
+    function, attributes = kernel(name, threads, single, device), cupy.cuda.Device(device).attributes
+    blocks = blocks_of(function.kernel.ptr, threads * at_once(threads), least, device)
+    each = attributes["MaxSharedMemoryPerMultiprocessor"] * attributes["MultiProcessorCount"] // blocks
+    room = each // GRANULE * GRANULE - attributes["ReservedSharedMemoryPerBlock"] - function.shared_size_bytes
+    return blocks, max(least, min(room, function.max_dynamic_shared_size_bytes))
 
 
 def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: torch.device) -> None:
@@ -89,7 +97,9 @@ def launch(name: str, call: ForwardCall | BackwardCall, single: bool, device: to
         stride, shared = memory(sizes, number, near, tensor)
         stride = -(-stride // 16) * 16
         variant = name, threads, single, index
-        blocks = min(-(-call.rows.batch // problems), blocks_at_once(*variant, problems * shared))
+        most, room = at_once_with(*variant, problems * shared)
+        shared = min(room // problems // 16 * 16, shared + stride)
+        blocks = min(-(-call.rows.batch // problems), most)
         scratch = torch.empty(blocks * problems * stride, dtype=torch.uint8, device=device)
         taken = torch.zeros(1, dtype=torch.int64, device=device)
         how = Launch(scratch.data_ptr(), stride, shared, taken.data_ptr(), near)

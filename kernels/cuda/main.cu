@@ -11,7 +11,7 @@
 // with as many blocks as shall run at once (what the device holds, at most what the batch needs). A block has the
 // threads and the memory of one problem, but those of four where QP_THREADS is 8, each by its part of the warp. For each
 // problem that is
-//     shared memory (dynamic, bytes):   near + (factor_is_near ? factor : 0)
+//     shared memory (dynamic, bytes):   near + (factor_is_near ? factor : 0), or more, which vectors go to
 //     scratch (global, bytes):          8 (VECTORS_OF_X n + VECTORS_OF_ROWS m) + 4 (rows of A and C, rounded up to even)
 //                                       + 2 sums + (factor_is_near ? 0 : factor)
 // where m is the length of lo, and
@@ -58,7 +58,7 @@ __device__ void for_each_problem(const Rows& rows, const Launch& launch, Solve s
     Workspace<F>& work = works[which];
     if (block.rank == 0) {
         Arena arena{launch.scratch + (int64_t(blockIdx.x) * AT_ONCE + which) * launch.scratch_stride};
-        Arena near{near_memory + which * launch.shared_stride};
+        Arena near{near_memory + which * launch.shared_stride, size_t(launch.shared_stride)};
         work.take(rows.sizes, arena, near, launch.factor_is_near);
     }
     block.sync();

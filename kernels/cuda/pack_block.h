@@ -197,7 +197,7 @@ QP_FN void each_row(Block block, int count, int np, At at, Done done) {
         const int i = first + block.rank / TEAM;
         Total total;
         if (i < count)
-            QP_ROLLED for (int j = member; j < np; j += TEAM) total.add(at(i, j));
+            QP_AHEAD(Block::width / TEAM) for (int j = member; j < np; j += TEAM) total.add(at(i, j));
         const double value = total.template gathered<TEAM>();
         if (i < count && member == 0) done(i, value);
     }

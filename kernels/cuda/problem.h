@@ -20,6 +20,11 @@ struct Sizes {
     QP_FN int m() const { return stored() + (bounded ? n : 0); }
 };
 
+// A vector from the memory that is near where that holds it.
+QP_CALL double* vector(int length, Arena& arena, Arena& near) {
+    return (near.holds<double>(length) ? near : arena).take<double>(length);
+}
+
 // Vectors of x are [np], vectors of rows [mp]; see state.h for what they hold.
 template <class F>
 struct Workspace {
@@ -43,26 +48,28 @@ struct Workspace {
     F *S, *T;
     Factor<F> factor;
 
-    // Takes the arrays from the memory at hand; what the factor is made and used in, and perhaps itself, from `near`.
+    // Takes the arrays from the memory at hand; what the factor is made and used in, and perhaps itself, from `near`, and
+    // of the vectors as many as that holds. Those that a step waits for longest come first.
     __device__ void take(const Sizes& sizes, Arena& arena, Arena& near, bool factor_is_near) {
         const int np = sizes.np(), mp = sizes.mp(), sp = sizes.sp();
         if constexpr (LANES > 1) H = arena.take<double>(np * np), G = arena.take<double>(sp * np);
-        double** const of_x[] = {&g,      &D,    &D_inverse, &x,   &x_k,      &dx,       &Hx,   &Hx_k,    &Hdx,
-                                 &best_x, &Gz,   &push, &gradient, &diagonal, &t_x, &u_x,     &metric_x,
-                                 &grad_x, &beta, &b_s, &cg_x,     &cg_step,  &cg_image, &cg_direction};
-        double** const of_rows[] = {&lo,      &hi,          &w,     &hard,   &E,  &E_inverse,    &z,           &z_k,
-                                    &s,       &Gx,          &Gx_k,  &Gdx,    &low,    &high,        &metric_rows,
-                                    &omega,   &best_z,      &best_s, &v,     &q,      &z_trial,     &metric_shift,
-                                    &is_firm, &violation,   &side,   &t_m,   &u_m,    &target,      &omega_inverse,
-                                    &grad_z,  &grad_s,      &in_W,  &in_K,   &s_W,    &member,      &factored,
-                                    &cg_rows};
-        static_assert(sizeof(of_x) == VECTORS_OF_X * sizeof(*of_x) && sizeof(of_rows) == VECTORS_OF_ROWS * sizeof(*of_rows));
         S = arena.take<F>(Factor<F>::square(sizes.n)), T = arena.take<F>(Factor<F>::square(sizes.n));
         factor.take(sizes.n, factor_is_near ? near : arena, near);
-        for (double** a : of_x) *a = arena.take<double>(np);
+        list = (near.holds<int>(sp) ? near : arena).take<int>(sp);
+        const auto of_x = [&](auto&... vectors) { ((vectors = vector(np, arena, near)), ...); };
+        const auto of_rows = [&](auto&... vectors) { ((vectors = vector(mp, arena, near)), ...); };
+        of_rows(omega, low, high, Gdx, v);
+        of_x(x);
+        of_rows(t_m, E_inverse, Gx);
+        of_x(Hx);
+        of_rows(side, s, member, z, z_k);
+        of_x(g, D_inverse, metric_x, x_k);
+        of_rows(E, is_firm, violation, z_trial, metric_rows);
+        of_x(Gz, D, Hdx, diagonal, t_x, gradient);
+        of_rows(omega_inverse, q, u_m, target, in_W, in_K);
+        of_x(Hx_k, best_x, push, u_x, grad_x, beta, b_s, cg_x, cg_step, cg_image, cg_direction, dx);
+        of_rows(lo, hi, w, hard, Gx_k, best_z, best_s, metric_shift, grad_z, grad_s, s_W, factored, cg_rows);
         if constexpr (LANES == 1 && !IS_SINGLE<F>) dx = factor.r;  // what is solved for most often, where it is solved
-        for (double** a : of_rows) *a = arena.take<double>(mp);
-        list = arena.take<int>(sp);
     }
 };
 

@@ -21,7 +21,7 @@ QP_FN void multiply_lines(const Lane& lane, Line line, int i, int count, int n, 
         for (int u = 0; u < HIGH; u++) add_quarter(sum[u], number, lines[u][j]);
     };
     const int rest = n % unsigned(TILE);
-#pragma unroll (IS_SMALL ? 1 : 2)
+#pragma unroll (IS_SMALL ? 1 : 8 / HIGH)
     for (int j = rest; j < n; j += TILE) {
         add(sums[0], vector[0], 0);
         add(sums[CHAINS - 1], vector[4], 4);
@@ -73,6 +73,8 @@ QP_FN void multiply_two(Block block, const Matrices& mat, const double* a, const
     multiply_all(lane, line, mat.H ? 0 : n, n + mat.stored, n, odd ? b : a, 2, to);
 }
 
+constexpr int AHEAD = 4;  // groups of four lines that are asked for before the first is there
+
 // y[j ...] = (G'z)[j ...], for WIDE blocks of columns, or for those that there are; y is null in lanes that write none.
 template <bool WHOLE, int WIDE>
 QP_FN void some_columns(const Lane& lane, const Matrices& mat, const double* z, double* y, int j) {
@@ -86,7 +88,11 @@ QP_FN void some_columns(const Lane& lane, const Matrices& mat, const double* z, 
         for (int v = 0; v < WIDE; v++) add_quarter(sum[v], number, line[across[v]]);
     };
     const int end = (mat.stored & -4) + lane.q;
-    QP_ROLLED for (int k = lane.q; k < end; k += 4) add(k, z[k]);
+    int i = lane.q;
+    QP_ROLLED for (; i + 4 * (AHEAD - 1) < end; i += 4 * AHEAD)
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) add(i + 4 * u, z[i + 4 * u]);
+    QP_ROLLED for (; i < end; i += 4) add(i, z[i]);
     if (mat.stored % 4) {
         const int k = at_most(end, mat.stored - 1);
         const double number = z[k];

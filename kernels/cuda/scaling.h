@@ -12,7 +12,8 @@ QP_FN Pack sizes_of_H(Problem<F>& p, int j) {
     QP_PARTS(p);
     Pack size = all(0);
     const double* line = mat.H + j;
-    for (int i = 0; mat.H && i < mat.n; i++, line += mat.np) {
+    const int count = mat.H ? mat.n : 0;
+    QP_AHEAD(8) for (int i = 0; i < count; i++, line += mat.np) {
         Pack entry = magnitude(load(line)) * work.D[i];
         size = pick(entry > size, entry, size);
     }
@@ -29,7 +30,7 @@ __device__ void measure_sizes(Problem<F>& p) {
     block.sync();
     QP_EACH(j, mat.np) {
         Pack size = sizes_of_H(p, j), D = load(work.D + j);
-        for (int i = 0; i < mat.stored; i++) {
+        QP_AHEAD(8) for (int i = 0; i < mat.stored; i++) {
             Pack entry = magnitude(load(mat.line(i, j))) * D * work.E[i];
             size = pick(entry > size, entry, size);
         }

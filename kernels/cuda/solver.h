@@ -163,8 +163,8 @@ struct Solver {
     __device__ static bool are_finite(Block block, const double* numbers, int count) {
         double zeros[LANES] = {};
         const int whole = count / LANES * LANES;
-        QP_EACH(i, whole)
-        for (int lane = 0; lane < LANES; lane++) zeros[lane] += numbers[i + lane] - numbers[i + lane];
+        QP_AHEAD(8) for (int i = block.rank * LANES; i < whole; i += block.size * LANES)
+            for (int lane = 0; lane < LANES; lane++) zeros[lane] += numbers[i + lane] - numbers[i + lane];
         for (int i = whole + block.rank; i < count; i += block.size) zeros[0] += numbers[i] - numbers[i];
         bool finite = true;
         for (double zero : zeros) finite &= zero == 0;

@@ -42,6 +42,14 @@ using int64_t = long long;
 #define QP_ROLLED
 #endif
 
+// Loops over numbers of a matrix: a GPU asks for those of several rounds before it waits for the first.
+#ifdef __CUDACC__
+#define QP_PRAGMA(text) _Pragma(#text)
+#define QP_AHEAD(rounds) QP_PRAGMA(unroll rounds)
+#else
+#define QP_AHEAD(rounds)
+#endif
+
 // Loops that the threads of a block share: over the packs of a vector, over numbers.
 #define QP_EACH(i, count) QP_ROLLED for (int i = block.rank * LANES; i < (count); i += block.size * LANES)
 #define QP_EACH_NUMBER(i, count) QP_ROLLED for (int i = block.rank; i < (count); i += block.size)

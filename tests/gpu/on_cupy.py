@@ -15,6 +15,7 @@ import pytest
 import torch
 from cupy_backends.cuda.libs import nvrtc
 
+from bench.chip import consumer, model
 from bench.chip.cuda import CUPY_S
 from qplayer_gpu import backend
 from qplayer_gpu.kernels import numbers
@@ -25,7 +26,9 @@ from .program import Program
 
 CALLS = {"qplayer_forward": ForwardCall, "qplayer_backward": BackwardCall}
 MAINS = "main.cu", "systems.cu"
-MOST_SHARED, PROCESSORS, BLOCKS_EACH = 232448, 2, 1
+PROCESSORS = 2
+RESIDENT = 512  # threads of a multiprocessor at once, by their registers
+CARDS = {card.architecture: card for card in (*model.CARDS.values(), *consumer.CARDS)}
 STATIC = 49152  # bytes of shared memory that a kernel may have unasked
 
 
@@ -46,11 +49,13 @@ class StandIn(ModuleType):
         super().__init__("cupy")
         self.architecture, self.emulation = architecture, emulation
         self.kernels: dict[int, Kernel] = {}
-        attributes = {"MaxSharedMemoryPerBlockOptin": MOST_SHARED, "MultiProcessorCount": PROCESSORS}
+        card = CARDS[architecture]
+        self.shared, self.reserved = card.shared, card.reserved
+        attributes = {"MaxSharedMemoryPerMultiprocessor": self.shared, "MultiProcessorCount": PROCESSORS}
+        attributes |= {"MaxSharedMemoryPerBlockOptin": self.shared - self.reserved}
+        attributes |= {"ReservedSharedMemoryPerBlock": self.reserved}
         attributes |= {"ComputeCapabilityMajor": architecture // 10, "ComputeCapabilityMinor": architecture % 10}
-        driver = SimpleNamespace(
-            launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=lambda *_: BLOCKS_EACH
-        )
+        driver = SimpleNamespace(launchKernel=self.launch, occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy)
         self.cuda = SimpleNamespace(driver=driver, Device=lambda index: SimpleNamespace(attributes=attributes))
 
     def RawModule(self, code: str, options: tuple[str, ...]) -> SimpleNamespace:
@@ -62,6 +67,11 @@ class StandIn(ModuleType):
             return kernel
 
         return SimpleNamespace(get_function=get_function, compile=lambda: None)
+
+    def occupancy(self, function: int, threads: int, shared: int) -> int:
+        """How many blocks a multiprocessor holds."""
+        of_block = self.kernels[function].shared_size_bytes + shared + self.reserved
+        return min(RESIDENT // threads, self.shared // of_block)
 
     def launch(
         self, function: int, gx: int, gy: int, gz: int, bx: int, by: int, bz: int, shared: int, *more: Any

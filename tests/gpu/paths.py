@@ -2,8 +2,9 @@
 
     PYTHONPATH=.:tests python -m gpu.paths
 
-solves problems of the benchmark's family "mixed" on sm_90 with several numbers of threads. Times are homogeneous in the
-latencies, so that their derivatives, by a small step of each, are the numbers of results on the longest chain.
+solves problems of the benchmark's family "mixed" with several numbers of threads, on each card of the model. Times are
+homogeneous in the latencies, so that their derivatives, by a small step of each, are the numbers of results on the
+longest chain.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from . import cases, on_cupy, timed
 from .emulated import Emulation, Launch
 
 THREADS = {8: (8, 32), 16: (8, 32, 64), 32: (32, 64), 64: (64, 128), 128: (64, 128, 256)}
-ARCHITECTURE = 90
 EACH = 4  # problems, one after the other, by the same threads
 STEP = 0.01  # of a latency, relative
 HOLDS = 1e-9  # the least multiplier of a row that holds
@@ -48,7 +48,7 @@ def solved(problems: QP, threads: int, emulation: Emulation) -> tuple[Launch, fl
     return emulation.launches[-1], answer.iterations.double().mean().item(), holding.mean().item()
 
 
-def path(n: int, threads: int, emulation: Emulation) -> model.Path:
+def path(n: int, threads: int, card: model.Card, emulation: Emulation) -> model.Path:
     """A row of the table."""
     batch = EACH * source.at_once(threads)
     problems = families.mixed(batch, n)
@@ -58,7 +58,7 @@ def path(n: int, threads: int, emulation: Emulation) -> model.Path:
         timed.assume("latency", latency)
         return solved(problems, threads, emulation)
 
-    timed.assume("busy", model.CARDS[ARCHITECTURE].busy)
+    timed.assume("busy", card.busy)
     launch, steps, active = run(model.LATENCY)
     on_chain = {
         f"on_{unit}": (run({**model.LATENCY, unit: (1 + STEP) * latency})[0].cycles - launch.cycles)
@@ -74,6 +74,7 @@ def path(n: int, threads: int, emulation: Emulation) -> model.Path:
     launched = int(source.threads_of(n) == threads)
     return model.Path(
         source.digest(),
+        card.architecture,
         n,
         stored,
         threads,
@@ -91,14 +92,15 @@ def path(n: int, threads: int, emulation: Emulation) -> model.Path:
 def main() -> None:
     """Writes the table."""
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        emulation = on_cupy.emulate(patch, ARCHITECTURE)
-        patch.setattr(on_cupy, "Program", timed.TimedProgram)
-        found = []
-        for n, several in THREADS.items():
-            for threads in several:
-                found.append(path(n, threads, emulation))
-                print(found[-1], flush=True)
+    found = []
+    for card in model.CARDS.values():
+        with pytest.MonkeyPatch.context() as patch:
+            emulation = on_cupy.emulate(patch, card.architecture)
+            patch.setattr(on_cupy, "Program", timed.TimedProgram)
+            for n, several in THREADS.items():
+                for threads in several:
+                    found.append(path(n, threads, card, emulation))
+                    print(found[-1], flush=True)
     variants.write(model.FILE, found)
 
 
