@@ -135,7 +135,7 @@ HARD_TOUCHING = 10.0  # times eps_abs: within so much of a side a hard row may p
 HARD_PRESSING = 1e-7  # of the largest w s: a hard row with less does not
 
 # ---- the adjoint: a proximal method of multipliers with one factor
-ADJOINT_MU = 1e-6  # scaled: the rows weigh 1 / ADJOINT_MU
+ADJOINT_MU = 1e-8  # scaled: the rows weigh 1 / ADJOINT_MU
 ADJOINT_RHO = 1e-8  # scaled
 ADJOINT_RHO_GROWTH = 100.0  # where the factorization fails: rho was a rounding error of the heaviest rows
 ADJOINT_FACTORS = 5  # that are tried

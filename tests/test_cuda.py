@@ -16,7 +16,7 @@ import qplayer_gpu as qp
 from qplayer_gpu import backend as backends
 from qplayer_gpu.kernels import cpu
 from qplayer_gpu.kernels.call import BackwardCall, ForwardCall
-from qplayer_gpu.kernels.cpu.library import Threads
+from qplayer_gpu.kernels.cpu.library import Threads, load_mixed
 from qplayer_gpu.kernels.interface import Vectors
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -70,7 +70,7 @@ class FakeCupy(ModuleType):
         at_once = bx * gx // int(kernel.options[1].removeprefix("-DQP_THREADS="))
         ctypes.memset(how.scratch, 0xFF, at_once * how.scratch_stride)  # there is so much
         single = "-DQP_SINGLE" in kernel.options
-        run = getattr(cpu.load(), kernel.name + ("_mixed" if single else ""))
+        run = load_mixed().qplayer_forward_mixed if single else getattr(cpu.load(), kernel.name)
         assert run(ctypes.byref(call), Threads(1, None)) == 0
         record = {"name": kernel.name, "options": kernel.options, "grid": (gx, gy, gz), "block": (bx, by, bz)}
         record |= {"shared": shared, "stream": stream, "near": how.factor_is_near, "stride": how.scratch_stride}

@@ -26,7 +26,6 @@ TILE = 16  # problems of a program, where they share their matrices
 TILE_ROWS = 24  # of a warp, at most, where they do
 ENTRIES = 64  # of a thread, where they do not: of all matrices, that of the rows in two layouts
 MOST_WARPS = 8  # with more a thread would have less than half the registers that there may be
-PRECISION = "ieee"  # of the products in float32
 THREADS = 32  # of a warp
 
 
@@ -67,7 +66,7 @@ def shape_of(n: int, k: int, by_rows: bool, has_h: bool, bounded: bool, own: boo
     else:  # with one tile of a product, each warp would have all of it
         warps = 1 if M == LEAST else triton.next_power_of_2(triton.cdiv(M + L, TILE_ROWS))
     measured = THREADS * warps // tile
-    return Shape(numbers.ADMM_RELAXATION, tile, N, M, L, measured, by_rows, has_h, bounded, PRECISION, VERSION), warps
+    return Shape(numbers.ADMM_RELAXATION, tile, N, M, L, measured, by_rows, has_h, bounded, VERSION), warps
 
 
 def inverses(matrices: Matrices, metric: Metric, rho: Tensor) -> Operators:

@@ -84,7 +84,7 @@ def iterate(at, to, posed, batched, batch, n, k, count, share, shape: tl.constex
     G = posed.inexact + first * flag(batched, 11) * k * n
     dual = tile(at.Hx, first, batch, 0, n, n, 0.0, T, N) + tile(at.Gz, first, batch, 0, n, n, 0.0, T, N)
     dual += tile(posed.g, first, batch, 0, n * flag(batched, 0), n, 0.0, T, N)
-    unpushed = times((-dual).to(kind), matrix(inverse, n, n, n, 1, N, N), shape.precision)
+    unpushed = times((-dual).to(kind), matrix(inverse, n, n, n, 1, N, N))
     x = tile(at.x, first, batch, 0, n, n, 0.0, T, N) + share * unpushed.to(tl.float64)
     put_tile(to.x, x, first, batch, 0, n, n)  # not kept on the chip
     base, other = rows_of(unpushed, transposed(G, n, k, shape), shape)
@@ -96,7 +96,7 @@ def iterate(at, to, posed, batched, batch, n, k, count, share, shape: tl.constex
         r, q = iterated_by_columns(r, q, inverse, G, n, k, count, shape)
     tl.debug_barrier()
     pulled = columns_of(r.rho * r.pushes, q.rho * q.pushes, blocks(G, n, k, shape), shape)
-    step = times(pulled, matrix(inverse, n, n, n, 1, N, N), shape.precision)
+    step = times(pulled, matrix(inverse, n, n, n, 1, N, N))
     x = tile(to.x, first, batch, 0, n, n, 0.0, T, N) + shape.alpha * step.to(tl.float64)
     tl.debug_barrier()
     put_tile(to.x, x, first, batch, 0, n, n)
@@ -123,7 +123,7 @@ def put_products(to, posed, batched, batch, n, k, shape: tl.constexpr):
     if shape.L > 0:
         put_tile(to.Gx, rest, first, batch, begin, m, end - begin)
     if shape.has_h:
-        Hx = times(x, matrix(posed.H + first * flag(batched, 9) * n * n, n, n, n, 1, shape.N, shape.N), shape.precision)
+        Hx = times(x, matrix(posed.H + first * flag(batched, 9) * n * n, n, n, n, 1, shape.N, shape.N))
     put_tile(to.Hx, Hx, first, batch, 0, n, n)
 
 

@@ -1,9 +1,9 @@
 """The iteration of ADMM, as ``kernels/reference/splitting.py`` has it, for T problems of a program.
 
 Where problems share their matrices, a program takes a tile of them, and their matrices stay on the chip: products are
-those of the tensor cores in double precision, and in single precision as the name says ("ieee", on the ordinary units,
-or "tf32x3", three products of the tensor cores for one). A problem with matrices of its own has a program to itself,
-T = 1. With matrices in float32 no instruction of an iteration is in double precision.
+those of the tensor cores in double precision, and in single precision on the ordinary units, as TF32 loses what the
+iterations need. A problem with matrices of its own has a program to itself, T = 1. With matrices in float32 no
+instruction of an iteration is in double precision.
 
 The rows are in two parts, each padded to a power of two: where iterations are products with the response, as many
 rows as fit the first and the rest of them, or else the stored rows and the bounds. The second may be missing.
@@ -42,7 +42,6 @@ class Shape(NamedTuple):
     by_rows: bool  # whether an iteration is a product with the response
     has_h: bool
     bounded: bool
-    precision: str  # of products in float32
     version: str  # of the numbers, which Triton's own key of a variant does not see
 
 
@@ -86,12 +85,12 @@ def weights(pointer, count, N: tl.constexpr):
 
 
 @triton.jit
-def times(X, M, precision: tl.constexpr):
+def times(X, M):
     """``X M``: [T, K], [K, N] -> [T, N]."""
     if X.shape[0] == 1:
         return tl.sum(tl.trans(X) * M, axis=0)[None, :]
     else:
-        return tl.dot(X, M, input_precision=precision, out_dtype=X.dtype)
+        return tl.dot(X, M, input_precision="ieee", out_dtype=X.dtype)
 
 
 @triton.jit
@@ -129,11 +128,11 @@ def transposed(G, n, k, shape: tl.constexpr):
 @triton.jit
 def rows_of(x, G, shape: tl.constexpr):
     """``G x`` of both parts, by G transposed: [T, N] -> [T, M], [T, L]; the first twice where there is no second."""
-    moved = times(x, G[0], shape.precision)
+    moved = times(x, G[0])
     if shape.L == 0:
         return moved, moved
     elif shape.by_rows:
-        return moved, times(x, G[1], shape.precision)
+        return moved, times(x, G[1])
     else:
         return moved, x
 
@@ -141,11 +140,11 @@ def rows_of(x, G, shape: tl.constexpr):
 @triton.jit
 def columns_of(p, q, G, shape: tl.constexpr):
     """``G' p`` of both parts: [T, M], [T, L] -> [T, N]."""
-    pulled = times(p, G[0], shape.precision)
+    pulled = times(p, G[0])
     if shape.L == 0:
         return pulled
     elif shape.by_rows:
-        return pulled + times(q, G[1], shape.precision)
+        return pulled + times(q, G[1])
     else:
         return pulled + q
 
@@ -196,11 +195,11 @@ def iterated_by_rows(r, q, response, n, k, count, shape: tl.constexpr):
         push, r = pushed(r, shape.alpha)
         if L > 0:
             other, q = pushed(q, shape.alpha)
-            reached = q.base + times(push, there, shape.precision) + times(other, rest, shape.precision)
+            reached = q.base + times(push, there) + times(other, rest)
             q = within(q, reached, shape.alpha)
-        moved = r.base + times(push, own, shape.precision)
+        moved = r.base + times(push, own)
         if L > 0:
-            moved += times(other, back, shape.precision)
+            moved += times(other, back)
         r = within(r, moved, shape.alpha)
     return r, q
 
@@ -215,7 +214,7 @@ def iterated_by_columns(r, q, inverse, G, n, k, count, shape: tl.constexpr):
         other = push
         if shape.bounded:
             other, q = pushed(q, shape.alpha)
-        step = times(columns_of(r.rho * push, q.rho * other, rows, shape), K, shape.precision)
+        step = times(columns_of(r.rho * push, q.rho * other, rows, shape), K)
         moved, there = rows_of(step, columns, shape)
         r = within(r, r.base + moved, shape.alpha)
         if shape.bounded:
