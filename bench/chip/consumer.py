@@ -3,7 +3,7 @@
 consumer.csv, written by ``PYTHONPATH=.:tests python -m gpu.consumer``, has what the kernels execute there, and
 results/methods.csv the steps and iterations that they take. As in model.py each instruction keeps its unit busy for
 some cycles, and a part takes as long as its busiest unit does. Waits are not in it, nor launches, nor the inverses of
-ADMM, nor the bytes that a measurement moves, which take less time than its doubles at each of the sizes.
+ADMM, nor the bytes that a measurement moves, which take about as long as its doubles at most.
 """
 
 from __future__ import annotations
