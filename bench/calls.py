@@ -1,12 +1,14 @@
 """What a call costs from Python, cold and warm, and a batch beside another process: ``python -m bench.calls``.
 
-It writes results/calls.csv and prints the table of README.md: microseconds, of one problem on one thread, and of
-batches on all; a batch is *busy* while another process keeps a core busy. Each time is the median over calls in a row.
+It writes results/calls.csv and prints the table of bench/README.md: microseconds, of one problem on one thread, and of
+batches on all; a batch is *busy* while another process keeps a core busy. Each time is the median over calls in a row,
+of which x alone is read, or *all parts* of the answer.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -19,7 +21,7 @@ from qplayer_gpu import QPLayer
 
 from .families import mixed
 from .rows import environment
-from .table import markdown, write
+from .table import markdown, read, write
 
 FILE = Path(__file__).parent / "results" / "calls.csv"
 ONE, BATCHES = (4, 8, 16, 32), ((4, 1024), (16, 64), (16, 1024), (64, 256))  # n, and n with the batch
@@ -35,6 +37,7 @@ class Call:
     batch: int
     cold: float
     warm: float | None = None
+    parts: float | None = None  # cold, with all parts of the answer
     both: float | None = None  # forward and backward for the gradients of all arrays
     busy: float | None = None
 
@@ -61,8 +64,12 @@ def one(n: int) -> Call:
     def both() -> tuple[Tensor, ...]:
         return torch.autograd.grad(layer(**leaves).x, list(leaves.values()), grad_x)
 
-    cold = microseconds(lambda: layer(**arrays))
-    return Call(n, 1, cold, microseconds(lambda: layer(**arrays, warm_start=near)), microseconds(both))
+    def parts() -> list[object]:
+        solution = layer(**arrays)
+        return [getattr(solution, field.name) for field in fields(solution)]
+
+    cold, warm = (microseconds(partial(layer, **arrays, warm_start=start)) for start in (None, near))
+    return Call(n, 1, cold, warm, microseconds(parts), microseconds(both))
 
 
 def several(n: int, batch: int, threads: int) -> Call:
@@ -91,13 +98,22 @@ def _compute() -> None:
 
 
 def table(calls: list[Call]) -> str:
-    """The table of README.md, in Markdown."""
-    head = ["n", "batch", "cold", "warm", "forward and backward", "busy", "busy by quiet"]
-    lines = [
-        [c.n, c.batch, *(("" if v is None else f"{v:,.0f}") for v in (c.cold, c.warm, c.both, c.busy))] for c in calls
-    ]
+    """The table of bench/README.md, in Markdown."""
+    head = ["n", "batch", "cold", "warm", "all parts", "forward and backward", "busy", "busy by quiet"]
+    lines = [[*map(_shown, (c.n, c.batch, c.cold, c.warm, c.parts, c.both, c.busy))] for c in calls]
     ratios = ["" if c.busy is None else f"{c.busy / c.cold:.2f}" for c in calls]
     return markdown(head, [[*line, ratio] for line, ratio in zip(lines, ratios, strict=True)])
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def kept() -> list[Call]:
+    """The calls of the committed file."""
+    names = [field.name for field in fields(Call)]
+    found = ({name: float(line[name]) if line[name] else None for name in names} for line in read(FILE))
+    return [Call(**line) for line in found]  # type: ignore[arg-type]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from math import isnan
 from pathlib import Path
 from statistics import median
 
-from . import collected, factor, kinds, learned, models, ported
+from . import calls, collected, factor, kinds, learned, models, ported
 from .chip import consumer, model
 from .points import load
 from .solvers import NAMES, OURS
@@ -19,7 +19,7 @@ from .table import markdown, read
 ROOT = Path(__file__).parents[1]
 ROWS, CHIP = ROOT / "bench" / "results", ROOT / "bench" / "chip"
 PLACE = re.compile(r"(<!-- figure: ([^>]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN = ("daqp", "piqp", "proxqp", "qplayer", "cvxpylayers", "qpth")  # peers in the README
 
 
@@ -51,6 +51,11 @@ def _error(value: float | None) -> str:
     if value is None:
         return "not taken"
     return "NaN" if isnan(value) else f"{value:.0e}" if value < 1e-3 else f"{value:.2g}"
+
+
+def calls_table() -> str:
+    """What a call costs from Python, in microseconds."""
+    return calls.table(calls.kept())
 
 
 def kinds_table() -> str:

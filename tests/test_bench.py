@@ -217,9 +217,9 @@ def test_a_round_is_the_median_of_its_solves_and_a_solver_may_say_its_time():
 def test_a_call_is_measured(monkeypatch):
     monkeypatch.setattr(calls, "SECONDS", 0.01)
     found = calls.one(4)
-    assert min(found.cold, found.warm, found.both) > 0
+    assert min(found.cold, found.warm, found.parts, found.both) > 0
     assert found.busy is None
-    assert calls.table([found, calls.Call(8, 64, 100.0, busy=150.0)]).endswith("| 8 | 64 | 100 |  |  | 150 | 1.50 |")
+    assert calls.table([found, calls.Call(8, 64, 100.0, busy=150.0)]).endswith("| 8 | 64 | 100 |  |  |  | 150 | 1.50 |")
 
 
 class Answering:

@@ -134,6 +134,19 @@ def test_directions_without_a_derivative_get_none():
     assert g.grad.abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("angle", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("rows", ["equalities", "inequalities"])
+def test_active_rows_that_are_nearly_parallel(rows, angle, backend):
+    """Two rows that fix x: it moves with their sides by the inverse of their matrix, whose entries are large."""
+    G, h = torch.tensor([[1.0, 0.0], [1.0, angle]]).double(), torch.ones(2).double().requires_grad_()
+    sides = {"A": G, "b": h} if rows == "equalities" else {"C": G, "u": h}
+    g = -G.mT @ torch.tensor([2.0, 3.0]).double() - torch.tensor([1.0, 0.0]).double()  # multipliers 2 and 3 at (1, 0)
+    x = qp.solve_qp(torch.eye(2).double(), g, **sides).check().x
+    jacobian = torch.stack([torch.autograd.grad(x[i], h, retain_graph=True)[0] for i in range(2)])
+    inverse = torch.linalg.inv(G)
+    assert (jacobian - inverse).norm() <= 1e-9 * inverse.norm()
+
+
 PRECISE = {
     f"{family.__name__}-{n}": partial(family, 8, n) for family in (f.feasible, f.overdetermined, f.lp) for n in (6, 33)
 } | {"many excluding_halfspaces": partial(f.excluding_halfspaces, 1000, 5)}  # in some, shifted rows nearly depend
