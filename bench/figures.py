@@ -316,6 +316,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
     for f in (
         speedups,
         infeasible_gradients,
+        calls_table,
         kinds_table,
         collected_problems,
         precision,
