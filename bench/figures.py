@@ -10,7 +10,7 @@ from math import isnan
 from pathlib import Path
 from statistics import median
 
-from . import calls, collected, factor, kinds, learned, models, ported
+from . import calls, collected, factor, kinds, learned, models, ported, thread
 from .chip import consumer, model
 from .points import load
 from .solvers import NAMES, OURS
@@ -56,6 +56,11 @@ def _error(value: float | None) -> str:
 def calls_table() -> str:
     """What a call costs from Python, in microseconds."""
     return calls.table(calls.kept())
+
+
+def on_one_thread() -> str:
+    """This library beside DAQP, in microseconds of a QP."""
+    return thread.table()
 
 
 def kinds_table() -> str:
@@ -317,6 +322,7 @@ FIGURES: dict[str, Callable[..., str]] = learned.FIGURES | {
         speedups,
         infeasible_gradients,
         calls_table,
+        on_one_thread,
         kinds_table,
         collected_problems,
         precision,
