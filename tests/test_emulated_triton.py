@@ -42,6 +42,9 @@ class Worker:
         return self.process.wait()
 
 
+HALF_A_MINUTE = ("admm, no bounds, in float32", 33)
+
+
 @pytest.fixture(scope="module")
 def worker():
     found = Worker()
@@ -62,8 +65,14 @@ def test_compiled_kernels_are_right(worker, case, n, batch, order):
     assert_clean(worker.ask(case, n, batch, order))
 
 
-@pytest.mark.parametrize("case", ADMM)
-@pytest.mark.parametrize(("n", "batch", "order"), [(9, 17, BACKWARD), (33, 2, RANDOM)])
+ITERATIONS = [
+    pytest.param(case, *size, marks=[pytest.mark.slow] * ((case, size[0]) == HALF_A_MINUTE))
+    for case in ADMM
+    for size in ((9, 17, BACKWARD), (33, 2, RANDOM))
+]
+
+
+@pytest.mark.parametrize(("case", "n", "batch", "order"), ITERATIONS)
 def test_iterations_of_admm_are_right(worker, case, n, batch, order):
     said = worker.ask(case, n, batch, order)
     assert_clean(said)
