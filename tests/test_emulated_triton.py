@@ -138,7 +138,7 @@ REDUNDANT |= {"rows_product 0", "rows_product 1", "clear 0"}
 
 @pytest.mark.slow
 def test_a_barrier_that_is_missing_is_found(worker):
-    cases = [(case, n) for n in (17, 40) for case in ("qp", "hard")]
+    cases = [(case, n) for n in (17, 40) for case in ("qp", "hard")] + [("admm, no bounds", 17)]
     missed = {
         name
         for name, place in barriers().items()
