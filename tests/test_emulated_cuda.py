@@ -132,7 +132,7 @@ def barriers():
     return sorted({site.place.chain for site in sites if site.opcode.startswith("bar")})
 
 
-REDUNDANT = 46  # of 84: next to another one, or to a loop in which each thread reads what it wrote itself
+REDUNDANT = 45  # of 84: next to another one, or to a loop in which each thread reads what it wrote itself
 
 
 @pytest.mark.slow
